@@ -1,0 +1,1 @@
+"""Indexer, HTTP and WebSocket API, pages; no funds, no authority."""

@@ -1,0 +1,1 @@
+"""Libp2p behind one narrow door: host, discovery, typed streams."""

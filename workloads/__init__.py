@@ -1,0 +1,1 @@
+"""What can be computed, how it runs in a locked worker, how a result is checked."""
