@@ -1,0 +1,265 @@
+"""What an account may ask a chain to do: pure data, one type per verb of the lifecycle.
+
+An action is carried out by `Ledger.submit`; the adapter encodes it for its chain. Every action
+has an intent key: submitting an equal intent twice has one effect.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from deai.codec import encode_canonical
+from deai.hashing import keccak
+from deai.ids import AccountId, NodeId
+from deai.money import Amount
+from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
+
+Committee: TypeAlias = tuple[Seat, ...]
+
+
+class _Action(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):
+    """Base: tagged by its class name."""
+
+
+class TransferTokens(_Action, frozen=True):
+    """Send tokens to an account."""
+
+    to: AccountId
+    amount: Amount
+
+
+class Deposit(_Action, frozen=True):
+    """Move the sender's tokens into its vault account."""
+
+    amount: Amount
+
+
+class WithdrawVault(_Action, frozen=True):
+    """Move tokens from the sender's vault account to `to`."""
+
+    to: AccountId
+    amount: Amount
+
+
+class RegisterNode(_Action, frozen=True):
+    """Owner: stake and register node `index`; `operator_signature` proves the hot key agrees."""
+
+    index: int
+    operator: AccountId
+    valid_until: int
+    operator_signature: bytes
+    stake: Amount
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+class AddStake(_Action, frozen=True):
+    """Owner: add to the stake of a node."""
+
+    node: NodeId
+    amount: Amount
+
+
+class RequestUnstake(_Action, frozen=True):
+    """Owner: start unbonding part of the stake above the minimum, or all of it."""
+
+    node: NodeId
+    amount: Amount
+
+
+class WithdrawStake(_Action, frozen=True):
+    """Owner: take what has finished unbonding."""
+
+    node: NodeId
+    to: AccountId
+
+
+class RotateOperator(_Action, frozen=True):
+    """Owner: a new hot key for a node."""
+
+    node: NodeId
+    operator: AccountId
+    valid_until: int
+    operator_signature: bytes
+
+
+class Unjail(_Action, frozen=True):
+    """Owner: release a jailed node."""
+
+    node: NodeId
+
+
+class Announce(_Action, frozen=True):
+    """Operator: publish where the node listens."""
+
+    node: NodeId
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+class Heartbeat(_Action, frozen=True):
+    """Operator: the on-chain beat of this epoch; `epoch` keeps intents apart."""
+
+    node: NodeId
+    epoch: int
+
+
+class PostTask(_Action, frozen=True):
+    """Client: move fees and tip into escrow."""
+
+    task: Task
+
+
+class AssignTask(_Action, frozen=True):
+    """Client: name the committee of a posted task by its nodes' accepts, in seat order."""
+
+    task: Task
+    accepts: tuple[Accept, ...]
+
+
+class PostAndAssign(_Action, frozen=True):
+    """Client: both in one transaction."""
+
+    task: Task
+    accepts: tuple[Accept, ...]
+
+
+class CancelTask(_Action, frozen=True):
+    """Client: take a task back before its first assignment."""
+
+    task: Task
+
+
+class CommitResults(_Action, frozen=True):
+    """Anybody: put commitments of seats on chain."""
+
+    task: Task
+    committee: Committee
+    commitments: tuple[Commitment, ...]
+
+
+class DeliverResult(_Action, frozen=True):
+    """Anybody, `none/1`: a signed result is commit and reveal at once."""
+
+    task: Task
+    committee: Committee
+    result: Result
+
+
+class ObjectToResult(_Action, frozen=True):
+    """Client, `none/1`: refuse the result; the fee goes to the pot."""
+
+    task: Task
+    committee: Committee
+
+
+class ReleaseSeat(_Action, frozen=True):
+    """The seat's key: give a seat back before committing."""
+
+    task: Task
+    committee: Committee
+    seat: int
+
+
+class ReassignSeat(_Action, frozen=True):
+    """Client: give a released or lapsed seat to another node."""
+
+    task: Task
+    committee: Committee
+    seat: int
+    accept: Accept
+
+
+class RevealResults(_Action, frozen=True):
+    """Anybody: open commitments on chain.
+
+    `openings` lists every committed seat in commit order; a zero digest means "not opened" and
+    then carries the commitment itself as its salt.
+    """
+
+    task: Task
+    committee: Committee
+    openings: tuple[Opening, ...]
+
+
+class ApproveOutputs(_Action, frozen=True):
+    """Anybody, tolerance policies: record a member's approval."""
+
+    task: Task
+    committee: Committee
+    approval: Approval
+
+
+class FinaliseTask(_Action, frozen=True):
+    """Anybody: settle; openings as in `RevealResults`, approvals for tolerance policies."""
+
+    task: Task
+    committee: Committee
+    openings: tuple[Opening, ...]
+    approvals: tuple[Approval, ...]
+
+
+class ExpireTask(_Action, frozen=True):
+    """Anybody: end a task to which nobody committed in time."""
+
+    task: Task
+    committee: Committee
+
+
+class ProveEquivocation(_Action, frozen=True):
+    """Anybody: show two results of one seat and attempt with different outputs."""
+
+    task: Task
+    committee: Committee
+    seat: int
+    first: Result
+    second: Result
+
+
+class SweepFees(_Action, frozen=True):
+    """Anybody: send the fees accrued in lanes to the treasury."""
+
+    client: AccountId
+    lanes: tuple[int, ...]
+    nonce: int
+
+
+Action: TypeAlias = (
+    TransferTokens
+    | Deposit
+    | WithdrawVault
+    | RegisterNode
+    | AddStake
+    | RequestUnstake
+    | WithdrawStake
+    | RotateOperator
+    | Unjail
+    | Announce
+    | Heartbeat
+    | PostTask
+    | AssignTask
+    | PostAndAssign
+    | CancelTask
+    | CommitResults
+    | DeliverResult
+    | ObjectToResult
+    | ReleaseSeat
+    | ReassignSeat
+    | RevealResults
+    | ApproveOutputs
+    | FinaliseTask
+    | ExpireTask
+    | ProveEquivocation
+    | SweepFees
+)
+
+
+def intent_key(action: Action) -> str:
+    """The default idempotency key: verb and hash of all fields.
+
+    Right for every action that names a task, a node's epoch or a nonce; a transfer, deposit,
+    stake or withdrawal that may be meant twice needs a key of the caller's own.
+    """
+    return f"{type(action).__name__}:{keccak(encode_canonical(action)).hex()[:40]}"

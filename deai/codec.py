@@ -1,0 +1,132 @@
+"""Canonical bytes of typed values: msgspec arrays in MessagePack, one form per value.
+
+Amounts travel as decimal text because 18 decimals do not fit MessagePack's 64-bit integers.
+Free-form values (workload parameters) go through `msgpack` in its strict mode.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, TypeVar
+
+import msgpack
+import msgspec
+
+from deai.errors import MalformedMessage
+from deai.money import Amount
+
+T = TypeVar("T")
+
+MAX_VALUE_BYTES: Final = 32 * 1024
+MAX_VALUE_DEPTH: Final = 8
+MAX_VALUE_ITEMS: Final = 4096
+
+
+def _to_wire(value: object) -> str:
+    if isinstance(value, Amount):
+        return str(int(value))
+    raise NotImplementedError(f"no wire form: {type(value)}")
+
+
+def _from_wire(kind: type[object], value: object) -> object:
+    if kind is Amount and isinstance(value, str) and value.isascii() and value.isdigit():
+        if len(value) > 30 or (len(value) > 1 and value[0] == "0"):
+            raise ValueError("an amount has no leading zeros")
+        return Amount(int(value))
+    raise ValueError(f"cannot read {kind.__name__}")
+
+
+ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+JSON_ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_wire, order="sorted")
+
+
+class Codec(Generic[T]):
+    """Bytes of one type (or tagged union), at most `max_bytes`, only in canonical form."""
+
+    def __init__(self, kind: Any, max_bytes: int) -> None:  # noqa: ANN401 - a union is no type
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(
+            kind, dec_hook=_from_wire
+        )
+        self._max_bytes = max_bytes
+
+    def encode(self, value: T) -> bytes:
+        """The one canonical form; raise `MalformedMessage` above `max_bytes`."""
+        data = ENCODER.encode(value)
+        if len(data) > self._max_bytes:
+            raise MalformedMessage(f"{len(data)} bytes exceed {self._max_bytes}")
+        return data
+
+    def decode(self, data: bytes) -> T:
+        """Read one value; raise `MalformedMessage` for anything but its canonical form."""
+        if len(data) > self._max_bytes:
+            raise MalformedMessage(f"{len(data)} bytes exceed {self._max_bytes}")
+        try:
+            value = self._decoder.decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise MalformedMessage(str(error)) from error
+        if ENCODER.encode(value) != data:
+            raise MalformedMessage("not in canonical form")
+        return value
+
+
+def encode_canonical(value: object) -> bytes:
+    """Canonical bytes of a typed struct, for hashing and signing."""
+    return ENCODER.encode(value)
+
+
+def encode_json(value: object) -> bytes:
+    """JSON of a typed struct: amounts as decimal text, keys sorted."""
+    return JSON_ENCODER.encode(value)
+
+
+def decode_json(data: bytes, kind: type[T]) -> T:
+    """Read a typed struct from JSON; raise `MalformedMessage` with the path of the fault."""
+    try:
+        return msgspec.json.decode(data, type=kind, dec_hook=_from_wire)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedMessage(str(error)) from error
+
+
+def encode_value(value: object) -> bytes:
+    """Canonical MessagePack of a free-form value: maps sorted by key, floats as binary64.
+
+    Raises `MalformedMessage` for types other than None, bool, int, float, str, list, dict with
+    text keys, and above the size, depth and count limits of this module.
+    """
+    budget = [MAX_VALUE_ITEMS]
+    try:
+        data: bytes = msgpack.packb(_ordered(value, 0, budget), use_bin_type=True)
+    except (OverflowError, ValueError, UnicodeEncodeError) as error:
+        raise MalformedMessage(str(error)) from error
+    if len(data) > MAX_VALUE_BYTES:
+        raise MalformedMessage(f"{len(data)} bytes exceed {MAX_VALUE_BYTES}")
+    return data
+
+
+def decode_value(data: bytes) -> Any:  # noqa: ANN401 - free-form by definition
+    """Read a free-form value; raise `MalformedMessage` for anything but its canonical form."""
+    if len(data) > MAX_VALUE_BYTES:
+        raise MalformedMessage(f"{len(data)} bytes exceed {MAX_VALUE_BYTES}")
+    try:
+        value = msgpack.unpackb(
+            data, raw=False, strict_map_key=True, max_ext_len=0, max_bin_len=0, use_list=True
+        )
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise MalformedMessage(str(error)) from error
+    if encode_value(value) != data:
+        raise MalformedMessage("not in canonical form")
+    return value
+
+
+def _ordered(value: object, depth: int, budget: list[int]) -> object:
+    budget[0] -= 1
+    if depth > MAX_VALUE_DEPTH or budget[0] < 0:
+        raise MalformedMessage("nested too deeply or too many items")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_ordered(item, depth + 1, budget) for item in value]
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise MalformedMessage("keys are text")
+        return {key: _ordered(value[key], depth + 1, budget) for key in sorted(value)}
+    raise MalformedMessage(f"no wire form: {type(value).__name__}")

@@ -1,0 +1,255 @@
+"""What chains report: typed events in chain order, the only input of the index."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from deai.ids import AccountId, NodeId, TaskId
+from deai.money import Amount
+from deai.standing import Standing
+from deai.tasks import Seat, Task
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """Where an event stands: block, index in the block, block hash and time, transaction."""
+
+    block: int
+    index: int
+    block_hash: str
+    time: int
+    transaction: str
+
+
+class _Event(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):
+    """Base: tagged by its class name."""
+
+
+class TokensMoved(_Event, frozen=True):
+    """Transfer of the token; mint and burn have the zero address on one side."""
+
+    sender: AccountId
+    receiver: AccountId
+    amount: Amount
+
+
+class NodeRegistered(_Event, frozen=True):
+    node: NodeId
+    operator: AccountId
+    stake: Amount
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+class NodeAnnounced(_Event, frozen=True):
+    node: NodeId
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+class OperatorRotated(_Event, frozen=True):
+    node: NodeId
+    operator: AccountId
+
+
+class StakeAdded(_Event, frozen=True):
+    node: NodeId
+    added: Amount
+    bonded: Amount
+
+
+class UnbondingStarted(_Event, frozen=True):
+    node: NodeId
+    amount: Amount
+    unbond_at: int
+
+
+class StakeWithdrawn(_Event, frozen=True):
+    node: NodeId
+    to: AccountId
+    amount: Amount
+
+
+class NodeBeat(_Event, frozen=True):
+    """The on-chain heartbeat of an epoch."""
+
+    node: NodeId
+    epoch: int
+
+
+class NodeSlashed(_Event, frozen=True):
+    """`amount` left the stake; `bounty` of it went to `submitter`, `burned` is the rest."""
+
+    node: NodeId
+    submitter: AccountId
+    amount: Amount
+    bounty: Amount
+    burned: Amount
+
+
+class StandingChanged(_Event, frozen=True):
+    """Released from jail, or any other change that no other event tells."""
+
+    node: NodeId
+    standing: Standing
+
+
+class Deposited(_Event, frozen=True):
+    account: AccountId
+    payer: AccountId
+    amount: Amount
+
+
+class VaultWithdrawn(_Event, frozen=True):
+    account: AccountId
+    to: AccountId
+    amount: Amount
+
+
+class TaskPosted(_Event, frozen=True):
+    task_id: TaskId
+    task: Task
+
+
+class TaskAssigned(_Event, frozen=True):
+    task_id: TaskId
+    committee: tuple[Seat, ...]
+
+
+class SeatReassigned(_Event, frozen=True):
+    task_id: TaskId
+    seat: int
+    previous: NodeId
+    released: bool
+    committee: tuple[Seat, ...]
+
+
+class SeatReleased(_Event, frozen=True):
+    task_id: TaskId
+    seat: int
+
+
+class ResultCommitted(_Event, frozen=True):
+    task_id: TaskId
+    seat: int
+    attempt: int
+    value: bytes
+
+
+class ResultDelivered(_Event, frozen=True):
+    """`none/1`: the signed result itself."""
+
+    task_id: TaskId
+    node: NodeId
+    output_digest: bytes
+    evidence_digest: bytes
+
+
+class ResultRevealed(_Event, frozen=True):
+    task_id: TaskId
+    seat: int
+    digest: bytes
+    salt: bytes
+
+
+class OutputsApproved(_Event, frozen=True):
+    task_id: TaskId
+    seat: int
+    mask: int
+    signature: bytes
+
+
+class SeatSettlement(msgspec.Struct, frozen=True, array_like=True):
+    """One seat's outcome: what its owner got, reputation in thousandths before and after.
+
+    `verdict` is the contract's: 0 none, 1 paid unchecked, 2 paid, 3 lost vote, 4 silent.
+    """
+
+    payment: Amount
+    before: int
+    after: int
+    verdict: int
+
+
+class TaskFinalised(_Event, frozen=True):
+    """`result` is the winning digest, None when nobody won; `fault`: all agree it is bad.
+
+    escrowed = sum of payments + refunded + protocol_fee + tip, where `tip` is what somebody
+    other than the client got for finalising (the client's own tip is part of `refunded`).
+    """
+
+    task_id: TaskId
+    result: bytes | None
+    fault: bool
+    refunded: Amount
+    protocol_fee: Amount
+    finaliser: AccountId
+    tip: Amount
+    seats: tuple[SeatSettlement, ...]
+
+
+class TaskExpired(_Event, frozen=True):
+    task_id: TaskId
+    refunded: Amount
+
+
+class TaskCancelled(_Event, frozen=True):
+    task_id: TaskId
+    refunded: Amount
+
+
+class TaskObjected(_Event, frozen=True):
+    task_id: TaskId
+    protocol_fee: Amount
+    refunded: Amount
+
+
+class EquivocationProven(_Event, frozen=True):
+    task_id: TaskId
+    seat: int
+    node: NodeId
+    submitter: AccountId
+
+
+class FeesSwept(_Event, frozen=True):
+    client: AccountId
+    lane: int
+    amount: Amount
+
+
+LedgerEvent: TypeAlias = (
+    TokensMoved
+    | NodeRegistered
+    | NodeAnnounced
+    | OperatorRotated
+    | StakeAdded
+    | UnbondingStarted
+    | StakeWithdrawn
+    | NodeBeat
+    | NodeSlashed
+    | StandingChanged
+    | Deposited
+    | VaultWithdrawn
+    | TaskPosted
+    | TaskAssigned
+    | SeatReassigned
+    | SeatReleased
+    | ResultCommitted
+    | ResultDelivered
+    | ResultRevealed
+    | OutputsApproved
+    | TaskFinalised
+    | TaskExpired
+    | TaskCancelled
+    | TaskObjected
+    | EquivocationProven
+    | FeesSwept
+)
+
+
+class LedgerRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One event and where it stands."""
+
+    position: Position
+    event: LedgerEvent

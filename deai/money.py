@@ -1,0 +1,53 @@
+"""Sums of tokens: whole numbers of the smallest unit, 18 decimals, symbol CT."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Self
+
+from deai.errors import ConfigError
+
+DECIMALS: Final = 18
+SYMBOL: Final = "CT"
+UNIT: Final = 10**DECIMALS
+"""One token in base units."""
+MAX_AMOUNT: Final = (1 << 96) - 1
+"""No sum exceeds the supply, and the supply fits 96 bits."""
+
+_TOKENS: Final = re.compile(r"(\d{1,11})(?:\.(\d{1,18}))?CT")
+
+
+class Amount(int):
+    """A sum in base units: whole, never negative, below 2^96."""
+
+    __slots__ = ()
+
+    def __new__(cls, units: int) -> Self:
+        if not 0 <= units <= MAX_AMOUNT:
+            raise ValueError(f"an amount lies between 0 and 2^96 - 1: {units}")
+        return super().__new__(cls, units)
+
+
+def parse_amount(text: str) -> Amount:
+    """Read `"1000"` (base units) or `"0.12CT"` (tokens); raise `ConfigError` for anything else."""
+    cleaned = text.strip()
+    try:
+        if cleaned.isascii() and cleaned.isdigit() and len(cleaned) <= 30:
+            return Amount(int(cleaned))
+        if match := _TOKENS.fullmatch(cleaned):
+            whole, fraction = match.groups()
+            return Amount(int(whole) * UNIT + int((fraction or "").ljust(DECIMALS, "0")))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    raise ConfigError(
+        f"not an amount: {text[:60]!r}",
+        hint="write base units as a whole number (1000) or tokens with the symbol (0.12CT)",
+        code="bad_amount",
+    )
+
+
+def format_tokens(units: int) -> str:
+    """Tokens with six decimals for screens: `1.250000 CT`, rounded towards zero."""
+    sign = "-" if units < 0 else ""
+    whole, rest = divmod(abs(units), UNIT)
+    return f"{sign}{whole:,}.{rest // 10 ** (DECIMALS - 6):06d} {SYMBOL}"
