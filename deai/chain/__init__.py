@@ -1,0 +1,1 @@
+"""The port to the ledger and its adapters."""

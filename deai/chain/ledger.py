@@ -1,0 +1,194 @@
+"""The port to a chain: read state, carry out actions once, follow events from a cursor.
+
+Adapters: `sei` (EVM), `memory` (the verified fake). One conformance suite runs on all. All
+methods are trio coroutines with timeouts of their own; they raise `LedgerUnreachable` when no
+endpoint answers and `LedgerRejected` (or `InsufficientFunds`) with the contract's own error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+
+from deai.actions import Action
+from deai.events import LedgerRecord
+from deai.ids import AccountId, ChainName, NodeId, TaskId
+from deai.money import Amount
+from deai.signing import Domain
+from deai.standing import Standing
+
+
+class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Which chain and which contracts; what signatures are bound to."""
+
+    name: ChainName
+    kind: str
+    chain_id: int
+    contracts: dict[str, AccountId]
+    registry: Domain
+    escrow: Domain
+    deployed_at: int
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """Constructor constants of the contracts; sums in base units, times in seconds."""
+
+    min_stake: Amount
+    min_fee: Amount
+    min_lease: int
+    min_window: int
+    epoch_seconds: int
+    unbonding_seconds: int
+    weight_fee: Amount
+    """w0: the protocol fee of a seat at which reputation moves fully."""
+    bounty: Amount
+    treasury: AccountId
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The newest block: number, hash, chain time in seconds."""
+
+    number: int
+    hash: str
+    time: int
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """The block up to which events have been applied: number *and* hash."""
+
+    number: int
+    hash: str
+
+
+class Balances(msgspec.Struct, frozen=True):
+    """Of one account: money for gas (wei), tokens, free balance in the vault."""
+
+    gas: int
+    tokens: int
+    vault: int
+
+
+class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered node as the contract stores it; reputation in thousandths."""
+
+    node: NodeId
+    operator: AccountId
+    standing: Standing
+    stake: int
+    unbonding: int
+    unbond_at: int
+    reputation: int
+    checked_tasks: int
+    last_epoch: int
+
+
+class LaneRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's lane as the contract stores it.
+
+    `closed` is the nonce of the last task that ended; the lane is free when `nonce == closed`.
+    `acc` is the raw word of commitments of task `nonce` (see `tasks.fold_commitments`), 0
+    before the first commit. Masks are by seat.
+    """
+
+    nonce: int
+    closed: int
+    committed: int
+    revealed: int
+    released: int
+    acc: int
+    accrued: int
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a posted task has not ended yet."""
+        return self.nonce != self.closed
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """A final transaction: what it did, where it stands, what it cost."""
+
+    kind: str
+    hash: str
+    block: int
+    time: int
+    gas_used: int
+    gas_price: int = 0
+
+
+class EventBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of consecutive whole blocks.
+
+    `rewind_to` is set when blocks were replaced: drop everything above that block number
+    before applying `records`. `cursor` is stored in the same transaction as the rows.
+    """
+
+    records: tuple[LedgerRecord, ...]
+    cursor: Cursor
+    head: Head
+    rewind_to: int | None = None
+
+
+class Ledger(Protocol):
+    """A chain, seen by one account."""
+
+    @property
+    def info(self) -> ChainInfo:
+        """Which chain this is."""
+        ...
+
+    @property
+    def account(self) -> AccountId | None:
+        """Whose transactions `submit` sends; None for a reader."""
+        ...
+
+    async def parameters(self) -> Parameters:
+        """The contracts' constants (read once, then cached)."""
+        ...
+
+    async def head(self) -> Head:
+        """The newest block."""
+        ...
+
+    async def balances(self, account: AccountId) -> Balances:
+        """What an account has."""
+        ...
+
+    async def node(self, node: NodeId) -> NodeRecord | None:
+        """A node's record, None if it never registered."""
+        ...
+
+    async def lane(self, client: AccountId, lane: int) -> LaneRecord:
+        """A lane's record; all zero if never used."""
+        ...
+
+    async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
+        """Every event of one task from block `since` on, in chain order."""
+        ...
+
+    async def simulate(self, action: Action) -> int:
+        """Try an action on the newest state without sending; return its gas.
+
+        Raises what sending it would raise.
+        """
+        ...
+
+    async def submit(self, action: Action, *, key: str = "") -> Transaction:
+        """Carry an action out once and wait until it is final.
+
+        `key` is the intent (default `actions.intent_key`): submitting it again, also after a
+        crash and from another process life, returns the same transaction. Cancelling the wait
+        does not take the transaction back.
+        """
+        ...
+
+    def follow(
+        self, cursor: Cursor | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[EventBatch]]:
+        """Events from a cursor on (None: from deployment), then live, until closed.
+
+        Yields also empty batches (at most one a second when idle) so that the head is known.
+        """
+        ...

@@ -1,0 +1,307 @@
+"""What a client and a node, and the members of a committee, say to each other.
+
+Pure data: no socket, no clock, no key. Whatever bytes a peer sends either become one of these
+types or raise `MalformedMessage`. On the wire: one version byte, then a MessagePack array whose
+first item is the type; unknown types, missing and extra fields are refused.
+
+The order of a conversation (docs/protocol.md draws it):
+
+    client → node   AskOffer            node → client   OfferReply
+    client → node   Propose             node → client   Accepted | DeclinedSeat
+    client → node   Assigned, then BlobHeader and BlobChunk of the input
+    node → client   Progress …, Committed, then (all seats on chain) Opened
+    client → node   Opened of the others; node → client   BlobHeader, BlobChunk of the output
+    client → node   the others' outputs (tolerance policies); node → client   ApprovedOutputs
+    client → node   Ended
+
+Members send each other `Opened`, outputs and `ApprovedOutputs` in the same words when the client
+is silent; `Ask` fetches what is missing after a reconnect; `Resume` attaches a client again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from deai.codec import Codec
+from deai.errors import MalformedMessage
+from deai.net import MAX_FRAME_BYTES, Dialect
+from deai.offers import Address, Signed, Text
+from deai.tasks import (
+    AttemptIndex,
+    Digest,
+    Mask,
+    Node,
+    Salt,
+    Seat,
+    SeatIndex,
+    Seconds,
+    Signature,
+    Task,
+    TaskKey,
+    TaskSpec,
+)
+
+WIRE_VERSION: Final = 1
+TASK_PROTOCOL: Final = "/deai/task/1"
+BEAT_PROTOCOL: Final = "/deai/beat/1"
+MAX_LEAVES: Final = 1024
+
+Reason = Annotated[str, msgspec.Meta(max_length=512)]
+Code = Annotated[str, msgspec.Meta(max_length=48, pattern="^[a-z_]+$")]
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):
+    """Base: tagged by its class name."""
+
+
+class AskOffer(_Message, frozen=True):
+    """What do you run, at what price?"""
+
+
+class OfferReply(_Message, frozen=True):
+    """The node's current signed offer."""
+
+    offer: Signed
+
+
+class Propose(_Message, frozen=True):
+    """Will you take this seat? Nothing is owed until the chain says so."""
+
+    task: Task
+    spec: TaskSpec
+    seat: SeatIndex
+    attempt: AttemptIndex
+
+
+class Accepted(_Message, frozen=True):
+    """The node takes the seat if it is assigned before `valid_until` (chain time)."""
+
+    task_id: TaskKey
+    seat: SeatIndex
+    attempt: AttemptIndex
+    node: Node
+    valid_until: Seconds
+    signature: Signature
+
+
+class DeclinedSeat(_Message, frozen=True):
+    """The node does not take the seat; `code` for programs, `reason` for people."""
+
+    task_id: TaskKey
+    seat: SeatIndex
+    code: Code
+    reason: Reason
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where the holder of a seat can be reached by the other members."""
+
+    seat: SeatIndex
+    peer_id: Text
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
+
+
+class Assigned(_Message, frozen=True):
+    """The committee on chain (the node checks it there) and how to reach its members."""
+
+    task_id: TaskKey
+    block: Seconds
+    committee: Annotated[tuple[Seat, ...], msgspec.Meta(max_length=64)]
+    members: Annotated[tuple[Member, ...], msgspec.Meta(max_length=15)]
+
+
+class BlobHeader(_Message, frozen=True):
+    """A blob follows in chunks of 64 KiB; its digest is that of `leaves` and `length`."""
+
+    task_id: TaskKey
+    kind: Literal["input", "output"]
+    seat: SeatIndex
+    length: Annotated[int, msgspec.Meta(ge=0, le=64 * 1024 * 1024)]
+    leaves: Annotated[tuple[Digest, ...], msgspec.Meta(min_length=1, max_length=MAX_LEAVES)]
+
+
+class BlobChunk(_Message, frozen=True):
+    """Chunk number `index` of a blob."""
+
+    task_id: TaskKey
+    kind: Literal["input", "output"]
+    seat: SeatIndex
+    index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_LEAVES)]
+    data: Annotated[bytes, msgspec.Meta(max_length=64 * 1024)]
+
+
+class Progress(_Message, frozen=True):
+    """Still working: thousandths done. At least every third of the lease."""
+
+    task_id: TaskKey
+    seat: SeatIndex
+    attempt: AttemptIndex
+    done: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+
+
+class Committed(_Message, frozen=True):
+    """The seat's commitment, signed so that the client may relay it."""
+
+    task_id: TaskKey
+    seat: SeatIndex
+    attempt: AttemptIndex
+    value: Digest
+    signature: Signature
+
+
+class Opened(_Message, frozen=True):
+    """Digest, salt and signed result of a seat; sent once every seat's commitment is on chain."""
+
+    task_id: TaskKey
+    seat: SeatIndex
+    attempt: AttemptIndex
+    digest: Digest
+    salt: Salt
+    evidence: Digest
+    signature: Signature
+
+
+class ApprovedOutputs(_Message, frozen=True):
+    """A member's approval of the seats whose output is within tolerance of its own."""
+
+    task_id: TaskKey
+    seat: SeatIndex
+    commitments: Digest
+    mask: Mask
+    signature: Signature
+
+
+class FailedSeat(_Message, frozen=True):
+    """This node cannot finish (its own fault) and gives the seat back on chain."""
+
+    task_id: TaskKey
+    seat: SeatIndex
+    attempt: AttemptIndex
+    code: Code
+    reason: Reason
+
+
+class Resume(_Message, frozen=True):
+    """A client that reconnected: send me (again) all you have about this task."""
+
+    task_id: TaskKey
+
+
+class Ask(_Message, frozen=True):
+    """Send me this of yours: an opening, an output or an approval."""
+
+    task_id: TaskKey
+    what: Literal["opening", "output", "approval"]
+    seat: SeatIndex
+
+
+class CancelTask(_Message, frozen=True):
+    """The client gave up before assigning; forget the proposal."""
+
+    task_id: TaskKey
+
+
+class Ended(_Message, frozen=True):
+    """The task ended on chain in this block; nothing more is needed."""
+
+    task_id: TaskKey
+    block: Seconds
+
+
+class Refused(_Message, frozen=True):
+    """An answer to a message that cannot be served; the link stays open."""
+
+    task_id: TaskKey | None
+    code: Code
+    reason: Reason
+
+
+class Goodbye(_Message, frozen=True):
+    """The link is about to close on purpose (draining, shutdown)."""
+
+    reason: Reason
+
+
+TaskMessage: TypeAlias = (
+    AskOffer
+    | OfferReply
+    | Propose
+    | Accepted
+    | DeclinedSeat
+    | Assigned
+    | BlobHeader
+    | BlobChunk
+    | Progress
+    | Committed
+    | Opened
+    | ApprovedOutputs
+    | FailedSeat
+    | Resume
+    | Ask
+    | CancelTask
+    | Ended
+    | Refused
+    | Goodbye
+)
+
+
+class PublishOffer(_Message, frozen=True):
+    """Node → hub: the newest offer, at the start and whenever it changes."""
+
+    offer: Signed
+
+
+class PublishBeat(_Message, frozen=True):
+    """Node → hub: alive."""
+
+    beat: Signed
+
+
+class BeatSeen(_Message, frozen=True):
+    """Hub → node: the newest sequence heard, and how many instances of this node beat."""
+
+    sequence: Seconds
+    instances: Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
+BeatMessage: TypeAlias = PublishOffer | PublishBeat | BeatSeen | Refused | Goodbye
+
+_TASK: Final = Codec[TaskMessage](TaskMessage, MAX_FRAME_BYTES - 1)
+_BEAT: Final = Codec[BeatMessage](BeatMessage, 32 * 1024)
+_PREFIX: Final = bytes([WIRE_VERSION])
+
+
+def _unversioned(data: bytes) -> bytes:
+    if data[:1] != _PREFIX:
+        raise MalformedMessage("another version of the protocol")
+    return data[1:]
+
+
+def encode(message: TaskMessage) -> bytes:
+    """Write a task message in its one canonical byte form."""
+    return _PREFIX + _TASK.encode(message)
+
+
+def decode(data: bytes) -> TaskMessage:
+    """Read a task message; raise `MalformedMessage` for anything but its canonical form."""
+    return _TASK.decode(_unversioned(data))
+
+
+def encode_beat(message: BeatMessage) -> bytes:
+    """Write a heartbeat message in its one canonical byte form."""
+    return _PREFIX + _BEAT.encode(message)
+
+
+def decode_beat(data: bytes) -> BeatMessage:
+    """Read a heartbeat message; raise `MalformedMessage` for anything else."""
+    return _BEAT.decode(_unversioned(data))
+
+
+TASK_DIALECT: Final[Dialect[TaskMessage]] = Dialect(
+    TASK_PROTOCOL, encode, decode, is_bulk=lambda message: isinstance(message, BlobChunk)
+)
+BEAT_DIALECT: Final[Dialect[BeatMessage]] = Dialect(
+    BEAT_PROTOCOL, encode_beat, decode_beat, max_frame_bytes=32 * 1024 + 1
+)

@@ -1,0 +1,142 @@
+"""Ports that the vocabulary's client and the node's daemon share: what computes and compares.
+
+`workloads` implements them; nothing here imports torch. Entry-point group `deai.adapters`
+names the implementations: `net` (p2p), `workbench` (workloads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+from deai.tasks import Policy
+
+Progress = Callable[[float], None]
+"""Called with the fraction done, 0 to 1; must not block."""
+
+
+class WorkloadInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What anybody may know about a workload without running it."""
+
+    id: str
+    version: int
+    title: str
+    description: str
+    policies: tuple[str, ...]
+    default_policy: str
+    determinism: str
+    unit: str
+    """What the cost model counts, e.g. `text of 64 tokens`."""
+    models: tuple[str, ...]
+    parameters: dict[str, Any]
+    """JSON schema of the parameters."""
+    output_type: str
+    """`safetensors`, `json` or `digest`."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A valid input: how many items and cost units it has; the same on every machine."""
+
+    items: int
+    units: int
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One computation: what a runner is given and nothing else."""
+
+    workload: str
+    version: int
+    model: str
+    parameters: bytes
+    input: bytes
+    seed: bytes
+    """32 bytes all seats of a task share: the task id, or zeros outside a task."""
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """A canonical, checked output. `measurements` is beside the digest, never in it."""
+
+    data: bytes
+    evidence: bytes
+    units: int
+    seconds: float
+    measurements: dict[str, float]
+
+
+class SandboxReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the start-up probe of the worker achieved: `full`, `partial` or `none`, and why."""
+
+    level: str
+    details: dict[str, bool]
+    notes: tuple[str, ...] = ()
+
+
+class Catalogue(Protocol):
+    """Knows workloads and checks inputs; pure, no torch, no network."""
+
+    def list(self) -> tuple[WorkloadInfo, ...]:
+        """Every workload installed here."""
+        ...
+
+    def info(self, workload: str) -> WorkloadInfo:
+        """One of them; raise `WorkloadFault` if it is unknown."""
+        ...
+
+    def parameters(self, workload: str, given: dict[str, Any]) -> bytes:
+        """Check parameters, fill in defaults, return canonical bytes (`codec.encode_value`).
+
+        Raises `WorkloadFault(fault=INVALID_PARAMETERS)`.
+        """
+        ...
+
+    def check(self, workload: str, parameters: bytes, data: bytes) -> Estimate:
+        """Parse an input as every node will; raise `WorkloadFault` with its code."""
+        ...
+
+    def convert(self, workload: str, data: bytes, suffix: str) -> bytes:
+        """An output in another file format (`.npy`, `.jsonl`, `.json`); raise `WorkloadFault`."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs jobs of one client in a locked worker."""
+
+    async def run(self, job: Job, *, on_progress: Progress, timeout: float) -> Output:
+        """Compute; raise `WorkloadFault` (the task is bad) or `NodeFault` (this node failed)."""
+        ...
+
+    async def compare(self, job: Job, policy: Policy, outputs: Sequence[bytes]) -> list[list[bool]]:
+        """Pairwise: is output i within the policy's tolerance of output j?
+
+        Outputs are untrusted bytes and are parsed in the worker; one that cannot be read is
+        within tolerance of nothing.
+        """
+        ...
+
+
+class Workbench(Protocol):
+    """A pool of locked workers over a catalogue."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What can be computed here."""
+        ...
+
+    @property
+    def sandbox(self) -> SandboxReport:
+        """What the workers are locked into."""
+        ...
+
+    def executor(self, client: str) -> AbstractAsyncContextManager[Executor]:
+        """A worker for one client's job; waits (bounded queue) until one is free.
+
+        Raises `LimitExceeded` when the queue is full.
+        """
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Workers by state, tasks served, restarts, memory; for `status` and metrics."""
+        ...
