@@ -1,0 +1,261 @@
+"""What every command shares: global options, settings, one JSON document, errors, exit codes.
+
+`--json`, `--config`, `--home` and `--chain` are accepted before and after any sub-command.
+Logs, progress and errors go to stderr, the result to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from deai.config import Config, default_home, load_config
+from deai.errors import ConfigError, DeaiError, NotSetUp
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deai.network import Network
+
+T = TypeVar("T")
+
+INTERRUPTED: Final = 130
+
+
+class ExitWith(click.exceptions.Exit):
+    """Leave with a status after everything was printed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Global options as given so far; later ones win."""
+
+    json: bool = False
+    config: Path | None = None
+    home: Path | None = None
+    chain: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a command runs with."""
+
+    json: bool
+    home: Path
+    config: Config
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def chain(self) -> str:
+        """Which of the configured chains is meant."""
+        return self.config.chain
+
+    @cached_property
+    def out(self) -> Console:
+        """Console for the result."""
+        return _console(stderr=False)
+
+    @cached_property
+    def err(self) -> Console:
+        """Console for progress and errors."""
+        return _console(stderr=True)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network file; raise `NotSetUp` if there is none."""
+        from deai.network import load_network  # noqa: PLC0415 - not every command needs it
+
+        path = Path(self.config.network) if self.config.network else self.home / "network.json"
+        if not path.is_absolute() and self.config.path:
+            path = Path(self.config.path).parent / path
+        if not path.exists():
+            raise NotSetUp(
+                f"no network file at {path}",
+                hint="start one with `deai devnet up`, or pass --config FILE of a network",
+            )
+        return load_network(path)
+
+    def path(self, configured: str, default: str) -> Path:
+        """A configured path (relative to the config file), or `HOME/default`."""
+        if not configured:
+            return self.home / default
+        path = Path(configured).expanduser()
+        if not path.is_absolute() and self.config.path:
+            path = Path(self.config.path).parent / path
+        return path
+
+    @property
+    def client_key(self) -> Path:
+        """The key that pays for tasks."""
+        return self.path(self.config.client.key_file, "keys/client.json")
+
+    @property
+    def client_passphrase(self) -> Path:
+        """Where the client key's passphrase stands."""
+        return self.path(self.config.client.passphrase_file, "keys/passphrase")
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that `--help` should not pay
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+_GLOBAL: Final = (
+    click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document."),
+    click.Option(["--config", "config_file"], type=click.Path(path_type=Path), help="TOML file."),
+    click.Option(
+        ["--home"], type=click.Path(path_type=Path), help="Data directory (default ~/.deai)."
+    ),
+    click.Option(["--chain"], metavar="sei|near", help="Which of the configured chains."),
+)
+
+
+class _Shared:
+    """Mixin: add the global options and move their values into the context."""
+
+    def _add_global(self, params: list[click.Parameter]) -> list[click.Parameter]:
+        taken = {name for param in params for name in param.opts}
+        return params + [option for option in _GLOBAL if not set(option.opts) & taken]
+
+
+def _absorb(ctx: click.Context) -> None:
+    known = ctx.find_object(Options) or Options()
+    given = {
+        "json": ctx.params.pop("as_json", False) or known.json,
+        "config": ctx.params.pop("config_file", None) or known.config,
+        "home": ctx.params.pop("home", None) or known.home,
+    }
+    if "chain" in ctx.params and any(
+        param in _GLOBAL for param in ctx.command.params if param.name == "chain"
+    ):
+        given["chain"] = ctx.params.pop("chain") or known.chain
+    else:
+        given["chain"] = known.chain
+    ctx.obj = Options(**given)
+
+
+class Command(click.Command, _Shared):
+    """A command with the global options; its function receives `settings` first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
+        super().__init__(*args, **kwargs)
+        self.params = self._add_global(self.params)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        _absorb(ctx)
+        callback = self.callback
+        if callback is None:
+            return None
+        return ctx.invoke(callback, load_settings(ctx.obj), **ctx.params)
+
+
+class Group(click.Group, _Shared):
+    """A group with the global options, whose commands default to `Command`."""
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
+        super().__init__(*args, **kwargs)
+        self.params = self._add_global(self.params)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        _absorb(ctx)
+        return super().invoke(ctx)
+
+
+def group(name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Group]:  # noqa: ANN401
+    """Declare a group: `@group("task") def task() -> None: ...` (docstring is its help)."""
+
+    def decorate(function: Callable[..., Any]) -> Group:
+        # A group takes nothing itself: the global options were absorbed into the context.
+        made: Group = click.group(name, cls=Group, **kwargs)(lambda: None)
+        made.help = function.__doc__
+        made.short_help = (function.__doc__ or "").strip().splitlines()[0].rstrip(".")
+        return made
+
+    return decorate
+
+
+def command(name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Command]:  # noqa: ANN401
+    """Declare a command outside a group; in a group use `@group.command("name")`."""
+    return click.command(name, cls=Command, **kwargs)
+
+
+def load_settings(options: Options) -> Settings:
+    """Read home, config file, environment and flags; raise `ConfigError`."""
+    environment = os.environ
+    named = options.config or (
+        Path(environment["DEAI_CONFIG"]) if "DEAI_CONFIG" in environment else None
+    )
+    if options.home is not None:
+        home = options.home.expanduser()
+    elif named is not None and "DEAI_HOME" not in environment:
+        home = named.expanduser().resolve().parent
+    else:
+        home = default_home(environment)
+    path = named or (home / "config.toml" if (home / "config.toml").exists() else None)
+    flags = {"chain": options.chain} if options.chain else {}
+    config = load_config(path, environment, flags)
+    if config.chain not in ("sei", "near"):
+        raise ConfigError(
+            f"unknown chain: {config.chain[:40]!r}", hint="one of sei, near", code="unknown_chain"
+        )
+    return Settings(json=options.json, home=home, config=config, environment=environment)
+
+
+def emit(settings: Settings, document: Any, render: Callable[[Console], None]) -> None:  # noqa: ANN401
+    """Print the result: the one JSON document, or `render(console)` for people."""
+    if settings.json:
+        sys.stdout.write(json.dumps(document, separators=(", ", ": ")) + "\n")
+        sys.stdout.flush()
+    else:
+        render(settings.out)
+
+
+def run_trio(function: Callable[..., Awaitable[T]], *args: Any) -> T:  # noqa: ANN401
+    """Run a coroutine function to its end; a group that holds one `DeaiError` becomes it."""
+    import trio  # noqa: PLC0415 - 50 ms that `--help` should not pay
+
+    try:
+        return trio.run(function, *args, strict_exception_groups=True)
+    except BaseExceptionGroup as group_error:
+        raise _single(group_error) from group_error
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one reason inside nested groups; Ctrl-C wins, then the first deliberate error."""
+    leaves = _leaves(error)
+    for kind in (KeyboardInterrupt, click.exceptions.Exit, DeaiError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return leaves[0] if len(leaves) == 1 else error
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def report_error(error: DeaiError, *, as_json: bool) -> int:
+    """Print an error the way the caller asked for; return the exit status."""
+    if as_json:
+        body = {"code": error.reason_code, "message": str(error), "hint": error.hint}
+        sys.stdout.write(json.dumps({"error": body}) + "\n")
+        sys.stdout.flush()
+    else:
+        sys.stderr.write(f"error: {error}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
+    return error.exit_status

@@ -1,0 +1,189 @@
+"""Configuration: one TOML file, then `DEAI_…` variables, then flags, into frozen types.
+
+Sections live with their owners (`[node]` in `node.config`, `[coordinator]` in
+`coordinator.config`); this module owns the top level and the one loader they share. Secrets are
+paths here, never values.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from deai.errors import ConfigError
+
+T = TypeVar("T")
+
+MAX_CONFIG_BYTES: Final = 256 * 1024
+PREFIX: Final = "DEAI_"
+
+
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[client]`: what the task commands use."""
+
+    key_file: str = ""
+    """Key that pays for tasks; default `HOME/keys/client.json`."""
+    passphrase_file: str = ""
+    """Where the key's passphrase stands; default `HOME/keys/passphrase`."""
+    max_fee: str = "1CT"
+    """Most that a submission pays per seat unless it says otherwise."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The top level. Programs read their own sections with `section`."""
+
+    network: str = ""
+    """Path of the network file; default `HOME/network.json`."""
+    chain: str = "sei"
+    """Which of the configured chains commands mean by default."""
+    coordinator: str = ""
+    """URL of a coordinator; default the first of the network file."""
+    client: ClientConfig = msgspec.field(default_factory=ClientConfig)
+    sections: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Raw tables of the programs' sections, checked by their owners."""
+    path: str = ""
+    """The file this came from."""
+    origins: dict[str, str] = msgspec.field(default_factory=dict)
+    """Setting → `file`, `environment`, `flag`; everything else is a default."""
+
+
+_TOP: Final = {"network", "chain", "coordinator", "client"}
+_SECTIONS: Final = {"node", "hub", "workloads", "devnet"}
+
+
+def default_home(environment: Mapping[str, str]) -> Path:
+    """`DEAI_HOME`, else `~/.deai`."""
+    given = environment.get("DEAI_HOME")
+    return Path(given).expanduser() if given else Path("~/.deai").expanduser()
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], str]:
+    """A TOML file and its text; raise `ConfigError` naming file and line."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        text = data.decode()
+        return tomllib.loads(text), text
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", hint="the file must be UTF-8 TOML") from error
+
+
+def line_of(text: str, setting: str) -> int:
+    """The line (from 1) that most likely sets `setting` (`section.key`); 0 if none does."""
+    *tables, key = setting.split(".")
+    table, wanted = "", ".".join(tables)
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]\s]+)\s*\]+", line):
+            table = header[1]
+            if table == setting:
+                return number
+        elif table == wanted and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return number
+    return 0
+
+
+def convert(raw: Any, kind: type[T], *, where: str, text: str = "", section: str = "") -> T:  # noqa: ANN401
+    """Decode a table into a frozen type; raise `ConfigError` with file, line and setting.
+
+    `where` names the file; `text` is its content, used to find the line.
+    """
+    try:
+        return msgspec.convert(raw, kind, strict=True)
+    except (msgspec.ValidationError, ValueError) as error:
+        message = str(error)
+        found = re.search(r"at `\$\.?([^`]*)`", message)
+        setting = found[1] if found else ""
+        if unknown := re.search(r"unknown field `([^`]*)`", message):
+            setting = f"{setting}.{unknown[1]}".strip(".")
+        full = f"{section}.{setting}".strip(".")
+        line = line_of(text, full)
+        place = f"{where}:{line}" if line else where
+        raise ConfigError(
+            f"{place}: setting {full or '(top level)'}: {message.split(' - at')[0]}",
+            hint="`deai config show --origin` lists every setting with its meaning",
+        ) from error
+
+
+def section(config: Config, name: str, kind: type[T]) -> T:
+    """A program's own section as its frozen type; raise `ConfigError` for unknown settings."""
+    text = ""
+    if config.path:
+        _, text = read_toml(Path(config.path))
+    return convert(
+        config.sections.get(name, {}), kind, where=config.path or "config", text=text, section=name
+    )
+
+
+def load_config(
+    path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str] | None = None
+) -> Config:
+    """Read file, environment and flags, in rising order of precedence.
+
+    `DEAI_CHAIN` sets `chain`, `DEAI_NODE__CAPACITY` sets `node.capacity` (numbers and booleans
+    as in TOML). A missing file is empty unless it was named. Raises `ConfigError`.
+    """
+    raw: dict[str, Any] = {}
+    text = ""
+    origins: dict[str, str] = {}
+    if path is not None:
+        raw, text = read_toml(path)
+        origins.update(dict.fromkeys(_flatten(raw), "file"))
+    for name, value in environment.items():
+        keys = name.removeprefix(PREFIX).lower().split("__")
+        if not name.startswith(PREFIX) or keys[0] not in _TOP | _SECTIONS:
+            continue
+        _put(raw, keys, _toml_value(value))
+        origins[".".join(keys)] = "environment"
+    for name, value in (flags or {}).items():
+        _put(raw, name.split("."), value)
+        origins[name] = "flag"
+    sections = {key: raw.pop(key) for key in list(raw) if key in _SECTIONS}
+    for key in raw:
+        if key not in _TOP:
+            line = line_of(text, key)
+            raise ConfigError(
+                f"{path}:{line}: unknown setting {key}" if line else f"unknown setting {key}",
+                hint="settings are " + ", ".join(sorted(_TOP | _SECTIONS)),
+            )
+    config = convert(raw, Config, where=str(path or "environment"), text=text)
+    return msgspec.structs.replace(config, sections=sections, path=str(path or ""), origins=origins)
+
+
+def environment() -> Mapping[str, str]:
+    """The process environment: the only place of the libraries that reads it."""
+    return os.environ
+
+
+def _flatten(raw: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in raw.items():
+        name = f"{prefix}{key}"
+        names += _flatten(value, f"{name}.") if isinstance(value, dict) else [name]
+    return names
+
+
+def _put(raw: dict[str, Any], keys: list[str], value: Any) -> None:  # noqa: ANN401
+    for key in keys[:-1]:
+        inner = raw.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"setting {key} is not a table")
+        raw = inner
+    raw[keys[-1]] = value
+
+
+def _toml_value(text: str) -> Any:  # noqa: ANN401
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
