@@ -42,7 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the network file; default `HOME/network.json`."""
     chain: str = "sei"
     """Which of the configured chains commands mean by default."""
-    coordinator: str = ""
+    coordinator_url: str = ""
     """URL of a coordinator; default the first of the network file."""
     client: ClientConfig = msgspec.field(default_factory=ClientConfig)
     sections: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -53,8 +53,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Setting → `file`, `environment`, `flag`; everything else is a default."""
 
 
-_TOP: Final = {"network", "chain", "coordinator", "client"}
-_SECTIONS: Final = {"node", "hub", "workloads", "devnet"}
+_TOP: Final = {"network", "chain", "coordinator_url", "client"}
+_SECTIONS: Final = {"node", "coordinator", "workloads", "devnet"}
 
 
 def default_home(environment: Mapping[str, str]) -> Path:

@@ -35,6 +35,8 @@ class TokensMoved(_Event, frozen=True):
 
 
 class NodeRegistered(_Event, frozen=True):
+    """An owner staked and registered a node."""
+
     node: NodeId
     operator: AccountId
     stake: Amount
@@ -43,29 +45,39 @@ class NodeRegistered(_Event, frozen=True):
 
 
 class NodeAnnounced(_Event, frozen=True):
+    """A node's operator published where it listens."""
+
     node: NodeId
     peer_id: str
     addresses: tuple[str, ...]
 
 
 class OperatorRotated(_Event, frozen=True):
+    """A node has a new hot key."""
+
     node: NodeId
     operator: AccountId
 
 
 class StakeAdded(_Event, frozen=True):
+    """`bonded` is the stake after adding."""
+
     node: NodeId
     added: Amount
     bonded: Amount
 
 
 class UnbondingStarted(_Event, frozen=True):
+    """`amount` is still slashable until withdrawn, from `unbond_at` on."""
+
     node: NodeId
     amount: Amount
     unbond_at: int
 
 
 class StakeWithdrawn(_Event, frozen=True):
+    """Unbonded stake left the registry."""
+
     node: NodeId
     to: AccountId
     amount: Amount
@@ -96,28 +108,38 @@ class StandingChanged(_Event, frozen=True):
 
 
 class Deposited(_Event, frozen=True):
+    """Tokens entered a vault account."""
+
     account: AccountId
     payer: AccountId
     amount: Amount
 
 
 class VaultWithdrawn(_Event, frozen=True):
+    """Tokens left a vault account."""
+
     account: AccountId
     to: AccountId
     amount: Amount
 
 
 class TaskPosted(_Event, frozen=True):
+    """Fees and tip moved into escrow."""
+
     task_id: TaskId
     task: Task
 
 
 class TaskAssigned(_Event, frozen=True):
+    """The committee was named; leases run."""
+
     task_id: TaskId
     committee: tuple[Seat, ...]
 
 
 class SeatReassigned(_Event, frozen=True):
+    """Another node holds the seat; `committee` is the new list, former members behind it."""
+
     task_id: TaskId
     seat: int
     previous: NodeId
@@ -126,11 +148,15 @@ class SeatReassigned(_Event, frozen=True):
 
 
 class SeatReleased(_Event, frozen=True):
+    """A provider gave its seat back."""
+
     task_id: TaskId
     seat: int
 
 
 class ResultCommitted(_Event, frozen=True):
+    """A seat committed to a result."""
+
     task_id: TaskId
     seat: int
     attempt: int
@@ -147,6 +173,8 @@ class ResultDelivered(_Event, frozen=True):
 
 
 class ResultRevealed(_Event, frozen=True):
+    """A seat's commitment was opened on chain."""
+
     task_id: TaskId
     seat: int
     digest: bytes
@@ -154,6 +182,8 @@ class ResultRevealed(_Event, frozen=True):
 
 
 class OutputsApproved(_Event, frozen=True):
+    """A member's approval was recorded on chain."""
+
     task_id: TaskId
     seat: int
     mask: int
@@ -190,22 +220,30 @@ class TaskFinalised(_Event, frozen=True):
 
 
 class TaskExpired(_Event, frozen=True):
+    """Nobody committed in time; everything went back to the client."""
+
     task_id: TaskId
     refunded: Amount
 
 
 class TaskCancelled(_Event, frozen=True):
+    """The client took the task back before it was assigned."""
+
     task_id: TaskId
     refunded: Amount
 
 
 class TaskObjected(_Event, frozen=True):
+    """The client refused an unchecked result."""
+
     task_id: TaskId
     protocol_fee: Amount
     refunded: Amount
 
 
 class EquivocationProven(_Event, frozen=True):
+    """Two results of one seat and attempt were shown."""
+
     task_id: TaskId
     seat: int
     node: NodeId
@@ -213,6 +251,8 @@ class EquivocationProven(_Event, frozen=True):
 
 
 class FeesSwept(_Event, frozen=True):
+    """Accrued fees of a lane went to the treasury."""
+
     client: AccountId
     lane: int
     amount: Amount

@@ -71,7 +71,7 @@ class Settings:
     @cached_property
     def network(self) -> Network:
         """The network file; raise `NotSetUp` if there is none."""
-        from deai.network import load_network  # noqa: PLC0415 - not every command needs it
+        from deai.network import load_network
 
         path = Path(self.config.network) if self.config.network else self.home / "network.json"
         if not path.is_absolute() and self.config.path:
@@ -104,7 +104,7 @@ class Settings:
 
 
 def _console(*, stderr: bool) -> Console:
-    from rich.console import Console  # noqa: PLC0415 - 60 ms that `--help` should not pay
+    from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
@@ -224,7 +224,7 @@ def emit(settings: Settings, document: Any, render: Callable[[Console], None]) -
 
 def run_trio(function: Callable[..., Awaitable[T]], *args: Any) -> T:  # noqa: ANN401
     """Run a coroutine function to its end; a group that holds one `DeaiError` becomes it."""
-    import trio  # noqa: PLC0415 - 50 ms that `--help` should not pay
+    import trio
 
     try:
         return trio.run(function, *args, strict_exception_groups=True)

@@ -78,7 +78,7 @@ def _load(target: str, name: str, extra: str) -> click.Command:
 @click.command("deai", cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="deai")
 def deai() -> None:
-    """A decentralised network for AI compute.
+    r"""A decentralised network for AI compute.
 
     \b
     Examples:
