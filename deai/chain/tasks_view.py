@@ -59,7 +59,7 @@ TaskRecordEvent: TypeAlias = (
     | TaskObjected
     | EquivocationProven
 )
-TASK_EVENTS: Final = TaskRecordEvent.__args__  # type: ignore[attr-defined]  # the union's members
+TASK_EVENTS: Final = TaskRecordEvent.__args__
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,7 +281,7 @@ def _finalised(view: TaskView, event: TaskFinalised, at: Position) -> TaskView:
         now = view.attempt(index).state
         if outcome.verdict in (1, 2):
             seat_event = SeatEvent.PAID
-        elif outcome.verdict == 4:  # noqa: PLR2004 - the contract's number for silent
+        elif outcome.verdict == 4:
             seat_event = SeatEvent.SILENT
         elif now in (SeatState.COMMITTED, SeatState.REVEALED):
             seat_event = SeatEvent.FORFEITED
