@@ -1,0 +1,247 @@
+"""Receipts: a file that proves what was done for a task, checked offline.
+
+A receipt holds the task and its spec, the committee, every accept, every signed result,
+approvals, commitments and openings, the settlement as the chain reported it and the hashes of
+the transactions. Offline, everything that follows from signatures, digests and sums is checked;
+that the transactions are on the chain is the one thing that needs the chain, and the report
+says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+import msgspec
+
+from deai import tasks
+from deai.codec import decode_json, encode_json
+from deai.errors import BadSignature, DeaiError, MalformedMessage
+from deai.events import SeatSettlement
+from deai.ids import TaskId, hexed, owner_of, parse_digest
+from deai.money import Amount
+from deai.signing import Domain, verify, word
+from deai.tasks import FaultCode, Policy, Seat, Task, TaskSpec
+
+MAX_RECEIPT_BYTES: Final = 1024 * 1024
+VERSION: Final = 1
+
+
+class SeatProof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One seat's evidence; fields stay empty for what a seat never did."""
+
+    seat: int
+    holder: Seat
+    accept_valid_until: int = 0
+    accept_signature: str = ""
+    commitment: str = ""
+    output_digest: str = ""
+    salt: str = ""
+    evidence_digest: str = ""
+    result_signature: str = ""
+    approval_mask: int = 0
+    approval_signature: str = ""
+
+
+class ReceiptTransaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A transaction of the task."""
+
+    kind: str
+    hash: str
+    block: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was asked, who did it, what came out, who was paid."""
+
+    version: Annotated[int, msgspec.Meta(ge=VERSION, le=VERSION)] = VERSION
+    chain: str
+    escrow: Domain
+    task_id: TaskId
+    task: Task
+    spec: TaskSpec
+    commit_order: tuple[int, ...]
+    """Seats in the order in which their commitments stand on chain."""
+    seats: tuple[SeatProof, ...]
+    result: str
+    """Winning output digest, `0x…`, or empty when nobody won."""
+    fault: bool
+    settlements: tuple[SeatSettlement, ...]
+    refunded: Amount
+    protocol_fee: Amount
+    tip: Amount
+    """Tip to a finaliser other than the client."""
+    transactions: tuple[ReceiptTransaction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome of checking a receipt offline."""
+
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+
+def read_receipt(data: bytes) -> Receipt:
+    """Read a receipt; raise `MalformedMessage`."""
+    if len(data) > MAX_RECEIPT_BYTES:
+        raise MalformedMessage(f"a receipt has at most {MAX_RECEIPT_BYTES} bytes")
+    return decode_json(data, Receipt)
+
+
+def write_receipt(receipt: Receipt) -> bytes:
+    """The file: indented JSON."""
+    return msgspec.json.format(encode_json(receipt), indent=2) + b"\n"
+
+
+def verify_receipt(receipt: Receipt, output: bytes | None = None) -> Report:
+    """Check ids, digests, signatures and sums without a network; never raises.
+
+    `output`, when given, is compared with the winning digest.
+    """
+    report = Report()
+
+    def check(name: str, problem: str, good: str) -> None:
+        report.checks.append(Check(name, not problem, problem or good))
+
+    check("task id", _task_id(receipt), f"{receipt.task_id} binds chain, contract and every field")
+    check("spec", _spec(receipt), "the task's hash is that of the spec")
+    check("seats", _seats(receipt), f"{receipt.task.seats} seats, distinct owners")
+    for proof in receipt.seats:
+        check(f"seat {proof.seat}", _seat(receipt, proof), _said(proof))
+    check("winner", _winner(receipt), receipt.result or "nobody won, as the rules say")
+    check("sums", _sums(receipt), "paid + refunded + protocol fee = escrowed")
+    if output is not None:
+        from deai.hashing import blob_digest
+
+        digest = hexed(blob_digest(output))
+        check("output", "" if digest == receipt.result else f"hashes to {digest}", digest)
+    return report
+
+
+def _task_id(receipt: Receipt) -> str:
+    computed = tasks.task_id(receipt.task, receipt.escrow)
+    return "" if computed == receipt.task_id else f"the fields hash to {computed}"
+
+
+def _spec(receipt: Receipt) -> str:
+    if tasks.spec_hash(receipt.spec) != receipt.task.spec_hash:
+        return "the spec hashes to something else"
+    named = f"{receipt.escrow.chain_id}:{receipt.escrow.contract}"
+    return "" if receipt.spec.domain == named else f"made for {receipt.spec.domain}"
+
+
+def _seats(receipt: Receipt) -> str:
+    if sorted(proof.seat for proof in receipt.seats) != list(range(receipt.task.seats)):
+        return "not one proof per seat"
+    owners = {proof.holder.owner for proof in receipt.seats}
+    return "" if len(owners) == receipt.task.seats else "one owner holds two seats"
+
+
+def _said(proof: SeatProof) -> str:
+    parts = [
+        word_
+        for word_, value in (
+            ("accepted", proof.accept_signature),
+            ("committed", proof.commitment),
+            ("opened", proof.salt),
+            ("signed its result", proof.result_signature),
+            ("approved", proof.approval_signature),
+        )
+        if value
+    ]
+    return f"{owner_of(proof.holder.node)} " + (", ".join(parts) or "did nothing")
+
+
+def _seat(receipt: Receipt, proof: SeatProof) -> str:
+    domain, task_id, holder = receipt.escrow, receipt.task_id, proof.holder
+    seat, attempt = proof.seat, holder.attempt
+    try:
+        if proof.accept_signature:
+            signed = tasks.accept_digest(
+                domain, task_id, seat, attempt, holder.node, proof.accept_valid_until
+            )
+            verify(signed, _signature(proof.accept_signature), holder.operator)
+        if proof.salt:
+            opened = tasks.commitment_value(
+                task_id, seat, attempt, holder.node,
+                parse_digest(proof.output_digest), parse_digest(proof.salt),
+            )  # fmt: skip
+            if hexed(opened) != proof.commitment:
+                return "the opening is not what was committed"
+        if proof.result_signature:
+            signed = tasks.result_digest(
+                domain, task_id, seat, attempt,
+                parse_digest(proof.output_digest), parse_digest(proof.evidence_digest),
+            )  # fmt: skip
+            verify(signed, _signature(proof.result_signature), holder.operator)
+        if proof.approval_signature:
+            signed = tasks.approval_digest(
+                domain, task_id, seat, word(_acc(receipt)), proof.approval_mask
+            )
+            verify(signed, _signature(proof.approval_signature), holder.operator)
+    except DeaiError as error:
+        return str(error)
+    return ""
+
+
+def _signature(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError as error:
+        raise BadSignature("not hex") from error
+
+
+def _acc(receipt: Receipt) -> int:
+    by_seat = {proof.seat: proof.commitment for proof in receipt.seats}
+    order = [(seat, parse_digest(by_seat.get(seat, ""))) for seat in receipt.commit_order]
+    return tasks.fold_commitments(receipt.task.nonce, order)
+
+
+def _winner(receipt: Receipt) -> str:
+    task = receipt.task
+    if task.policy is Policy.NONE:
+        return ""  # one seat, nobody checked: the signed result is all there is
+    digests: list[bytes | None] = [None] * task.seats
+    masks: list[int | None] = [None] * task.seats
+    try:
+        for proof in receipt.seats:
+            if 0 <= proof.seat < task.seats:
+                digests[proof.seat] = parse_digest(proof.output_digest) if proof.salt else None
+                masks[proof.seat] = proof.approval_mask if proof.approval_signature else None
+    except MalformedMessage as error:
+        return str(error)
+    found, _paid = tasks.winner(task, digests)
+    faults = {tasks.fault_digest(receipt.task_id, code) for code in FaultCode}
+    if found in faults:
+        everybody = all(digest == found for digest in digests if digest is not None)
+        found = found if everybody else None
+        if bool(found) != receipt.fault:
+            return "the seats do not agree that the task is bad"
+    elif task.policy.is_tolerance:
+        revealed = sum(1 << seat for seat, digest in enumerate(digests) if digest is not None)
+        best, _paid = tasks.approved(task, masks, revealed)
+        found = digests[best] if best is not None else None
+    expected = hexed(found) if found else ""
+    return "" if expected == receipt.result else f"the rules give {expected or 'nobody'}"
+
+
+def _sums(receipt: Receipt) -> str:
+    paid = sum(settlement.payment for settlement in receipt.settlements)
+    total = paid + receipt.refunded + receipt.protocol_fee + receipt.tip
+    if total == receipt.task.escrowed:
+        return ""
+    return f"{total} left the escrow, {receipt.task.escrowed} entered it"
