@@ -8,7 +8,8 @@ D1 D2 D4  an exception of one stream (a protocol name that is no UTF-8, a garbag
 D6        an inbound connection holds its slot until the host ends: it is given back with it
 D7        the receive window is logged, not enforced: `BoundedYamux` ends the connection
 D8        streams are opened at any rate: token bucket and count per connection
-and       handshakes of strangers are unlimited: capped in total and per address; what the host
+and       the length of a protocol name is not limited: capped;
+          handshakes of strangers are unlimited: capped in total and per address; what the host
           remembers of a peer outlives its connections: forgotten with the last of them
 
 The others are answered by how `p2p.host` builds a host: D5 (plaintext offered by default) by
@@ -25,11 +26,14 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import trio
+from libp2p.exceptions import ParseError
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
+from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.stream_muxer.yamux import yamux
+from libp2p.utils import read_varint_prefixed_bytes_limited
 
 from p2p.counters import Counters
 from p2p.flow import TokenBucket
@@ -39,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WINDOW: Final = 1 << 20
 """Largest receive window of one stream; stock lets it grow to 16 MiB for every stranger."""
+MAX_PROTOCOL_NAME: Final = 1024
 
 
 class BoundedYamux(yamux.Yamux):
@@ -48,7 +53,7 @@ class BoundedYamux(yamux.Yamux):
         # Twice the granted windows, because 0.8.1 itself hands back a little more than was read.
         allowed = 2 * sum(stream.target_recv_window for stream in self.streams.values())
         buffered = sum(map(len, self.stream_buffers.values()))
-        if length > MAX_WINDOW or buffered + length > allowed + yamux.DEFAULT_WINDOW_SIZE:
+        if buffered + length > allowed + yamux.DEFAULT_WINDOW_SIZE:
             logger.info(
                 "a peer exceeded its receive window",
                 extra={"action": "peer_cut_off", "peer_id": str(self.peer_id)},
@@ -60,8 +65,12 @@ class BoundedYamux(yamux.Yamux):
 def guard(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
     """Install every guard on a swarm that is not running yet."""
     yamux.MAX_WINDOW_SIZE = MAX_WINDOW
+    multiselect_communicator.read_delim = _read_protocol_name
     _guard_streams(swarm, limits, counters)
     _guard_connections(swarm, limits, counters)
+    swarm.register_notifee(_Forgetful())
+    # The auto-connector is off (`p2p.host`) but would note every peer that ever left.
+    swarm.auto_connector.record_disconnect = lambda _peer_id: None
 
 
 def _guard_streams(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
@@ -128,24 +137,46 @@ def _guard_connections(swarm: Swarm, limits: NetLimits, counters: Counters) -> N
         finally:
             with trio.CancelScope(shield=True):
                 await (cut(muxed) if muxed is not None else _close_quietly(raw))
-            if muxed is not None:
-                forget(self, muxed.peer_id)
 
     swarm._do_handle_inbound_connection = types.MethodType(admit, swarm)  # noqa: SLF001
+
+
+async def _read_protocol_name(reader: Any) -> bytes:
+    """Read one line of multistream-select; raise `ParseError`, also for what is no text."""
+    line = await read_varint_prefixed_bytes_limited(reader, MAX_PROTOCOL_NAME)
+    if not line.endswith(b"\n"):
+        raise ParseError("a line of the negotiation does not end in a line feed")
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise ParseError("a protocol name is no text") from error
+    return line[:-1]
+
+
+class _Forgetful:
+    """Drops what the host remembers of a peer with its last connection (a `INotifee`)."""
+
+    async def disconnected(self, network: Swarm, connection: Any) -> None:
+        peer_id = connection.muxed_conn.peer_id
+        if not network.get_connections(peer_id):
+            network.peerstore.peer_data_map.pop(peer_id, None)
+            network.peerstore.peer_record_map.pop(peer_id, None)
+
+    async def connected(self, network: Swarm, connection: Any) -> None: ...
+
+    async def opened_stream(self, network: Swarm, stream: Any) -> None: ...
+
+    async def closed_stream(self, network: Swarm, stream: Any) -> None: ...
+
+    async def listen(self, network: Swarm, address: Any) -> None: ...
+
+    async def listen_close(self, network: Swarm, address: Any) -> None: ...
 
 
 async def cut(connection: Any) -> None:
     """End a muxed connection at once: first its socket, which frees whoever is stuck on it."""
     await _close_quietly(connection.secured_conn)
     await _close_quietly(connection)
-
-
-def forget(swarm: Swarm, peer_id: Any) -> None:
-    """Drop what the host remembers of a peer that has no connection left."""
-    if not swarm.get_connections(peer_id):
-        swarm.peerstore.peer_data_map.pop(peer_id, None)
-        swarm.peerstore.peer_record_map.pop(peer_id, None)
-        swarm.auto_connector.clear_peer(peer_id)
 
 
 async def _close_quietly(closable: Any) -> None:

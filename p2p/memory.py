@@ -18,7 +18,7 @@ from deai.ids import PeerId
 from deai.net import PeerAddress
 from p2p.limits import NetLimits
 from p2p.link import ByteStream
-from p2p.switchboard import Switchboard
+from p2p.switchboard import Switchboard, single_error
 
 _READ_BYTES = 64 * 1024
 
@@ -40,14 +40,15 @@ class MemoryNetwork:
         """A net for `peer_id`, reachable at `/memory/<peer id>` until the context ends."""
         if peer_id in self._nets:
             raise ValueError(f"{peer_id} is open already")
-        async with trio.open_nursery() as nursery:
-            net = MemoryNet(self, peer_id, limits or NetLimits(), nursery)
-            self._nets[peer_id] = net
-            try:
-                yield net
-            finally:
-                self.kill(peer_id)
-                nursery.cancel_scope.cancel()
+        with single_error():
+            async with trio.open_nursery() as nursery:
+                net = MemoryNet(self, peer_id, limits or NetLimits(), nursery)
+                self._nets[peer_id] = net
+                try:
+                    yield net
+                finally:
+                    self.kill(peer_id)
+                    nursery.cancel_scope.cancel()
 
     def partition(self, a: PeerId, b: PeerId) -> None:
         """From now on nothing passes between `a` and `b`; what is on its way waits."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -36,11 +36,17 @@ class _Server(Generic[M]):
 class Switchboard(ABC):
     """The `Net` of `deai.net` but for the transport. `nursery` outlives every outbound link."""
 
-    def __init__(self, peer_id: PeerId, limits: NetLimits, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        peer_id: PeerId,
+        limits: NetLimits,
+        nursery: trio.Nursery,
+        counters: Counters | None = None,
+    ) -> None:
         self._peer_id = peer_id
         self._limits = limits
         self._nursery = nursery
-        self._counters = Counters()
+        self._counters = counters or Counters()
         self._servers: dict[str, _Server[Any]] = {}
         self._inbound: Counter[PeerId] = Counter()
 
@@ -150,6 +156,23 @@ class Switchboard(ABC):
             await link.run()
         finally:
             self._counters.links_outbound_open -= 1
+
+
+@contextmanager
+def single_error() -> Iterator[None]:
+    """Let an error that is alone in its group out without the group.
+
+    Opening a net takes nurseries inside; they are nothing that a caller should have to know.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from error.__cause__
 
 
 def _check(dialect: Dialect[Any]) -> None:
