@@ -22,18 +22,22 @@ from __future__ import annotations
 import logging
 import types
 from collections import Counter
-from typing import Any, Final
+from typing import Final, cast
 from weakref import WeakKeyDictionary
 
 import trio
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.exceptions import ParseError
+from libp2p.io.abc import Closer, Reader, ReadWriteCloser
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.stream.exceptions import StreamError
-from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
+from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.stream_muxer.yamux import yamux
+from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.utils import read_varint_prefixed_bytes_limited
+from multiaddr import Multiaddr
 
 from p2p.counters import Counters
 from p2p.flow import TokenBucket
@@ -46,7 +50,7 @@ MAX_WINDOW: Final = 1 << 20
 MAX_PROTOCOL_NAME: Final = 1024
 
 
-class BoundedYamux(yamux.Yamux):
+class BoundedYamux(Yamux):
     """Yamux that ends the connection of a peer which sends more than it was allowed."""
 
     async def _read_data_body(self, length: int) -> bytes:
@@ -65,21 +69,21 @@ class BoundedYamux(yamux.Yamux):
 def guard(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
     """Install every guard on a swarm that is not running yet."""
     yamux.MAX_WINDOW_SIZE = MAX_WINDOW
-    multiselect_communicator.read_delim = _read_protocol_name
+    setattr(multiselect_communicator, "read_delim", _read_protocol_name)  # noqa: B010
     _guard_streams(swarm, limits, counters)
     _guard_connections(swarm, limits, counters)
     swarm.register_notifee(_Forgetful())
     # The auto-connector is off (`p2p.host`) but would note every peer that ever left.
-    swarm.auto_connector.record_disconnect = lambda _peer_id: None
+    setattr(swarm.auto_connector, "record_disconnect", lambda _peer_id: None)  # noqa: B010
 
 
 def _guard_streams(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
     negotiate_and_handle = swarm.common_stream_handler
-    buckets: WeakKeyDictionary[Any, TokenBucket] = WeakKeyDictionary()
+    buckets: WeakKeyDictionary[Yamux, TokenBucket] = WeakKeyDictionary()
     running: Counter[int] = Counter()
 
-    async def handle(stream: NetStream) -> None:
-        connection, now = stream.muxed_conn, trio.current_time()
+    async def handle(stream: INetStream) -> None:
+        connection, now = cast("Yamux", stream.muxed_conn), trio.current_time()
         bucket = buckets.get(connection)
         if bucket is None:
             bucket = TokenBucket.full(limits.streams_per_second, limits.stream_burst, now)
@@ -115,17 +119,20 @@ def _guard_streams(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
 def _guard_connections(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
     pending: Counter[str] = Counter()
 
-    async def admit(self: Swarm, wire: Any, address: Any, _failure: Any) -> None:
+    async def admit(
+        self: Swarm, wire: ReadWriteCloser, address: Multiaddr, _failure: object
+    ) -> None:
         ip = (wire.get_remote_address() or ("?", 0))[0]
         if pending.total() >= limits.max_pending or pending[ip] >= limits.max_pending_per_ip:
             counters.refused += 1
             await wire.close()
             return
-        raw, muxed = RawConnection(wire, False), None
+        raw = RawConnection(wire, False)
+        muxed: Yamux | None = None
         try:
             pending[ip] += 1
             try:
-                muxed = await self.upgrade_inbound_raw_conn(raw, address)
+                muxed = cast("Yamux", await self.upgrade_inbound_raw_conn(raw, address))
             finally:
                 pending[ip] -= 1
                 if not pending[ip]:
@@ -138,10 +145,10 @@ def _guard_connections(swarm: Swarm, limits: NetLimits, counters: Counters) -> N
             with trio.CancelScope(shield=True):
                 await (cut(muxed) if muxed is not None else _close_quietly(raw))
 
-    swarm._do_handle_inbound_connection = types.MethodType(admit, swarm)  # noqa: SLF001
+    setattr(swarm, "_do_handle_inbound_connection", types.MethodType(admit, swarm))  # noqa: B010
 
 
-async def _read_protocol_name(reader: Any) -> bytes:
+async def _read_protocol_name(reader: Reader) -> bytes:
     """Read one line of multistream-select; raise `ParseError`, also for what is no text."""
     line = await read_varint_prefixed_bytes_limited(reader, MAX_PROTOCOL_NAME)
     if not line.endswith(b"\n"):
@@ -153,33 +160,33 @@ async def _read_protocol_name(reader: Any) -> bytes:
     return line[:-1]
 
 
-class _Forgetful:
-    """Drops what the host remembers of a peer with its last connection (a `INotifee`)."""
+class _Forgetful(INotifee):
+    """Drops what the host remembers of a peer with its last connection."""
 
-    async def disconnected(self, network: Swarm, connection: Any) -> None:
-        peer_id = connection.muxed_conn.peer_id
-        if not network.get_connections(peer_id):
-            network.peerstore.peer_data_map.pop(peer_id, None)
-            network.peerstore.peer_record_map.pop(peer_id, None)
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:
+        peer_id, peers = conn.muxed_conn.peer_id, network.peerstore
+        if not network.get_connections(peer_id) and isinstance(peers, PeerStore):
+            peers.peer_data_map.pop(peer_id, None)
+            peers.peer_record_map.pop(peer_id, None)
 
-    async def connected(self, network: Swarm, connection: Any) -> None: ...
+    async def connected(self, network: INetwork, conn: INetConn) -> None: ...
 
-    async def opened_stream(self, network: Swarm, stream: Any) -> None: ...
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None: ...
 
-    async def closed_stream(self, network: Swarm, stream: Any) -> None: ...
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None: ...
 
-    async def listen(self, network: Swarm, address: Any) -> None: ...
+    async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None: ...
 
-    async def listen_close(self, network: Swarm, address: Any) -> None: ...
+    async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None: ...
 
 
-async def cut(connection: Any) -> None:
+async def cut(connection: Yamux) -> None:
     """End a muxed connection at once: first its socket, which frees whoever is stuck on it."""
     await _close_quietly(connection.secured_conn)
     await _close_quietly(connection)
 
 
-async def _close_quietly(closable: Any) -> None:
+async def _close_quietly(closable: Closer | Yamux) -> None:
     with trio.move_on_after(2):
         try:
             await closable.close()

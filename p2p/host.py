@@ -11,13 +11,16 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final, cast
 
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.host.basic_host import BasicHost
 from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.swarm import Swarm
 from libp2p.rcmgr.connection_limits import ConnectionLimits
 from libp2p.rcmgr.manager import ResourceLimits, ResourceManager
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as Noise
@@ -38,7 +41,7 @@ CONNECTIONS_PER_PEER: Final = 4
 @asynccontextmanager
 async def open_host(
     identity: Identity, listen: Sequence[str], limits: NetLimits, counters: Counters
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[BasicHost]:
     """Run a guarded libp2p host that listens on the multiaddrs of `listen` (none: a dialler).
 
     Raises `ConfigError` for an address that cannot be listened on, a port that is taken
@@ -65,7 +68,7 @@ async def open_host(
                 await listener.close()
 
 
-def _build(identity: Identity, limits: NetLimits, counters: Counters) -> Any:
+def _build(identity: Identity, limits: NetLimits, counters: Counters) -> BasicHost:
     if version("libp2p") != PINNED:
         raise ConfigError(f"libp2p {version('libp2p')} is installed, {PINNED} is required")
     _quieten()
@@ -75,7 +78,7 @@ def _build(identity: Identity, limits: NetLimits, counters: Counters) -> Any:
         key_pair=keys,
         # Named one by one: the library's own list also takes plaintext, from anybody as anybody.
         sec_opt={NOISE: noise},
-        muxer_opt={YAMUX: BoundedYamux},
+        muxer_opt={TProtocol(YAMUX): BoundedYamux},
         enable_tcp=True,
         negotiate_timeout=int(limits.handshake_timeout),
         disable_identify_address_discovery=True,
@@ -105,9 +108,10 @@ def _build(identity: Identity, limits: NetLimits, counters: Counters) -> Any:
             enable_circuit_breaker=False,
         ),
     )
-    network = host.get_network()
-    network.retry_config = RetryConfig(max_retries=0)  # retries are the caller's decision
-    guard(network, limits, counters)
+    assert isinstance(host, BasicHost)
+    swarm = cast("Swarm", host.get_network())
+    swarm.retry_config = RetryConfig(max_retries=0)  # retries are the caller's decision
+    guard(swarm, limits, counters)
     return host
 
 
@@ -115,7 +119,7 @@ def _parse_listen(text: str) -> Multiaddr:
     try:
         address = Multiaddr(text)
         names = [protocol.name for protocol in address.protocols()]
-    except Exception as error:  # noqa: BLE001  the parser raises whatever its parts raise
+    except Exception as error:
         raise ConfigError(f"not a multiaddr: {text!r}") from error
     if names not in (["ip4", "tcp"], ["ip6", "tcp"]):
         raise ConfigError(f"{text!r} is not of the form /ip4/ADDRESS/tcp/PORT")

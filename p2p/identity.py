@@ -66,7 +66,7 @@ def save_identity(identity: Identity, file: Path) -> None:
     data = _PRIVATE_PREFIX + identity.seed + identity.public_key
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as stream:
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -78,7 +78,7 @@ def load_identity(file: Path) -> Identity:
     """Read a key file; raise `ConfigError` if it is missing, damaged, or open to others."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:
+        with os.fdopen(descriptor, "rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(1024) if stat.S_ISREG(mode) else b""
     except OSError as error:

@@ -32,6 +32,7 @@ class MemoryNetwork:
         self._wires: set[_Wire] = set()
         self._parted: set[frozenset[PeerId]] = set()
         self._frozen: set[PeerId] = set()
+        self._changed = trio.Event()  # a way that was closed has opened
 
     @asynccontextmanager
     async def open_net(
@@ -89,7 +90,7 @@ class MemoryNetwork:
         ends = frozenset((source.peer_id, peer.peer_id))
         await trio.sleep(2 * self.latency)
         while not self.is_passable(ends):
-            await trio.sleep(1)
+            await self._changed.wait()
         target = self._nets.get(peer.peer_id)
         if self._nets.get(source.peer_id) is not source or target is None or not names:
             raise PeerUnreachable(f"nobody answers for {peer.peer_id}")
@@ -105,6 +106,8 @@ class MemoryNetwork:
         self._wires.discard(wire)
 
     def _stir(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
         for wire in self._wires:
             wire.stir()
 
@@ -117,14 +120,21 @@ class MemoryNet(Switchboard):
     ) -> None:
         super().__init__(peer_id, limits, nursery)
         self._network = network
+        self._served: set[str] = set()
 
     @property
     def addresses(self) -> tuple[str, ...]:
         return (f"/memory/{self.peer_id}",)
 
+    def _announce(self, protocol_id: str) -> None:
+        self._served.add(protocol_id)
+
+    def _withdraw(self, protocol_id: str) -> None:
+        self._served.discard(protocol_id)
+
     def serves(self, protocol_id: str) -> bool:
         """Whether a stream of this protocol would be taken."""
-        return protocol_id in self._servers
+        return protocol_id in self._served
 
     def take_in(self, protocol_id: str, stream: ByteStream) -> None:
         """Carry an inbound stream from now on."""

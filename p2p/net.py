@@ -7,16 +7,20 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 import trio
+from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.host.basic_host import BasicHost
 from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import ProtocolNotSupportedError
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.stream_muxer.yamux.yamux import Yamux
 from multiaddr import Multiaddr
 
 from deai.errors import PeerUnreachable
@@ -86,7 +90,7 @@ class LibP2PNet(Switchboard):
 
     def __init__(
         self,
-        host: Any,
+        host: BasicHost,
         peer_id: PeerId,
         announce: tuple[str, ...],
         limits: NetLimits,
@@ -113,7 +117,7 @@ class LibP2PNet(Switchboard):
 
     async def close_idle_connections(self) -> None:
         """Close, until cancelled, every connection that has carried no link for a while."""
-        idle_since: dict[Any, float] = {}
+        idle_since: dict[INetConn, float] = {}
         while True:
             await trio.sleep(self._limits.idle_timeout / 4)
             now = trio.current_time()
@@ -123,10 +127,10 @@ class LibP2PNet(Switchboard):
             idle_since = {one: idle_since.get(one, now) for one in idle}
             for connection, since in idle_since.items():
                 if now - since >= self._limits.idle_timeout:
-                    await cut(connection.muxed_conn)
+                    await _cut(connection)
 
     def _announce(self, protocol_id: str) -> None:
-        async def accept(stream: Any) -> None:
+        async def accept(stream: INetStream) -> None:
             await self._accept(protocol_id, _LibP2PStream(stream, self._streams))
 
         self._host.set_stream_handler(TProtocol(protocol_id), accept)
@@ -176,9 +180,9 @@ class LibP2PNet(Switchboard):
             connection = await self._dial_any(peer_id, attempt.peer.addresses)
         return await self._open_on(connection, attempt.protocol)
 
-    async def _open_on(self, connection: Any, protocol: TProtocol) -> _LibP2PStream:
+    async def _open_on(self, connection: INetConn, protocol: TProtocol) -> _LibP2PStream:
         """Negotiate a stream; a connection on which that fails is dead and is cut."""
-        client, stream = MultiselectClient(), None
+        client = MultiselectClient()
         try:
             with trio.fail_after(self._limits.handshake_timeout):
                 stream = await connection.new_stream()
@@ -187,17 +191,17 @@ class LibP2PNet(Switchboard):
                 stream.set_protocol(await client.try_select(communicator, protocol))
             return _LibP2PStream(stream, self._streams)
         except ProtocolNotSupportedError as error:
-            await _LibP2PStream(stream, self._streams).release()
+            await stream.reset()
             raise PeerUnreachable(f"the peer does not speak {protocol}") from error
         except _LIBP2P_ERRORS as error:
-            await cut(connection.muxed_conn)
+            await _cut(connection)
             raise _ConnectionLost(f"the connection is dead: {error!r}") from error
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
-                await cut(connection.muxed_conn)
+                await _cut(connection)
             raise
 
-    def _live(self, peer_id: ID) -> list[Any]:
+    def _live(self, peer_id: ID) -> list[INetConn]:
         connections = self._host.get_network().get_connections(peer_id)
         return [one for one in connections if not one.is_closed and not one.muxed_conn.is_closed]
 
@@ -212,10 +216,10 @@ class LibP2PNet(Switchboard):
             if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._dialling.pop(peer, None)
 
-    async def _dial_any(self, peer_id: ID, addresses: Sequence[str]) -> Any:
+    async def _dial_any(self, peer_id: ID, addresses: Sequence[str]) -> INetConn:
         """Connect to whichever address answers first; raise `PeerUnreachable` if none does."""
         targets = [one for text in addresses[:MAX_ADDRESSES] if (one := _parse_address(text))]
-        connected: list[Any] = []
+        connected: list[INetConn] = []
         failures: list[str] = []
 
         async def attempt(target: Multiaddr, failed: trio.Event) -> None:
@@ -235,7 +239,7 @@ class LibP2PNet(Switchboard):
         if not connected:
             raise PeerUnreachable("; ".join(failures) or "no address that can be dialled")
         for spare in connected[1:]:
-            await cut(spare.muxed_conn)
+            await _cut(spare)
         return connected[0]
 
 
@@ -258,9 +262,9 @@ class _Attempt:
 class _LibP2PStream:
     """A `ByteStream` over one negotiated libp2p stream; a member of `open_streams` while open."""
 
-    def __init__(self, stream: Any, open_streams: set[_LibP2PStream]) -> None:
-        self.connection: Final = stream.muxed_conn
-        self._stream = stream
+    def __init__(self, stream: INetStream, open_streams: set[_LibP2PStream]) -> None:
+        self.connection: Final = cast("Yamux", stream.muxed_conn)
+        self._stream = cast("NetStream", stream)
         self._open_streams = open_streams
         self._has_ended = False  # the peer's half
         open_streams.add(self)
@@ -303,6 +307,10 @@ class _LibP2PStream:
     async def abort(self) -> None:
         self._open_streams.discard(self)
         await cut(self.connection)
+
+
+async def _cut(connection: INetConn) -> None:
+    await cut(cast("Yamux", connection.muxed_conn))
 
 
 def _parse_peer_id(peer: PeerAddress) -> ID:

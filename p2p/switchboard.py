@@ -104,9 +104,11 @@ class Switchboard(ABC):
     def stats(self) -> dict[str, Any]:
         return self._counters.snapshot()
 
+    @abstractmethod
     def _announce(self, protocol_id: str) -> None:
         """Tell the transport that a protocol is served from now on."""
 
+    @abstractmethod
     def _withdraw(self, protocol_id: str) -> None:
         """Tell the transport that a protocol is served no more."""
 
