@@ -1,0 +1,351 @@
+"""Writes the shared tables and test vectors that Python, Solidity and Rust replay.
+
+Run `python contracts/spec/generate.py` after a change of the core and commit the result; with
+`--check` it only compares. Inputs are drawn from a fixed seed plus the edges of every field.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from deai import lifecycle, standing, tasks
+from deai.hashing import blob_digest
+from deai.ids import AccountId, NodeId, hexed, node_id
+from deai.money import Amount
+from deai.signing import Domain, LocalSigner, word
+from deai.tasks import FaultCode, Policy, Task
+from rewards import fees, reputation, slashing
+
+HERE: Final = Path(__file__).parent
+RANDOM: Final = random.Random("deai contract vectors")  # noqa: S311 - vectors, not secrets
+MAX96: Final = (1 << 96) - 1
+
+
+def _bytes32() -> bytes:
+    return RANDOM.randbytes(32)
+
+
+def _signer() -> tuple[str, LocalSigner]:
+    secret = _bytes32()
+    return hexed(secret), LocalSigner(secret)
+
+
+def tables() -> dict[str, Any]:
+    """The state tables, as names."""
+    return {
+        "task": {
+            "initial": lifecycle.TaskState.PENDING,
+            "transitions": {state: dict(row) for state, row in lifecycle.TRANSITIONS.items()},
+            "anybody_ends": {
+                state: sorted(events) for state, events in lifecycle.ANYBODY_ENDS.items()
+            },
+        },
+        "seat": {
+            "initial": lifecycle.SeatState.HELD,
+            "transitions": {state: dict(row) for state, row in lifecycle.SEAT_TRANSITIONS.items()},
+        },
+        "standing": {
+            "initial": standing.Standing.NONE.label,
+            "numbers": {state.label: int(state) for state in standing.Standing},
+            "transitions": {
+                state.label: {event: after.label for event, after in row.items()}
+                for state, row in standing.ON_CHAIN.items()
+            },
+        },
+    }
+
+
+def _domains() -> list[Domain]:
+    return [
+        Domain(tasks.ESCROW_NAME, 1329, AccountId("0x" + "11" * 20)),
+        Domain(tasks.ESCROW_NAME, 713714, AccountId(hexed(RANDOM.randbytes(20)))),
+    ]
+
+
+def _tasks() -> list[Task]:
+    edges = [
+        Task(
+            AccountId("0x" + "00" * 20), 0, 1, Amount(1), Amount(0), 1, Policy.NONE, 1, 0, 1,
+            bytes(32),
+        ),
+        Task(
+            AccountId("0x" + "ff" * 20), 2**32 - 1, 2**32 - 1, Amount(MAX96), Amount(MAX96), 15,
+            Policy.TOL32, 2**32 - 1, 2**40 - 1, 2**32 - 1, b"\xff" * 32,
+        ),
+    ]  # fmt: skip
+    return edges + [
+        Task(
+            AccountId(hexed(RANDOM.randbytes(20))), RANDOM.getrandbits(32),
+            RANDOM.randrange(1, 2**32), Amount(RANDOM.randrange(1, 2**90)),
+            Amount(RANDOM.getrandbits(80)), RANDOM.choice([3, 5, 7, 15]),
+            RANDOM.choice([Policy.EXACT, Policy.TOL32]), RANDOM.randrange(10, 3600),
+            RANDOM.getrandbits(31), RANDOM.randrange(600, 10_000), _bytes32(),
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+
+
+def _task_document(task: Task) -> dict[str, Any]:
+    return {
+        "client": task.client,
+        "lane": task.lane,
+        "nonce": task.nonce,
+        "fee": str(task.fee),
+        "tip": str(task.tip),
+        "seats": task.seats,
+        "policy": int(task.policy),
+        "lease": task.lease,
+        "commitDeadline": task.commit_deadline,
+        "window": task.window,
+        "specHash": hexed(task.spec_hash),
+    }
+
+
+def _domain_document(domain: Domain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "version": domain.version,
+        "chainId": domain.chain_id,
+        "verifyingContract": domain.contract,
+        "separator": hexed(domain.separator),
+    }
+
+
+def ids() -> dict[str, Any]:
+    """Task ids, node ids and blob digests."""
+    domains = _domains()
+    cases = [
+        {
+            "domain": _domain_document(domain),
+            "task": _task_document(task),
+            "taskId": tasks.task_id(task, domain),
+        }
+        for domain in domains
+        for task in _tasks()
+    ]
+    owners = [AccountId(hexed(RANDOM.randbytes(20))) for _ in range(3)]
+    nodes = [
+        {"owner": owner, "index": str(index), "node": node_id(owner, index)}
+        for owner in owners
+        for index in (0, 1, 2**96 - 1)
+    ]
+    lengths = [0, 1, 65_535, 65_536, 65_537, 3 * 65_536, 5 * 65_536 + 7]
+    blobs = [
+        {"length": length, "byte": 171, "digest": hexed(blob_digest(b"\xab" * length))}
+        for length in lengths
+    ]
+    return {"tasks": cases, "nodes": nodes, "blobs": blobs}
+
+
+def digests() -> dict[str, Any]:
+    """Every struct a key signs, with the key, its digest and its EIP-2098 signature."""
+    cases: list[dict[str, Any]] = []
+    for domain in _domains():
+        for task in _tasks():
+            secret, signer = _signer()
+            task_id = tasks.task_id(task, domain)
+            node = node_id(AccountId(hexed(RANDOM.randbytes(20))), RANDOM.getrandbits(20))
+            seat, attempt = RANDOM.randrange(15), RANDOM.randrange(4)
+            output, evidence, salt = _bytes32(), _bytes32(), _bytes32()
+            valid_until, mask = RANDOM.getrandbits(40), RANDOM.getrandbits(15)
+            value = tasks.commitment_value(task_id, seat, attempt, node, output, salt)
+            signed = {
+                "accept": tasks.accept_digest(domain, task_id, seat, attempt, node, valid_until),
+                "commit": tasks.commit_digest(domain, task_id, seat, attempt, value),
+                "result": tasks.result_digest(domain, task_id, seat, attempt, output, evidence),
+                "approval": tasks.approval_digest(domain, task_id, seat, value, mask),
+            }
+            cases.append(
+                {
+                    "domain": _domain_document(domain),
+                    "task": _task_document(task),
+                    "taskId": task_id,
+                    "secret": secret,
+                    "signer": signer.account,
+                    "node": node,
+                    "seat": seat,
+                    "attempt": attempt,
+                    "validUntil": valid_until,
+                    "outputDigest": hexed(output),
+                    "evidenceDigest": hexed(evidence),
+                    "salt": hexed(salt),
+                    "commitment": hexed(value),
+                    "commitments": hexed(value),
+                    "mask": mask,
+                    "digests": {name: hexed(digest) for name, digest in signed.items()},
+                    "signatures": {
+                        name: hexed(signer.sign(digest)) for name, digest in signed.items()
+                    },
+                }
+            )
+    registry = Domain(tasks.REGISTRY_NAME, 713714, AccountId(hexed(RANDOM.randbytes(20))))
+    operate = []
+    for _ in range(3):
+        secret, signer = _signer()
+        node = NodeId(hexed(_bytes32()))
+        valid_until = RANDOM.getrandbits(40)
+        digest = tasks.operate_digest(registry, node, signer.account, valid_until)
+        operate.append(
+            {
+                "domain": _domain_document(registry),
+                "node": node,
+                "operator": signer.account,
+                "validUntil": valid_until,
+                "secret": secret,
+                "digest": hexed(digest),
+                "signature": hexed(signer.sign(digest)),
+            }
+        )
+    return {"cases": cases, "operate": operate}
+
+
+def commitments() -> dict[str, Any]:
+    """The lane's word after commitments in chain order, and the digests of faults."""
+    folds = []
+    for seats in (1, 3, 15):
+        nonce = RANDOM.randrange(1, 2**32)
+        order = RANDOM.sample(range(seats), RANDOM.randrange(1, seats + 1))
+        values = [(seat, _bytes32()) for seat in order]
+        folds.append(
+            {
+                "nonce": nonce,
+                "seats": [seat for seat, _ in values],
+                "values": [hexed(value) for _, value in values],
+                "acc": hexed(word(tasks.fold_commitments(nonce, values))),
+            }
+        )
+    task_id = tasks.task_id(_tasks()[2], _domains()[0])
+    faults = [
+        {"code": int(code), "digest": hexed(tasks.fault_digest(task_id, code))}
+        for code in FaultCode
+    ]
+    return {"folds": folds, "faultTaskId": task_id, "faults": faults}
+
+
+def arithmetic() -> dict[str, Any]:
+    """Fees, reputation and slashes; amounts as decimal text."""
+    amounts = [1, 2, 9, 10, 999, 10**6, 10**18, 123456789012345678901, MAX96]
+    points = [0, 1, 19, 20, 100_000, 100_001, 123_456, 500_000, 999_999, 1_000_000]
+    scales = [1, 10**15, 10**18, MAX96]
+    seats = [
+        {
+            "fee": str(fee),
+            "reputation": before,
+            "w0": str(w0),
+            "paid": str(fees.paid(fee, before)),
+            "protocolCut": str(fees.protocol_cut(fee, before)),
+            "faultPaid": str(fees.fault_paid(fee)),
+            "success": reputation.success(before, fee, w0),
+            "lostVote": reputation.lost_vote(before, fee, w0),
+            "silent": reputation.silent(before),
+        }
+        for fee in amounts
+        for before in points
+        for w0 in scales
+    ]
+    idle = [
+        {"reputation": before, "weeks": weeks, "after": reputation.idle(before, weeks)}
+        for before in points
+        for weeks in (0, 1, 2, 10, 52, 200)
+    ]
+    slashes = []
+    for bonded in (0, 1, 4, 5, 6, 10**18, MAX96 // 2):
+        for unbonding in (0, 1, 10**17):
+            for bounty in (0, 1, 10**16, MAX96):
+                split = slashing.equivocation(bonded, unbonding, bounty)
+                slashes.append(
+                    {
+                        "bonded": str(bonded),
+                        "unbonding": str(unbonding),
+                        "fixedBounty": str(bounty),
+                        "amount": str(split.amount),
+                        "fromBonded": str(split.from_bonded),
+                        "bounty": str(split.bounty),
+                        "burned": str(split.burned),
+                    }
+                )
+    return {"seats": seats, "idle": idle, "slashes": slashes}
+
+
+def verdicts() -> dict[str, Any]:
+    """Who wins: digest policies by equal digests (0 = not revealed), tolerance by masks."""
+    domain, base = _domains()[0], _tasks()[2]
+    digest_cases, tolerance_cases = [], []
+    for seats in (3, 5, 7, 15):
+        for _ in range(12):
+            task = _with(base, seats, Policy.EXACT)
+            choice = [RANDOM.choice([0, 1, 1, 1, 2]) for _ in range(seats)]
+            revealed = [bytes([value]) * 32 if value else None for value in choice]
+            found, mask = tasks.winner(task, revealed)
+            digest_cases.append(
+                {"seats": seats, "digests": choice, "winner": found[0] if found else 0,
+                 "paid": mask}
+            )  # fmt: skip
+            task = _with(base, seats, Policy.TOL32)
+            shown = sum(1 << seat for seat in range(seats) if RANDOM.random() < 0.9)
+            masks = [
+                RANDOM.getrandbits(seats) | RANDOM.getrandbits(seats)
+                if shown >> seat & 1 and RANDOM.random() < 0.9
+                else None
+                for seat in range(seats)
+            ]
+            best, paid = tasks.approved(task, masks, shown)
+            tolerance_cases.append(
+                {
+                    "seats": seats,
+                    "revealed": shown,
+                    "masks": [-1 if mask is None else mask for mask in masks],
+                    "best": -1 if best is None else best,
+                    "paid": paid,
+                }
+            )
+    return {
+        "domain": _domain_document(domain),
+        "digest": digest_cases,
+        "tolerance": tolerance_cases,
+    }
+
+
+def _with(task: Task, seats: int, policy: Policy) -> Task:
+    fields = [getattr(task, name) for name in Task.__struct_fields__]
+    fields[5], fields[6] = seats, policy
+    return Task(*fields)
+
+
+FILES: Final = {
+    "tables.json": tables,
+    "vectors/ids.json": ids,
+    "vectors/digests.json": digests,
+    "vectors/commitments.json": commitments,
+    "vectors/arithmetic.json": arithmetic,
+    "vectors/verdicts.json": verdicts,
+}
+
+
+def main() -> int:
+    """Write all files, or compare them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    check = parser.parse_args().check
+    stale = []
+    for name, make in FILES.items():
+        RANDOM.seed(f"deai {name}")
+        text = json.dumps(make(), indent=1) + "\n"
+        path = HERE / name
+        if check and (not path.exists() or path.read_text() != text):
+            stale.append(name)
+        elif not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    for name in stale:
+        sys.stderr.write(f"contracts/spec/{name} is not what the core says; run this script\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
