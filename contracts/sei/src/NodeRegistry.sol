@@ -330,7 +330,9 @@ contract NodeRegistry is
     {
         if (block.timestamp > validUntil) revert SignatureExpired(validUntil);
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(OPERATE, node, operator, validUntil)));
-        (address signer,,) = ECDSA.tryRecover(digest, signature);
+        if (signature.length != 64) revert BadData(); // EIP-2098, like every signature here
+        (bytes32 r, bytes32 vs) = abi.decode(signature, (bytes32, bytes32));
+        (address signer,,) = ECDSA.tryRecover(digest, r, vs);
         if (signer != operator || signer == address(0)) revert BadOperator(signer);
     }
 
