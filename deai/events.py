@@ -193,7 +193,9 @@ class OutputsApproved(_Event, frozen=True):
 class SeatSettlement(msgspec.Struct, frozen=True, array_like=True):
     """One seat's outcome: what its owner got, reputation in thousandths before and after.
 
-    `verdict` is the contract's: 0 none, 1 paid unchecked, 2 paid, 3 lost vote, 4 silent.
+    `verdict` is the contract's: 0 never committed, 1 paid unchecked (`none/1`), 2 paid, 3 lost
+    vote (forfeited), 4 silent (committed, never revealed; refunded), 5 forfeited without a lost
+    vote, 6 paid a tenth for a bad task. Reputations are 0 for verdicts 0, 5 and 6.
     """
 
     payment: Amount

@@ -301,18 +301,19 @@ def winner(task: Task, digests: Sequence[bytes | None]) -> tuple[bytes | None, i
 def approved(task: Task, masks: Sequence[int | None], revealed: int) -> tuple[int | None, int]:
     """Tolerance policies: `(seat whose output is the result, mask of paid seats)`.
 
-    `masks` is by seat, None where no approval was given; bits outside `revealed` are ignored.
-    A seat is paid when at least 60 % of the seats, itself included, mask it and it approved
-    itself; the result is the paid seat with the most masks, lowest index on ties.
+    `masks` is by seat, None where no approval was given. Only revealed seats have a voice and
+    only bits of revealed seats count. A seat is paid when at least 60 % of the seats, itself
+    included, mask it; the result is the paid seat with the most masks, lowest index on ties.
     """
-    counts = [
-        sum(1 for mask in masks if mask is not None and mask & revealed & 1 << seat)
-        for seat in range(task.seats)
+    voices = [
+        mask & revealed if mask is not None and revealed >> seat & 1 else 0
+        for seat, mask in enumerate(masks)
     ]
+    counts = [sum(voice >> seat & 1 for voice in voices) for seat in range(task.seats)]
     paid = [
         seat
         for seat in range(task.seats)
-        if counts[seat] >= task.quorum and masks[seat] is not None and revealed >> seat & 1
+        if counts[seat] >= task.quorum and voices[seat] >> seat & 1
     ]
     if not paid:
         return None, 0
