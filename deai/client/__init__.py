@@ -1,0 +1,1 @@
+"""The client of the network: submit a task, follow it, fetch and check its result."""

@@ -1,0 +1,346 @@
+"""What the client has promised itself, on disk before anybody else hears of it.
+
+SQLite with `synchronous=FULL`. A request owns a lane and a nonce of the escrow contract from
+before its first message until its task ended. At most one task per lane and nonce can ever be
+posted, so whatever moment the client is killed at, the same request is never paid for twice:
+the next life finds which of its proposals reached the chain, if any.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import trio
+
+from deai.codec import decode_json, encode_json
+from deai.errors import ConfigError, DeaiError
+from deai.ids import AccountId, ChainName, NodeId, TaskId
+from deai.tasks import Accept, Task, TaskSpec
+
+T = TypeVar("T")
+Offload = Callable[..., Awaitable[Any]]
+
+CRASH_POINTS: Final = (
+    "request_reserved",
+    "accepts_collected",
+    "proposal_saved",
+    "posted",
+    "posting_saved",
+    "input_sent",
+    "commitments_relayed",
+    "openings_relayed",
+    "seat_reassigned",
+    "settled",
+    "output_saved",
+    "receipt_saved",
+    "ending_saved",
+)
+"""Moments after which a client may be killed; tests kill it at every one of them."""
+
+MAX_LANES: Final = 4096
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY, digest BLOB NOT NULL, key TEXT, chain TEXT NOT NULL,
+    account TEXT NOT NULL, lane INTEGER NOT NULL, nonce INTEGER NOT NULL,
+    since INTEGER NOT NULL, seed BLOB NOT NULL, spec BLOB NOT NULL, policy TEXT NOT NULL,
+    created REAL NOT NULL, is_open INTEGER NOT NULL DEFAULT 1, task_id TEXT, document BLOB,
+    output TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS requests_key ON requests (chain, account, key)
+    WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS requests_lane ON requests (chain, account, lane)
+    WHERE is_open = 1;
+CREATE INDEX IF NOT EXISTS requests_digest ON requests (digest) WHERE is_open = 1;
+CREATE INDEX IF NOT EXISTS requests_task ON requests (task_id);
+CREATE TABLE IF NOT EXISTS proposals (
+    task_id TEXT PRIMARY KEY, request INTEGER NOT NULL REFERENCES requests ON DELETE CASCADE,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS proposals_request ON proposals (request);
+"""
+
+
+class MemberRecord(msgspec.Struct, frozen=True):
+    """Where a node that accepted a seat was reached."""
+
+    node: NodeId
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """A task that a full committee has accepted; it may or may not have been posted."""
+
+    task_id: TaskId
+    task: Task
+    accepts: tuple[Accept, ...]
+    members: tuple[MemberRecord, ...]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One request and all that is known of its task."""
+
+    id: int
+    digest: bytes
+    key: str | None
+    chain: ChainName
+    account: AccountId
+    lane: int
+    nonce: int
+    since: int
+    """Block before which nothing of the task can be on chain."""
+    seed: bytes
+    spec: TaskSpec
+    policy: str
+    created: float
+    is_open: bool
+    task_id: TaskId | None
+    document: dict[str, Any] | None
+    output: str
+
+
+class Journal:
+    """The client's file. One instance per process; several processes may share the file."""
+
+    def __init__(self, path: Path | str, offload: Offload | None = None) -> None:
+        """Open or create the file; raise `ConfigError`.
+
+        `offload` runs a blocking call away from the event loop (default: one thread).
+        """
+        self._limiter = trio.CapacityLimiter(1)
+        self._offload = offload or self._in_thread
+        try:
+            if isinstance(path, Path):
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=10
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._db.executescript(_SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"cannot open the client's journal {path}: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    async def find(
+        self, chain: ChainName, account: AccountId, digest: bytes, key: str
+    ) -> Entry | None:
+        """The request to go on with: by key, else the unfinished one of this digest.
+
+        Raises `ConfigError` when the key belongs to another request.
+        """
+        return await self._run(self._find, chain, account, digest, key)
+
+    async def reserve(
+        self,
+        *,
+        chain: ChainName,
+        account: AccountId,
+        digest: bytes,
+        key: str,
+        lane: int,
+        nonce: int,
+        since: int,
+        seed: bytes,
+        spec: TaskSpec,
+        policy: str,
+        created: float,
+    ) -> Entry | None:
+        """Take a lane for a request; None if another request holds it (or came first)."""
+        return await self._run(
+            self._reserve,
+            (digest, key or None, chain, account, lane, nonce, since, seed, encode_json(spec),
+             policy, created),
+        )  # fmt: skip
+
+    async def move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
+        """Give a request that never reached the chain another lane; None if it is taken."""
+        return await self._run(self._move, entry, lane, nonce, since)
+
+    async def lanes(self, chain: ChainName, account: AccountId) -> frozenset[int]:
+        """Lanes that open requests hold."""
+        return await self._run(self._lanes, chain, account)
+
+    async def propose(self, entry: Entry, proposal: Proposal) -> None:
+        """Remember a committee's accepts, before the task is posted."""
+        await self._run(
+            self._write,
+            "INSERT OR REPLACE INTO proposals (task_id, request, body) VALUES (?, ?, ?)",
+            (proposal.task_id, entry.id, encode_json(proposal)),
+        )
+
+    async def proposals(self, entry: Entry) -> tuple[Proposal, ...]:
+        """What was proposed for a request, oldest first."""
+        return await self._run(self._proposals, entry)
+
+    async def bind(self, entry: Entry, task: TaskId) -> Entry:
+        """The request's task is on chain."""
+        await self._run(
+            self._write, "UPDATE requests SET task_id = ? WHERE id = ?", (task, entry.id)
+        )
+        return msgspec.structs.replace(entry, task_id=task)
+
+    async def end(self, entry: Entry, document: dict[str, Any], output: str) -> Entry:
+        """The task ended on chain: keep its document and where the output lies."""
+        await self._run(
+            self._write,
+            "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
+            (encode_json(document), output, entry.id),
+        )
+        return msgspec.structs.replace(entry, is_open=False, document=document, output=output)
+
+    async def drop(self, entry: Entry) -> None:
+        """Forget a request of which nothing can reach the chain any more."""
+        await self._run(self._write, "DELETE FROM requests WHERE id = ?", (entry.id,))
+
+    async def by_task(self, prefix: str) -> Entry | None:
+        """The request of a task, by id or a unique prefix; raise `ConfigError` if ambiguous."""
+        return await self._run(self._by_task, prefix)
+
+    async def recent(self, limit: int) -> tuple[Entry, ...]:
+        """Newest requests first."""
+        return await self._run(self._recent, limit)
+
+    # Everything below runs wherever `offload` puts it.
+
+    def _find(self, chain: str, account: str, digest: bytes, key: str) -> Entry | None:
+        if key:
+            row = self._db.execute(
+                _SELECT + " WHERE chain = ? AND account = ? AND key = ?",
+                (chain, account, key),
+            ).fetchone()
+            found = _entry(row) if row else None
+            if found is not None and found.digest != digest:
+                raise ConfigError(
+                    f"the idempotency key {key!r} belongs to another request",
+                    hint="use a new key, or repeat exactly the request that had it",
+                    code="idempotency_conflict",
+                )
+            return found
+        row = self._db.execute(
+            _SELECT + " WHERE digest = ? AND is_open = 1 ORDER BY id LIMIT 1",
+            (digest,),
+        ).fetchone()
+        return _entry(row) if row else None
+
+    def _reserve(self, values: tuple[Any, ...]) -> Entry | None:
+        try:
+            with self._transaction():
+                cursor = self._db.execute(
+                    "INSERT INTO requests (digest, key, chain, account, lane, nonce, since, seed,"
+                    " spec, policy, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    values,
+                )
+                return self._get(int(cursor.lastrowid or 0))
+        except sqlite3.IntegrityError:
+            return None
+
+    def _move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
+        try:
+            with self._transaction():
+                self._db.execute("DELETE FROM proposals WHERE request = ?", (entry.id,))
+                self._db.execute(
+                    "UPDATE requests SET lane = ?, nonce = ?, since = ? WHERE id = ?",
+                    (lane, nonce, since, entry.id),
+                )
+                return self._get(entry.id)
+        except sqlite3.IntegrityError:
+            return None
+
+    def _lanes(self, chain: str, account: str) -> frozenset[int]:
+        rows = self._db.execute(
+            "SELECT lane FROM requests WHERE chain = ? AND account = ? AND is_open = 1",
+            (chain, account),
+        )
+        return frozenset(row[0] for row in rows)
+
+    def _proposals(self, entry: Entry) -> tuple[Proposal, ...]:
+        rows = self._db.execute(
+            "SELECT body FROM proposals WHERE request = ? ORDER BY rowid", (entry.id,)
+        )
+        return tuple(decode_json(row[0], Proposal) for row in rows)
+
+    def _by_task(self, prefix: str) -> Entry | None:
+        escaped = "".join(letter for letter in prefix.lower() if letter in "0123456789abcdefx")
+        rows = self._db.execute(
+            _SELECT + " WHERE task_id >= ? AND task_id < ? LIMIT 2",
+            (escaped, escaped + "~"),
+        ).fetchall()
+        if len(rows) > 1:
+            raise ConfigError(f"several tasks begin with {prefix}", code="ambiguous_id")
+        return _entry(rows[0]) if rows else None
+
+    def _recent(self, limit: int) -> tuple[Entry, ...]:
+        rows = self._db.execute(_SELECT + " ORDER BY id DESC LIMIT ?", (limit,))
+        return tuple(_entry(row) for row in rows)
+
+    def _get(self, number: int) -> Entry:
+        row = self._db.execute(_SELECT + " WHERE id = ?", (number,)).fetchone()
+        return _entry(row)
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+        with self._transaction():
+            self._db.execute(statement, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    async def _run(self, function: Callable[..., T], *args: object) -> T:
+        try:
+            result: T = await self._offload(function, *args)
+        except sqlite3.Error as error:
+            raise JournalError(f"the client's journal cannot be written: {error}") from error
+        return result
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        # A write is finished even if its waiter is cancelled: the thread is not abandoned.
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+
+class JournalError(DeaiError):
+    """The journal could not be read or written (disk full, damaged); nothing was sent."""
+
+    code = "journal_error"
+
+
+_SELECT: Final = (
+    "SELECT id, digest, key, chain, account, lane, nonce, since, seed, spec, policy, created, is_open,"
+    " task_id, document, output FROM requests"
+)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    return Entry(
+        id=row[0],
+        digest=row[1],
+        key=row[2],
+        chain=ChainName(row[3]),
+        account=AccountId(row[4]),
+        lane=row[5],
+        nonce=row[6],
+        since=row[7],
+        seed=row[8],
+        spec=decode_json(row[9], TaskSpec),
+        policy=row[10],
+        created=row[11],
+        is_open=bool(row[12]),
+        task_id=TaskId(row[13]) if row[13] else None,
+        document=msgspec.json.decode(row[14]) if row[14] else None,
+        output=row[15],
+    )
