@@ -1,0 +1,155 @@
+"""The daemon's end of the template: starts it, asks it for workers, buries them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import trio
+
+from deai.errors import NodeFault
+from workloads import process, template
+from workloads.process import WorkerProcess
+
+START_TIMEOUT: Final = 180.0
+"""Seconds for importing torch, cold, on a busy machine."""
+ANSWER_TIMEOUT: Final = 20.0
+END_TIMEOUT: Final = 30.0
+_INT: Final = 4
+SINGLE_THREADED: Final = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUDA_VISIBLE_DEVICES": "",
+    "LC_ALL": "C.UTF-8",
+}
+
+
+class ForkServer:
+    """A running template."""
+
+    def __init__(self, started: subprocess.Popen[bytes], control: trio.socket.SocketType) -> None:
+        self._process = started
+        self._control = control
+        self._turn = trio.Lock()
+        self.mapped_bytes = 0
+        self.alive = True
+
+    @classmethod
+    async def start(cls, setup: template.Setup, environment: Mapping[str, str]) -> ForkServer:
+        """Import everything and be ready to fork; raise `NodeFault` if that fails.
+
+        The environment of the template, hence of every worker, is built here from nothing.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            started = subprocess.Popen(  # noqa: ASYNC220 - a fork and exec, no waiting
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    "from workloads.template import main; main()",
+                    str(theirs.fileno()),
+                ],
+                env={
+                    **SINGLE_THREADED,
+                    **environment,
+                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                cwd="/",
+            )
+        server = cls(started, trio.socket.from_stdlib_socket(ours))
+        try:
+            with trio.move_on_after(START_TIMEOUT):
+                answer, _ = await server._exchange(setup)
+                if isinstance(answer, template.Imported) and answer.threads == 1:
+                    server.mapped_bytes = answer.mapped_bytes
+                    return server
+                raise NodeFault(f"the template cannot serve: {answer}", code="template_failed")
+            raise NodeFault(
+                f"the template was not ready in {START_TIMEOUT:.0f} s", code="template_failed"
+            )
+        except BaseException:
+            await server.stop()
+            raise
+
+    async def fork(self) -> WorkerProcess:
+        """A new worker, which locks itself in before it reads; raise `NodeFault`."""
+        inward, outward = process.make_pipes()
+        kept = False
+        try:
+            answer, handles = await self._ask(template.Fork(), (inward[0], outward[1]))
+            if not isinstance(answer, template.Forked) or len(handles) != 1:
+                self.alive = False
+                raise NodeFault("the template does not fork", code="template_failed")
+            kept = True
+            return WorkerProcess(answer.pid, handles[0], inward[1], outward[0])
+        finally:
+            for descriptor in (inward[0], outward[1]):
+                os.close(descriptor)
+            for descriptor in () if kept else (inward[1], outward[0]):
+                os.close(descriptor)
+
+    async def bury(self, worker: WorkerProcess) -> template.Reaped | None:
+        """Kill a worker and free its process id; None when the template is gone as well."""
+        with trio.move_on_after(END_TIMEOUT, shield=True):
+            worker.kill()
+            await worker.wait_ended()
+            try:
+                answer, _ = await self._ask(template.Reap(worker.pid))
+            except NodeFault:
+                return None
+            finally:
+                await worker.close()
+            return answer if isinstance(answer, template.Reaped) else None
+        return None
+
+    async def stop(self) -> None:
+        """Kill the template; the kernel kills its workers with it."""
+        self.alive = False
+        self._control.close()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._process.wait)
+
+    async def _ask(
+        self, order: template.Order, descriptors: tuple[int, ...] = ()
+    ) -> tuple[template.Answer, list[int]]:
+        async with self._turn:
+            if not self.alive:
+                raise NodeFault("the template is gone", code="template_failed")
+            # A cancelled exchange would leave its answer to the next one that asks.
+            with trio.move_on_after(ANSWER_TIMEOUT, shield=True):
+                return await self._exchange(order, descriptors)
+            self.alive = False
+            raise NodeFault("the template does not answer", code="template_failed")
+
+    async def _exchange(
+        self, order: template.Order, descriptors: tuple[int, ...] = ()
+    ) -> tuple[template.Answer, list[int]]:
+        passed = b"".join(number.to_bytes(_INT, sys.byteorder) for number in descriptors)
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)] if descriptors else []
+        try:
+            await self._control.sendmsg([template.encode(order)], beside)
+            data, ancillary, _, _ = await self._control.recvmsg(
+                template.MAX_CONTROL_BYTES, socket.CMSG_SPACE(_INT), socket.MSG_CMSG_CLOEXEC
+            )
+            answer = template.decode_answer(data)
+        except (OSError, msgspec.DecodeError) as error:
+            self.alive = False
+            raise NodeFault("the template ended", code="template_failed") from error
+        return answer, [int.from_bytes(raw[:_INT], sys.byteorder) for _, _, raw in ancillary]

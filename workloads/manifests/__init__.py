@@ -1,0 +1,1 @@
+"""Manifests of models whose exact files everybody is meant to have."""

@@ -1,0 +1,138 @@
+"""One worker process seen from the daemon: its pipes, its handle, its end."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from deai.errors import MalformedMessage, NodeFault
+from workloads import wire
+
+READ_BYTES: Final = 256 * 1024
+MEMORY_POLL: Final = 0.2
+"""Seconds between two looks at a busy worker's memory."""
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class WorkerProcess:
+    """Frames to and from one forked worker. Any broken rule is a `NodeFault`."""
+
+    def __init__(self, pid: int, handle: int, to_worker: int, from_worker: int) -> None:
+        self.pid = pid
+        self._handle = handle
+        self._sink = trio.lowlevel.FdStream(to_worker)
+        self._source = trio.lowlevel.FdStream(from_worker)
+        self._buffer = bytearray()
+
+    async def send(self, message: wire.Request, blobs: Sequence[bytes] = ()) -> None:
+        """Write a request and its data."""
+        pieces: list[bytes | memoryview] = [wire.frame(message)]
+        for blob in blobs:
+            pieces += wire.data_frames(blob)
+        try:
+            # Short pieces travel in one write: a small task is then one system call.
+            if sum(map(len, pieces)) <= wire.MAX_MESSAGE_BYTES:
+                await self._sink.send_all(b"".join(pieces))
+                return
+            for piece in pieces:
+                await self._sink.send_all(piece)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+
+    async def receive(self) -> wire.Reply:
+        """The next message."""
+        kind, length = await self._header()
+        payload = await self._take(length)
+        if kind != wire.MESSAGE:
+            raise NodeFault("the worker sent data out of turn", code="worker_babbled")
+        try:
+            return wire.decode_reply(payload)
+        except MalformedMessage as error:
+            raise NodeFault(f"the worker babbled: {error}", code="worker_babbled") from error
+
+    async def receive_blob(self, size: int, limit: int) -> bytes:
+        """`size` bytes, of which the caller allows `limit`."""
+        if size > limit:
+            raise NodeFault(f"an output of {size} bytes; at most {limit}", code="output_limit")
+        blob = bytearray()
+        while len(blob) < size:
+            kind, length = await self._header()
+            if kind != wire.DATA or len(blob) + length > size:
+                raise NodeFault("the worker's data do not fit", code="worker_babbled")
+            blob += await self._take(length)
+        return bytes(blob)
+
+    async def _header(self) -> tuple[int, int]:
+        try:
+            return wire.parse_header(await self._take(wire.HEADER.size))
+        except MalformedMessage as error:
+            raise NodeFault(f"the worker babbled: {error}", code="worker_babbled") from error
+
+    async def _take(self, length: int) -> bytes:
+        while len(self._buffer) < length:
+            try:
+                piece = await self._source.receive_some(READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise NodeFault("the worker closed its pipe", code="worker_died") from error
+            if not piece:
+                raise NodeFault("the worker ended", code="worker_died")
+            self._buffer += piece
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return taken
+
+    def resident_bytes(self) -> int:
+        """Memory of its own: resident, less what it shares with the template's files; 0 if gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+        return (int(fields[1]) - int(fields[2])) * _PAGE
+
+    async def until_memory_exceeds(self, most: int) -> int:
+        """Wait until the worker holds more than `most` bytes; return how many."""
+        while (held := self.resident_bytes()) <= most:
+            await trio.sleep(MEMORY_POLL)
+        return held
+
+    def has_ended(self) -> bool:
+        """Whether the process is over already."""
+        return bool(select.select([self._handle], [], [], 0)[0])
+
+    def kill(self) -> None:
+        """End its whole process group. Its id is ours until the template reaps it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        # Before it has made its own group only the handle reaches it.
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    async def wait_ended(self) -> None:
+        """Until the process is over; its exit status stays with the template."""
+        await trio.lowlevel.wait_readable(self._handle)
+
+    async def close(self) -> None:
+        """Close the pipes and the handle."""
+        with trio.CancelScope(shield=True):
+            await self._sink.aclose()
+            await self._source.aclose()
+        os.close(self._handle)
+
+
+def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two pipes: (worker reads, we write), (we read, worker writes)."""
+    inward = os.pipe2(os.O_CLOEXEC)
+    try:
+        outward = os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        for descriptor in inward:
+            os.close(descriptor)
+        raise
+    return inward, outward

@@ -1,0 +1,1 @@
+"""Locks a process in, without root: resource limits, Landlock, seccomp."""

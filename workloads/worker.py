@@ -1,0 +1,235 @@
+"""The locked process: reads a request, runs it, writes the answer, waits for the next.
+
+It is forked from the template, which has imported everything; it serves one client and is then
+killed. Nothing it says is believed beyond what its parent can check.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from deai.codec import decode_value
+from deai.errors import DeaiError, WorkloadFault
+from deai.tasks import FaultCode
+from workloads import wire
+from workloads.faults import fault
+from workloads.sandbox.lock import LockPlan, bind_to_parent, lock
+from workloads.sandbox.probe import attempt_escapes
+from workloads.spec import ModelFiles, Runner, RunnerTask, WorkloadSpec
+
+PROGRESS_INTERVAL: Final = 0.05
+"""Seconds between two progress messages, at least."""
+ORDERLY_EXIT: Final = 0
+BROKEN_PIPE_EXIT: Final = 3
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What the template imported for its workers."""
+
+    specs: Mapping[tuple[str, int], WorkloadSpec]
+    runners: Mapping[tuple[str, int], Runner]
+    comparers: Mapping[tuple[str, int], Callable[..., list[list[bool]]]]
+    load_model: Callable[[Path, str], ModelFiles]
+    models: Path
+    threads: int
+    memory_bytes: int
+
+
+def serve(tools: Tools, source: int, sink: int, parent: int) -> NoReturn:
+    """Lock this process in and answer requests until the pipe ends; never returns."""
+    status = BROKEN_PIPE_EXIT
+    try:
+        bind_to_parent(parent)
+        _settle_descriptors(source, sink)
+        locked = lock(
+            LockPlan(
+                memory_bytes=tools.memory_bytes,
+                threads=tools.threads,
+                readable=(str(tools.models),) if tools.models.is_dir() else (),
+            )
+        )
+        pipe = _Pipe(source, sink)
+        pipe.send(
+            wire.Ready(
+                rlimits=locked.rlimits,
+                landlock=locked.landlock,
+                seccomp=locked.seccomp,
+                problems=[problem[:2000] for problem in locked.problems],
+            )
+        )
+        while (request := pipe.receive()) is not None:
+            _answer(tools, pipe, request)
+        status = ORDERLY_EXIT
+    except (OSError, DeaiError):
+        # Nobody is left to tell; the exit status says that the conversation broke.
+        status = BROKEN_PIPE_EXIT
+    finally:
+        os._exit(status)
+
+
+def _settle_descriptors(source: int, sink: int) -> None:
+    """Keep the two pipes; standard streams go nowhere, so printing cannot corrupt a frame."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    low = 3
+    for keep in sorted((source, sink)):
+        os.closerange(low, keep)
+        low = keep + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _answer(tools: Tools, pipe: _Pipe, request: wire.Request) -> None:
+    try:
+        match request:
+            case wire.Probe():
+                pipe.send(wire.Probed(denied=attempt_escapes()))
+            case wire.Run():
+                _run(tools, pipe, request)
+            case wire.Compare():
+                _compare(tools, pipe, request)
+    except WorkloadFault as error:
+        pipe.send(wire.Fault(code=error.fault, message=str(error)[:2000]))
+    except (MemoryError, RecursionError) as error:
+        pipe.send(wire.Failed(reason="memory", message=repr(error)[:2000]))
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the one outer loop: a runner may raise anything
+        short = "".join(traceback.format_exception_only(error))[:2000]
+        reason = "memory" if "can't allocate memory" in short else "runner"
+        pipe.send(wire.Failed(reason=reason, message=short))
+
+
+def _run(tools: Tools, pipe: _Pipe, request: wire.Run) -> None:
+    data = pipe.receive_blob(request.input_bytes)
+    key = (request.workload, request.version)
+    spec, runner = tools.specs[key], tools.runners[key]
+    parameters = _parameters(spec, request.parameters)
+    estimate = spec.check_input(parameters, data)
+    started = time.perf_counter()
+    given = RunnerTask(
+        parameters=parameters,
+        input=data,
+        model=_model(tools, spec, request.model, parameters),
+        seed=request.seed,
+        threads=tools.threads,
+    )
+    output = runner(given, _Reporter(pipe))
+    spec.check_output(output.data, estimate)
+    pipe.send(
+        wire.Done(
+            output_bytes=len(output.data),
+            evidence_bytes=len(output.evidence),
+            units=estimate.units,
+            seconds=time.perf_counter() - started,
+            measured=output.measurements,
+        )
+    )
+    pipe.send_blob(output.data)
+    pipe.send_blob(output.evidence)
+
+
+def _compare(tools: Tools, pipe: _Pipe, request: wire.Compare) -> None:
+    outputs = [pipe.receive_blob(size) for size in request.sizes]
+    key = (request.workload, request.version)
+    model = tools.load_model(tools.models, request.model)
+    tolerances = model.tolerances.get(request.policy)
+    if tolerances is None:
+        raise ValueError(f"the model has no thresholds for {request.policy}")
+    pipe.send(wire.Compared(agree=tools.comparers[key](outputs, tolerances)))
+
+
+def _parameters(spec: WorkloadSpec, encoded: bytes) -> dict[str, Any]:
+    try:
+        given = decode_value(encoded)
+    except DeaiError as error:
+        fault(FaultCode.INVALID_PARAMETERS, str(error))
+    if not isinstance(given, dict):
+        fault(FaultCode.INVALID_PARAMETERS, "parameters are not an object")
+    return spec.check_parameters(given)
+
+
+def _model(
+    tools: Tools, spec: WorkloadSpec, named: str, parameters: Mapping[str, Any]
+) -> ModelFiles | None:
+    if not spec.models:
+        return None
+    digest = str(parameters["model"])
+    if named and named != digest:
+        fault(FaultCode.INVALID_PARAMETERS, "the task names one model, its parameters another")
+    return tools.load_model(tools.models, digest)
+
+
+class _Reporter:
+    """Sends progress, but not more often than anybody could look at."""
+
+    def __init__(self, pipe: _Pipe) -> None:
+        self._pipe = pipe
+        self._due = 0.0
+
+    def __call__(self, fraction: float) -> None:
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + PROGRESS_INTERVAL
+            self._pipe.send(wire.Progress(fraction=min(1.0, max(0.0, fraction))))
+
+
+class _Pipe:
+    """Blocking frames over two descriptors."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        self._source = source
+        self._sink = sink
+
+    def receive(self) -> wire.Request | None:
+        """The next request; None when the parent has closed its end."""
+        head = self._read(wire.HEADER.size, may_end=True)
+        if not head:
+            return None
+        kind, length = wire.parse_header(head)
+        if kind != wire.MESSAGE:
+            raise OSError("data without a request")
+        return wire.decode_request(self._read(length))
+
+    def receive_blob(self, size: int) -> bytes:
+        """`size` bytes from as many data frames as it takes."""
+        pieces = bytearray()
+        while len(pieces) < size:
+            kind, length = wire.parse_header(self._read(wire.HEADER.size))
+            if kind != wire.DATA or len(pieces) + length > size:
+                raise OSError("more data than announced")
+            pieces += self._read(length)
+        return bytes(pieces)
+
+    def send(self, message: wire.Reply) -> None:
+        self._write(wire.frame(message))
+
+    def send_blob(self, blob: bytes) -> None:
+        for piece in wire.data_frames(blob):
+            self._write(piece)
+
+    def _read(self, length: int, *, may_end: bool = False) -> bytes:
+        pieces = bytearray()
+        while len(pieces) < length:
+            piece = os.read(self._source, length - len(pieces))
+            if not piece:
+                if may_end and not pieces:
+                    return b""
+                raise OSError("the pipe ended inside a frame")
+            pieces += piece
+        return bytes(pieces)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._sink, view) :]
