@@ -1,0 +1,173 @@
+"""Where a devnet keeps things, and what it remembers between two `up`s."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from deai.codec import decode_json
+from deai.errors import ConfigError, MalformedMessage, NotSetUp
+from devnet.processes import ProcessRecord
+
+MAX_NODES: Final = 64
+
+
+class NodePlan(msgspec.Struct, frozen=True):
+    """One node of the devnet: its name, how it misbehaves (empty: honestly not), its port."""
+
+    name: str
+    behaviour: str
+    port: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for when the devnet began; a second `up` keeps it."""
+
+    chain: str
+    """`embedded` or `anvil`."""
+    seed: str
+    chain_port: int
+    coordinator_port: int
+    coordinator_p2p_port: int
+    nodes: tuple[NodePlan, ...]
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The plan, and the processes started last."""
+
+    plan: Plan
+    processes: tuple[ProcessRecord, ...] = ()
+
+    def process(self, name: str) -> ProcessRecord | None:
+        """The record of one process, if it ever started."""
+        return next((found for found in self.processes if found.name == name), None)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below the devnet's directory."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / "devnet.json"
+
+    @property
+    def chain(self) -> Path:
+        return self.root / "sei"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def deployment(self) -> Path:
+        return self.root / "deployment.json"
+
+    @property
+    def network(self) -> Path:
+        return self.root / "network.json"
+
+    @property
+    def coordinator(self) -> Path:
+        return self.root / "coordinator"
+
+    @property
+    def client(self) -> Path:
+        return self.root / "client"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    def node(self, name: str) -> Path:
+        return self.root / name
+
+    def log(self, process: str) -> Path:
+        return self.root / "logs" / f"{process}.log"
+
+    def load(self) -> State:
+        """What this directory holds; raise `NotSetUp` or `ConfigError`."""
+        try:
+            data = self.state.read_bytes()
+        except FileNotFoundError as error:
+            raise NotSetUp(
+                f"no devnet in {self.root}", hint="start one with `deai devnet up --detach`"
+            ) from error
+        try:
+            return decode_json(data, State)
+        except MalformedMessage as error:
+            raise ConfigError(f"{self.state}: {error}") from error
+
+    def save(self, state: State) -> None:
+        """Remember, in one step."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        draft = self.state.with_suffix(".tmp")
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
+        draft.replace(self.state)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One launcher at a time; raise `ConfigError` if another one is at work."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise ConfigError(
+                f"another command is working on the devnet in {self.root}",
+                hint="wait for it, or choose another --dir",
+                code="busy",
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def secret(self, seed: str, name: str) -> bytes:
+        """A key that follows from the devnet's seed: for worthless tokens only."""
+        return hashlib.sha256(f"deai devnet {seed}/{name}".encode()).digest()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now; kept for the life of the devnet so that addresses last."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
+    finally:
+        for listener in sockets:
+            listener.close()
+
+
+def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> Plan:
+    """A fresh plan; raise `ConfigError` for numbers out of range."""
+    if not 1 <= nodes <= MAX_NODES:
+        raise ConfigError(f"a devnet has 1 to {MAX_NODES} nodes, not {nodes}")
+    for index in behaviours:
+        if not 0 <= index < nodes:
+            raise ConfigError(
+                f"--behaviour {index}=…: there is no node {index}",
+                hint=f"nodes count from 0 to {nodes - 1}",
+            )
+    chain_port, http, p2p, *node_ports = free_ports(3 + nodes)
+    return Plan(
+        chain=chain, seed=seed, chain_port=chain_port, coordinator_port=http,
+        coordinator_p2p_port=p2p,
+        nodes=tuple(
+            NodePlan(f"node-{index}", behaviours.get(index, ""), port)
+            for index, port in enumerate(node_ports)
+        ),
+    )  # fmt: skip
