@@ -72,19 +72,18 @@ class ForkServer:
                 cwd="/",
             )
         server = cls(started, trio.socket.from_stdlib_socket(ours))
+        answer: template.Answer | None = None
         try:
             with trio.move_on_after(START_TIMEOUT):
                 answer, _ = await server._exchange(setup)
-                if isinstance(answer, template.Imported) and answer.threads == 1:
-                    server.mapped_bytes = answer.mapped_bytes
-                    return server
-                raise NodeFault(f"the template cannot serve: {answer}", code="template_failed")
-            raise NodeFault(
-                f"the template was not ready in {START_TIMEOUT:.0f} s", code="template_failed"
-            )
-        except BaseException:
-            await server.stop()
-            raise
+        finally:
+            if not isinstance(answer, template.Imported) or answer.threads != 1:
+                await server.stop()
+        if not server.alive:
+            raise NodeFault(f"the template cannot serve: {answer}", code="template_failed")
+        assert isinstance(answer, template.Imported)
+        server.mapped_bytes = answer.mapped_bytes
+        return server
 
     async def fork(self) -> WorkerProcess:
         """A new worker, which locks itself in before it reads; raise `NodeFault`."""
@@ -103,19 +102,20 @@ class ForkServer:
             for descriptor in () if kept else (inward[1], outward[0]):
                 os.close(descriptor)
 
-    async def bury(self, worker: WorkerProcess) -> template.Reaped | None:
-        """Kill a worker and free its process id; None when the template is gone as well."""
+    async def bury(self, worker: WorkerProcess) -> int:
+        """Kill a worker, free its process id; return the most bytes it held (0: unknown)."""
         with trio.move_on_after(END_TIMEOUT, shield=True):
-            worker.kill()
-            await worker.wait_ended()
             try:
+                # A dead template's workers were reaped elsewhere: their ids may be anybody's.
+                worker.kill(whole_group=self.alive)
+                await worker.wait_ended()
                 answer, _ = await self._ask(template.Reap(worker.pid))
             except NodeFault:
-                return None
+                return 0
             finally:
                 await worker.close()
-            return answer if isinstance(answer, template.Reaped) else None
-        return None
+            return answer.peak_bytes if isinstance(answer, template.Reaped) else 0
+        return 0
 
     async def stop(self) -> None:
         """Kill the template; the kernel kills its workers with it."""

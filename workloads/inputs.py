@@ -68,7 +68,7 @@ class InstalledWorkloads:
         return spec.check_input(self._decoded(spec, parameters), data)
 
     def convert(self, workload: str, data: bytes, suffix: str) -> bytes:
-        """An output as `.npy`, `.jsonl` or `.json`; raise `WorkloadFault` if it has no such form."""
+        """An output as `.npy`, `.jsonl` or `.json`; raise `WorkloadFault` if it has none."""
         try:
             converted = self.spec(workload).convert(data, suffix)
         except ValueError as error:

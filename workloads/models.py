@@ -171,9 +171,7 @@ def import_model(
     can be interrupted and repeated: checked chunks are not copied again, and the model appears
     under its digest only when it is whole. Raises `ConfigError`, `NotSetUp`.
     """
-    data = (
-        encode_manifest(manifest) if manifest else manifests()[name] if name in manifests() else b""
-    )
+    data = encode_manifest(manifest) if manifest else manifests().get(name, b"")
     if not data:
         raise NotSetUp(f"no manifest for {name!r}", hint=f"known: {', '.join(manifests())}")
     wanted = decode_manifest(data)

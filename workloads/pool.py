@@ -57,6 +57,7 @@ class _Worker:
     """A live worker and what is known about it."""
 
     process: WorkerProcess
+    server: ForkServer
     client: str
     born: float
     ready: wire.Ready
@@ -75,13 +76,14 @@ class WorkerPool:
         self._restarting = trio.Lock()
         self._slots = trio.Semaphore(config.workers)
         self._idle: deque[_Worker] = deque()
+        self._live: set[int] = set()
         self._waiting = 0
         self._busy = 0
         self._counts = dict.fromkeys(
             ("tasks", "faults", "failures", "workers_started", "template_starts"), 0
         )
         self._peak_bytes = 0
-        self._sandbox = SandboxReport(level=SandboxLevel.NONE, details={})
+        self._sandbox = SandboxReport(level=SandboxLevel.NONE.value, details={})
 
     @property
     def catalogue(self) -> InstalledWorkloads:
@@ -103,7 +105,7 @@ class WorkerPool:
             "slots": self._config.workers,
             "peak_memory_bytes": self._peak_bytes,
             "template_mapped_bytes": self._server.mapped_bytes if self._server else 0,
-            "worker_pids": [worker.process.pid for worker in self._idle],
+            "worker_pids": sorted(self._live),
         }
 
     def executor(self, client: str) -> AbstractAsyncContextManager[Executor]:
@@ -152,21 +154,24 @@ class WorkerPool:
         server = await self._running_server()
         process = await server.fork()
         self._counts["workers_started"] += 1
-        ready: wire.Reply | None = None
         try:
-            with trio.move_on_after(READY_TIMEOUT):
-                ready = await process.receive()
-            if not isinstance(ready, wire.Ready):
-                raise NodeFault("a new worker did not lock itself in", code="worker_failed")
-        except BaseException:
+            with trio.fail_after(READY_TIMEOUT):
+                ready = _expect(await process.receive(), wire.Ready)
+        except BaseException as error:
             await server.bury(process)
+            if isinstance(error, trio.TooSlowError):
+                message = "a new worker did not lock itself in"
+                raise NodeFault(message, code="worker_failed") from error
             raise
-        return _Worker(process, client, trio.current_time(), ready)
+        worker = _Worker(process, server, client, trio.current_time(), ready)
+        self._live.add(process.pid)
+        return worker
 
     def _is_fresh(self, worker: _Worker) -> bool:
         age = trio.current_time() - worker.born
         return (
             worker.sound
+            and worker.server.alive
             and not worker.process.has_ended()
             and worker.served < self._config.worker_tasks
             and age < self._config.worker_seconds
@@ -175,15 +180,15 @@ class WorkerPool:
     async def _give_back(self, worker: _Worker | None) -> None:
         if worker is None:
             return
-        if self._is_fresh(worker) and self._server is not None and self._server.alive:
+        if self._is_fresh(worker):
             self._idle.append(worker)
         else:
             await self._bury(worker)
 
     async def _bury(self, worker: _Worker) -> None:
-        if self._server is not None:
-            ended = await self._server.bury(worker.process)
-            self._peak_bytes = max(self._peak_bytes, ended.peak_bytes if ended else 0)
+        self._live.discard(worker.process.pid)
+        peak = await worker.server.bury(worker.process)
+        self._peak_bytes = max(self._peak_bytes, peak)
 
     async def run(self, worker: _Worker, job: Job, on_progress: Progress, timeout: float) -> Output:
         """One job on one worker; see `Executor.run`."""
@@ -328,7 +333,8 @@ class _Lease:
         return await self._pool.compare(await self._sound(), job, policy, outputs)
 
     async def _sound(self) -> _Worker:
-        self.worker = await self._pool.exchange(self.worker, self._client)
+        held, self.worker = self.worker, None
+        self.worker = await self._pool.exchange(held, self._client)
         return self.worker
 
 
@@ -360,7 +366,7 @@ def judge(ready: wire.Ready, denied: Mapping[str, bool]) -> SandboxReport:
         **{f"denies_{name}": held for name, held in denied.items()},
     }  # fmt: skip
     notes = (f"landlock ABI {ready.landlock}", *ready.problems)
-    return SandboxReport(level=level, details=details, notes=notes)
+    return SandboxReport(level=level.value, details=details, notes=notes)
 
 
 def _expect(reply: wire.Reply, kind: type[T]) -> T:
@@ -372,6 +378,8 @@ def _expect(reply: wire.Reply, kind: type[T]) -> T:
             raise WorkloadFault(message, fault=code)
         case wire.Failed(reason=reason, message=message):
             raise NodeFault(message, code=reason)
+        case _:
+            pass
     if not isinstance(reply, kind):
         raise NodeFault(f"an answer out of turn: {type(reply).__name__}", code="worker_babbled")
     return reply

@@ -98,7 +98,8 @@ class WorkerProcess:
 
     async def until_memory_exceeds(self, most: int) -> int:
         """Wait until the worker holds more than `most` bytes; return how many."""
-        while (held := self.resident_bytes()) <= most:
+        # Nothing announces memory: it has to be looked at.
+        while (held := self.resident_bytes()) <= most:  # noqa: ASYNC110
             await trio.sleep(MEMORY_POLL)
         return held
 
@@ -106,10 +107,11 @@ class WorkerProcess:
         """Whether the process is over already."""
         return bool(select.select([self._handle], [], [], 0)[0])
 
-    def kill(self) -> None:
-        """End its whole process group. Its id is ours until the template reaps it."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+    def kill(self, *, whole_group: bool) -> None:
+        """End it, and its process group while its id is surely its own (not yet reaped)."""
+        if whole_group:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         # Before it has made its own group only the handle reaches it.
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)

@@ -118,7 +118,11 @@ def _obey(control: socket.socket, tools: Tools, order: Order, descriptors: list[
             socket.send_fds(control, [encode(Forked(pid=child))], [handle])
             os.close(handle)
         case Reap(pid=pid):
-            _, status, usage = os.wait4(pid, 0)
+            try:
+                _, status, usage = os.wait4(pid, 0)
+            except ChildProcessError as error:
+                control.send(encode(Broken(message=str(error))))
+                return
             code = os.waitstatus_to_exitcode(status)
             control.send(encode(Reaped(code=code, peak_bytes=usage.ru_maxrss * 1024)))
         case Setup():

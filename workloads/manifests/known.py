@@ -1,5 +1,6 @@
-"""Names of the models whose manifests ship with us, so that a client without weights, and every
-node, mean the same bytes by one name.
+"""Names of the models whose manifests ship with us.
+
+A client without weights and every node mean the same bytes by one name.
 """
 
 from __future__ import annotations

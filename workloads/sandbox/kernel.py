@@ -73,11 +73,6 @@ def install_filter(program: Sequence[bytes]) -> None:
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(holder))
 
 
-def landlock_version() -> int:
-    """The kernel's Landlock ABI; 0 where there is none."""
-    return max(0, _LIBC.syscall(_SYS_LANDLOCK[0], None, 0, _CREATE_VERSION))
-
-
 def restrict_files(readable: Sequence[Path]) -> int:
     """From now on only files under `readable` can be opened, to read; return the ABI used.
 
