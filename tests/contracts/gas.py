@@ -1,0 +1,166 @@
+"""Measures what each call costs, and keeps the ledger that is shipped with the artifacts.
+
+`python -m tests.contracts.gas` prints the table; `--write` replaces the committed ledger. Every
+key, salt and time is fixed, so that two runs give the same numbers to the unit of gas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Final
+
+from deai.ids import raw
+from deai.tasks import Policy
+from devnet.evm.rules import ETHEREUM_SSTORE_SET_GAS, SEI_SSTORE_SET_GAS
+from tests.contracts.world import EPOCH, LEASE, Job, World
+
+LEDGER: Final = Path(__file__).parents[2] / "deai/chain/artifacts/sei/gas.json"
+PRICES: Final = {"ethereum": ETHEREUM_SSTORE_SET_GAS, "sei": SEI_SSTORE_SET_GAS}
+
+
+def measure(sstore_set_gas: int) -> dict[str, int]:
+    """Gas of every call, as whole transactions, at this price of a fresh slot."""
+    world = World(sstore_set_gas)
+    _exact(world)
+    _exceptions(world)
+    _unchecked(world)
+    _tolerance(world)
+    _fifteen(world)
+    _rest(world)
+    return world.rows
+
+
+def _exact(world: World) -> None:
+    for label in ("new lane", "", "reused lane"):
+        job = Job(world, 3, Policy.EXACT)
+        rows = [f"{name}, 3 seats ({label})" for name in ("postAndAssign", "commit", "finalise")]
+        job.assign(label and rows[0])
+        job.relay(label and f"commit 3 at once ({label})")
+        job.finalise(label and rows[2], world.client)
+        if label:
+            relayed = (rows[0], f"commit 3 at once ({label})", rows[2])
+            world.rows[f"exact/1, 3 seats, one commit ({label})"] = sum(
+                world.rows[row] for row in relayed
+            )
+    job = Job(world, 3, Policy.EXACT)
+    job.assign()
+    each = 0
+    for seat in range(3):
+        job.commit(seat, row="commit 1 of 3" if seat < 2 else "commit 3 of 3")
+        each += world.evm.gas
+    job.finalise("", world.client)
+    each += world.rows["postAndAssign, 3 seats (reused lane)"]
+    each += world.rows["finalise, 3 seats (reused lane)"]
+    world.rows["exact/1, 3 seats, three commits (reused lane)"] = each
+    job = Job(world, 3, Policy.EXACT, tip=0)
+    world.do("post", world.client, "post", job.words)
+    job.assign("assign, 3 seats", "assign")
+    for seat in range(3):
+        job.commit(seat, bytes([6 + seat // 2]) * 32)
+    job.finalise("finalise, 3 seats, one lost vote, no tip", world.other)
+
+
+def _exceptions(world: World) -> None:
+    job = Job(world, 3, Policy.EXACT)
+    job.assign()
+    job.do("release", world.operators[2], "release", 2)
+    job.commit(0)
+    job.reassign(2, 4, "reassign, released seat")
+    world.evm.wait(LEASE + 1)
+    job.reassign(1, 5, "reassign, lapsed seat")
+    job.commit(1)
+    job.commit(2)
+    job.do("reveal 1 of 3", world.other, "reveal", job.only(0))
+    job.do("reveal 2 of 3", world.other, "reveal", job.only(1, 2))
+    job.past(job.task.commit_deadline + job.task.window)
+    job.finalise("finalise, 3 seats, after the window", world.other, job.only(0, 1, 2))
+    job = Job(world, 3, Policy.EXACT)
+    world.do("", world.client, "post", job.words)
+    world.do("cancel", world.client, "cancel", job.words)
+    job = Job(world, 3, Policy.EXACT)
+    job.assign()
+    job.past(job.task.commit_deadline)
+    job.do("expire", world.other, "expire")
+
+
+def _unchecked(world: World) -> None:
+    for row in ("", "none/1"):
+        job = Job(world, 1, Policy.NONE, lane=1)
+        job.assign(row and f"postAndAssign, {row}")
+        job.do(
+            row and f"deliver, {row}", world.other, "deliver", job.result(0, b"\6" * 32, bytes(32))
+        )
+        job.openings.append((0, b"\6" * 32, bytes(32)))
+        job.finalise(row and f"finalise, {row}", world.client)
+    job = Job(world, 1, Policy.NONE, lane=1)
+    job.assign()
+    job.do("", world.other, "deliver", job.result(0, b"\6" * 32, bytes(32)))
+    job.do("object, none/1", world.client, "object")
+
+
+def _tolerance(world: World) -> None:
+    for row in ("", "finalise, tolerance, 3 approvals"):
+        job = Job(world, 3, Policy.TOL32, lane=2)
+        job.assign()
+        for seat in range(3):
+            job.commit(seat, bytes([seat + 1]) * 32)
+        job.finalise(row, world.client, approvals=job.approvals())
+    job = Job(world, 3, Policy.TOL32, lane=2)
+    job.assign()
+    for seat in range(3):
+        job.commit(seat, bytes([seat + 1]) * 32)
+    for approval in job.approvals():
+        job.do("approve", world.other, "approve", approval)
+    job.finalise("finalise, tolerance, approvals on chain", world.client)
+
+
+def _fifteen(world: World) -> None:
+    for row in ("", "15 seats"):
+        job = Job(world, 15, Policy.EXACT, lane=3)
+        job.assign(row and f"postAndAssign, {row}")
+        job.relay(row and f"commit 15 at once, {row}")
+        job.finalise(row and f"finalise, {row}", world.client)
+    job = Job(world, 15, Policy.TOL32, lane=3)
+    job.assign()
+    for seat in range(15):
+        job.commit(seat, bytes([seat + 1]) * 32, row="commit 1 of 15")
+    job.finalise("finalise, 15 seats, 15 approvals", world.client, approvals=job.approvals())
+    evidence = [job.result(0, bytes([n]) * 32, bytes(32)) for n in (1, 2)]
+    job.do("proveEquivocation, 15 seats", world.other, "proveEquivocation", 0, *evidence)
+
+
+def _rest(world: World) -> None:
+    world.do("sweep, 1 lane", world.other, "sweep", world.client.address, [0])
+    world.do("withdraw", world.owners[1], "withdraw", world.owners[1].address, 10**6)
+    world.evm.wait(EPOCH)
+    world.beat("heartbeat")
+    registry, owner, node = world.registry, world.owners[3], raw(world.nodes[3])
+    registry.do(owner, "requestUnstake", node, 10**18)
+    world.rows["requestUnstake"] = world.evm.gas
+    world.evm.wait(8 * 86_400)
+    registry.do(owner, "withdrawStake", node, owner.address)
+    world.rows["withdrawStake"] = world.evm.gas
+
+
+def table() -> dict[str, dict[str, int]]:
+    """`{call: {"ethereum": gas, "sei": gas}}`."""
+    measured = {chain: measure(price) for chain, price in PRICES.items()}
+    return {row: {chain: rows[row] for chain, rows in measured.items()} for row in measured["sei"]}
+
+
+def main() -> None:
+    """Print the table, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    rows = table()
+    if arguments.write:
+        LEDGER.write_text(json.dumps(rows, indent=1) + "\n")
+    for row, gas in rows.items():
+        print(f"{row:52}{gas['ethereum']:12,}{gas['sei']:12,}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

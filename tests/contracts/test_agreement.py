@@ -1,0 +1,72 @@
+"""What Python signs and hashes is what Solidity checks."""
+
+from __future__ import annotations
+
+import pytest
+
+from deai.ids import raw
+from deai.money import UNIT
+from deai.tasks import Policy, Task, fold_commitments
+from devnet.evm.rules import SEI_SSTORE_SET_GAS
+from tests.contracts.evm import Reverted
+from tests.contracts.world import DIGEST, FEE, TIP, Job, World
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(SEI_SSTORE_SET_GAS)
+
+
+def test_the_contract_names_a_task_as_python_does(world: World) -> None:
+    job = Job(world, 3, Policy.EXACT)
+    assert world.escrow.read("taskIdOf", job.words) == raw(job.id)
+
+
+def test_a_task_is_paid_from_signatures_that_python_made(world: World) -> None:
+    before = world.balance(world.client)
+    earned = [world.balance(world.owners[i]) for i in range(3)]
+    job = Job(world, 3, Policy.EXACT)
+    job.assign()
+    job.relay("")
+    job.finalise("", world.other)
+    paid = [world.balance(world.owners[i]) - earned[i] for i in range(3)]
+    assert paid == [FEE * 86 // 100] * 3
+    assert before - world.balance(world.client) == 3 * FEE + TIP
+
+
+def test_approvals_sign_the_word_that_the_lane_keeps(world: World) -> None:
+    job = Job(world, 3, Policy.TOL32, lane=5)
+    job.assign()
+    for seat in range(3):
+        job.commit(seat, bytes([seat + 1]) * 32)
+    kept = world.escrow.read("laneOf", world.client.address, 5)[1]
+    values = [(seat, job.only()[seat][2]) for seat in range(3)]
+    assert kept == fold_commitments(job.task.nonce, values)
+    job.finalise("", world.client, approvals=job.approvals())
+    assert world.escrow.read("laneOf", world.client.address, 5)[4] == job.task.nonce
+
+
+@pytest.mark.parametrize("field", [name for name in Task.__struct_fields__ if name != "policy"])
+def test_another_value_in_any_field_is_another_task(world: World, field: str) -> None:
+    job = Job(world, 3, Policy.EXACT, lane=6)
+    job.assign()
+    names = list(Task.__struct_fields__)
+    words = list(job.words)
+    at = names.index(field)
+    words[at] = {"client": world.other.address, "spec_hash": bytes(32)}.get(
+        field, 5 if field == "seats" else (words[at] + 1 if isinstance(words[at], int) else None)
+    )
+    with pytest.raises(Reverted) as refused:
+        world.escrow.do(
+            world.operators[0], "commit", tuple(words), job.seats, [(0, DIGEST, DIGEST, DIGEST)]
+        )
+    assert refused.value.name == "NotOpen"
+    world.evm.wait(job.task.commit_deadline + 1 - world.evm.now)
+    job.do("", world.other, "expire")
+
+
+def test_the_stake_is_what_was_sent_with_the_registration(world: World) -> None:
+    node = world.registry.read("nodeOf", raw(world.nodes[0]))
+    assert node[0] == world.owners[0].address.lower()
+    assert node[1] == world.operators[0].address.lower()
+    assert node[7] == 1000 * UNIT

@@ -1,0 +1,60 @@
+"""The gas that users are told, measured again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.contracts.gas import LEDGER, PRICES, measure
+
+TOLERANCE = 0.02
+
+
+@pytest.fixture(scope="module", params=sorted(PRICES))
+def rows(request: pytest.FixtureRequest) -> tuple[dict[str, int], dict[str, int]]:
+    """Gas as measured now, and as the ledger says, on one chain."""
+    ledger = json.loads(LEDGER.read_text())
+    said = {row: gas[request.param] for row, gas in ledger.items()}
+    return measure(PRICES[request.param]), said
+
+
+def test_the_ledger_has_exactly_the_rows_that_are_measured(
+    rows: tuple[dict[str, int], dict[str, int]],
+) -> None:
+    measured, said = rows
+    assert list(measured) == list(said)
+
+
+def test_no_call_costs_two_per_cent_more_or_less_than_the_ledger_says(
+    rows: tuple[dict[str, int], dict[str, int]],
+) -> None:
+    measured, said = rows
+    wrong = {
+        row: (gas, said[row])
+        for row, gas in measured.items()
+        if abs(gas - said[row]) > said[row] * TOLERANCE
+    }
+    assert not wrong, "if meant: python -m tests.contracts.gas --write"
+
+
+def test_a_checked_task_of_three_seats_stays_below_its_targets(
+    rows: tuple[dict[str, int], dict[str, int]],
+) -> None:
+    measured, _ = rows
+    assert measured["exact/1, 3 seats, one commit (reused lane)"] <= 300_000
+    assert measured["exact/1, 3 seats, three commits (reused lane)"] <= 335_000
+
+
+def test_the_largest_task_fits_a_block_several_times(
+    rows: tuple[dict[str, int], dict[str, int]],
+) -> None:
+    measured, _ = rows
+    assert measured["finalise, 15 seats, 15 approvals"] * 10 < 12_500_000
+
+
+def test_a_reused_lane_buys_no_slot() -> None:
+    ledger = json.loads(LEDGER.read_text())
+    reused = {row: gas for row, gas in ledger.items() if "(reused lane)" in row}
+    assert reused
+    assert all(gas["ethereum"] == gas["sei"] for gas in reused.values())
