@@ -1,0 +1,79 @@
+# Set-up is a virtual environment from the hash-locked requirements; everything else follows.
+# `make demo` and `make test` are all that a newcomer needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+UV := $(VENV)/bin/uv
+UV_VERSION := 0.13.8
+
+.PHONY: demo test check fix bench clean lock spec docs contracts setup
+
+demo: $(STAMP)
+	$(BIN)/deai demo
+
+test: $(STAMP) contracts/sei/node_modules/.ready
+	$(BIN)/python -m pytest
+
+# Offline, no chain process, no sockets, under a minute.
+check: $(STAMP)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python contracts/spec/generate.py --check
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m pytest -q -m "not chain and not network and not slow and not gpu"
+
+fix: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+spec: $(STAMP)
+	$(BIN)/python contracts/spec/generate.py
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+
+contracts: contracts/sei/node_modules/.ready
+	$(MAKE) -C contracts/sei
+
+# Resolve again; keeps hashes, leaves out the index's address.
+lock: $(STAMP)
+	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url \
+		--python-version 3.11 --quiet --output-file requirements.lock --upgrade
+
+setup: $(STAMP)
+
+# trio-typing (needed by libp2p at run time) brings stubs that break trio's own types: removed.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: apt-get install python3"; exit 3; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory python-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	rm -rf $(VENV)/lib/python3.*/site-packages/trio-stubs
+	@touch $@
+
+.PHONY: python-venv
+python-venv:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq python3-venv; \
+	else echo "Python's venv module is missing: sudo apt-get install python3-venv"; exit 3; fi
+
+# The Solidity tools and anvil are for development; without npm their tests are skipped, loudly.
+contracts/sei/node_modules/.ready: contracts/sei/package-lock.json
+	@if command -v npm >/dev/null; then \
+		(cd contracts/sei && npm ci --silent --no-audit --no-fund) && touch $@; \
+	else echo "npm is missing: contract tools and anvil are left out"; fi
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf contracts/sei/node_modules contracts/sei/out contracts/sei/cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
