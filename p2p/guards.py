@@ -9,6 +9,7 @@ D6        an inbound connection holds its slot until the host ends: it is given 
 D7        the receive window is logged, not enforced: `BoundedYamux` ends the connection
 D8        streams are opened at any rate: token bucket and count per connection
 and       the length of a protocol name is not limited: capped;
+          the host dials addresses that strangers name: it dials nobody by itself;
           handshakes of strangers are unlimited: capped in total and per address; what the host
           remembers of a peer outlives its connections: forgotten with the last of them
 
@@ -73,7 +74,8 @@ def guard(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
     _guard_streams(swarm, limits, counters)
     _guard_connections(swarm, limits, counters)
     swarm.register_notifee(_Forgetful())
-    # The auto-connector is off (`p2p.host`) but would note every peer that ever left.
+    # With every watermark at 0 the auto-connector still dials whomever the host has heard of.
+    setattr(swarm.auto_connector, "maybe_connect", _do_nothing)  # noqa: B010
     setattr(swarm.auto_connector, "record_disconnect", lambda _peer_id: None)  # noqa: B010
 
 
@@ -158,6 +160,9 @@ async def _read_protocol_name(reader: Reader) -> bytes:
     except UnicodeDecodeError as error:
         raise ParseError("a protocol name is no text") from error
     return line[:-1]
+
+
+async def _do_nothing() -> None: ...
 
 
 class _Forgetful(INotifee):

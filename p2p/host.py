@@ -85,10 +85,8 @@ def _build(identity: Identity, limits: NetLimits, counters: Counters) -> BasicHo
         connection_config=ConnectionConfig(
             max_connections=limits.max_connections,
             high_watermark=limits.max_connections,
-            # 0 switches the auto-connector off, which would dial everybody it ever heard of.
             min_connections=0,
             low_watermark=0,
-            auto_connect_interval=3600.0,
             max_connections_per_peer=CONNECTIONS_PER_PEER,
             inbound_upgrade_timeout=limits.handshake_timeout,
             outbound_upgrade_timeout=limits.handshake_timeout,

@@ -69,16 +69,16 @@ class MemoryNetwork:
         self._frozen.discard(peer)
         self._stir()
 
-    def drop(self, a: PeerId, b: PeerId) -> None:
-        """Reset every connection between `a` and `b`; they may connect again."""
-        for wire in [wire for wire in self._wires if wire.ends == frozenset((a, b))]:
-            wire.cut()
+    def drop(self, peer: PeerId, other: PeerId | None = None) -> None:
+        """Reset the connections of `peer` (to `other`); they may connect again."""
+        for wire in [wire for wire in self._wires if peer in wire.ends]:
+            if other is None or other in wire.ends:
+                wire.cut()
 
     def kill(self, peer: PeerId) -> None:
         """Reset every connection of `peer` and take it off the network, as SIGKILL would."""
         self._nets.pop(peer, None)
-        for wire in [wire for wire in self._wires if peer in wire.ends]:
-            wire.cut()
+        self.drop(peer)
 
     def is_passable(self, ends: frozenset[PeerId]) -> bool:
         """Whether anything passes between these two now."""
@@ -178,7 +178,6 @@ class _Wire:
 
     def cut(self) -> None:
         self.is_cut = True
-        self.network.forget(self)
         self.stir()
 
     def stir(self) -> None:
@@ -194,6 +193,8 @@ class _MemoryStream:
         self._peer_id = peer_id
         self._source = source
         self._sink = sink
+        self._is_aborted = False
+        self._is_released = False
 
     @property
     def peer_id(self) -> PeerId:
@@ -203,8 +204,7 @@ class _MemoryStream:
         await trio.lowlevel.checkpoint()
         pieces, network = self._source.pieces, self._wire.network
         while True:
-            if self._wire.is_cut:
-                raise PeerUnreachable("the connection was reset")
+            self._check()
             open_now = bool(pieces) and network.is_passable(self._wire.ends)
             if open_now and pieces[0][0] <= trio.current_time():
                 return self._gather()
@@ -214,8 +214,7 @@ class _MemoryStream:
 
     async def write(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        if self._wire.is_cut:
-            raise PeerUnreachable("the connection was reset")
+        self._check()
         self._sink.put(trio.current_time() + self._wire.network.latency, data)
 
     async def end(self) -> None:
@@ -223,12 +222,25 @@ class _MemoryStream:
         self._sink.put(trio.current_time() + self._wire.network.latency, None)
 
     async def release(self) -> None:
-        self._wire.let_go()
+        self._let_go()
         await trio.lowlevel.checkpoint()
 
     async def abort(self) -> None:
+        self._is_aborted = True
         self._wire.cut()
+        self._let_go()
         await trio.lowlevel.checkpoint()
+
+    def _let_go(self) -> None:
+        if not self._is_released:
+            self._is_released = True
+            self._wire.let_go()
+
+    def _check(self) -> None:
+        # A reset does not pass where nothing passes; whoever cut the wire knows anyway.
+        is_told = self._wire.is_cut and self._wire.network.is_passable(self._wire.ends)
+        if self._is_aborted or is_told:
+            raise PeerUnreachable("the connection was reset")
 
     def _gather(self) -> bytes:
         pieces, now, data = self._source.pieces, trio.current_time(), bytearray()

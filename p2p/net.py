@@ -181,8 +181,9 @@ class LibP2PNet(Switchboard):
         return await self._open_on(connection, attempt.protocol)
 
     async def _open_on(self, connection: INetConn, protocol: TProtocol) -> _LibP2PStream:
-        """Negotiate a stream; a connection on which that fails is dead and is cut."""
-        client = MultiselectClient()
+        """Negotiate a stream; a connection that does not answer is cut."""
+        client, muxed = MultiselectClient(), cast("Yamux", connection.muxed_conn)
+        stream: INetStream | None = None
         try:
             with trio.fail_after(self._limits.handshake_timeout):
                 stream = await connection.new_stream()
@@ -191,15 +192,23 @@ class LibP2PNet(Switchboard):
                 stream.set_protocol(await client.try_select(communicator, protocol))
             return _LibP2PStream(stream, self._streams)
         except ProtocolNotSupportedError as error:
-            await stream.reset()
-            raise PeerUnreachable(f"the peer does not speak {protocol}") from error
-        except _LIBP2P_ERRORS as error:
-            await _cut(connection)
-            raise _ConnectionLost(f"the connection is dead: {error!r}") from error
-        except trio.Cancelled:
+            failure: PeerUnreachable = PeerUnreachable(f"the peer does not speak {protocol}")
+            failure.__cause__ = error
+        except (trio.TooSlowError, trio.Cancelled) as error:
             with trio.CancelScope(shield=True):
-                await _cut(connection)
-            raise
+                await cut(muxed)
+            if isinstance(error, trio.Cancelled):
+                raise
+            raise _ConnectionLost("the connection does not answer") from error
+        except _LIBP2P_ERRORS as error:
+            if stream is None or muxed.event_shutting_down.is_set():
+                raise _ConnectionLost(f"the connection is dead: {error!r}") from error
+            failure = PeerUnreachable(f"the peer refused the stream: {error!r}")
+            failure.__cause__ = error
+        # The connection is as good as before; others may be using it.
+        if stream is not None:
+            await stream.reset()
+        raise failure
 
     def _live(self, peer_id: ID) -> list[INetConn]:
         connections = self._host.get_network().get_connections(peer_id)
