@@ -1,0 +1,1 @@
+"""The coordinator's database: schema, migrations, the one writer, the readers."""

@@ -1,0 +1,240 @@
+"""Between the index's records and rows: one mapping per table, both ways where it is needed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Table
+
+from coordinator.indexer.state import DayEarned, NodeState, Totals
+from coordinator.store import schema
+from deai.chain.tasks_view import TaskView, task_of
+from deai.codec import Codec
+from deai.events import LedgerRecord
+from deai.ids import AccountId, ChainName, NodeId, hexed
+from deai.lifecycle import TaskState
+from deai.standing import Standing
+
+Row: TypeAlias = dict[str, Any]
+
+RECORDS: Final = Codec[LedgerRecord](LedgerRecord, 1 << 20)
+_NODE_SUMS: Final = ("bonded", "unbonding", "earned", "slashed")
+_TOTAL_SUMS: Final = (
+    "paid",
+    "refunded",
+    "protocol_fees",
+    "escrowed",
+    "slashed",
+    "minted",
+    "burned",
+)
+
+
+def record_row(chain: ChainName, record: LedgerRecord) -> Row:
+    """A record as the spine keeps it."""
+    at, event = record.position, record.event
+    return {
+        "chain": chain,
+        "block": at.block,
+        "idx": at.index,
+        "time": at.time,
+        "kind": type(event).__name__,
+        "task_id": task_of(event),
+        "node_id": getattr(event, "node", None),
+        "tx": at.transaction,
+        "body": RECORDS.encode(record),
+    }
+
+
+def node_row(chain: ChainName, node: NodeState) -> Row:
+    return {
+        "chain": chain,
+        "node_id": node.node,
+        "owner": node.owner,
+        "operator": node.operator,
+        "peer_id": node.peer_id,
+        "addresses": json.dumps(node.addresses),
+        "registered_at": node.registered_at,
+        "standing": node.standing.label,
+        "bonded": str(node.bonded),
+        "unbonding": str(node.unbonding),
+        "unbond_at": node.unbond_at,
+        "reputation": node.reputation,
+        "checked_tasks": node.checked_tasks,
+        "last_epoch": node.last_epoch,
+        "earned": str(node.earned),
+        "completed": node.completed,
+        "failed": node.failed,
+        "released": node.released,
+        "slashed": str(node.slashed),
+    }
+
+
+def node_of(row: Mapping[str, Any]) -> NodeState:
+    """A node as a row."""
+    """The reducer's record of a node from its row."""
+    fields = {name: row[name] for name in NodeState.__struct_fields__ if name in row}
+    fields |= {name: int(row[name]) for name in _NODE_SUMS}
+    fields |= {
+        "node": NodeId(row["node_id"]),
+        "operator": AccountId(row["operator"]),
+        "addresses": tuple(json.loads(row["addresses"])),
+        "standing": Standing[row["standing"].upper()],
+    }
+    return NodeState(**fields)
+
+
+def day_row(chain: ChainName, day: DayEarned) -> Row:
+    """A day's earnings as a row."""
+    return {
+        "chain": chain,
+        "node_id": day.node,
+        "day": day.day,
+        "earned": str(day.earned),
+        "completed": day.completed,
+    }
+
+
+def day_of(row: Mapping[str, Any]) -> DayEarned:
+    """A day's earnings as a row."""
+    return DayEarned(
+        node=NodeId(row["node_id"]),
+        day=row["day"],
+        earned=int(row["earned"]),
+        completed=row["completed"],
+    )
+
+
+def totals_row(chain: ChainName, totals: Totals) -> Row:
+    """A day's earnings from their row."""
+    row: Row = {"chain": chain}
+    for name in Totals.__struct_fields__:
+        value = getattr(totals, name)
+        row[name] = str(value) if name in _TOTAL_SUMS else value
+    return row
+
+
+def totals_of(row: Mapping[str, Any]) -> Totals:
+    """A chain's sums as a row."""
+    return Totals(**{name: int(row[name]) for name in Totals.__struct_fields__})
+
+
+def task_row(chain: ChainName, view: TaskView) -> Row:
+    """A chain's sums from their row."""
+    task, money = view.task, view.money
+    return {
+        "chain": chain,
+        "task_id": view.task_id,
+        "client": task.client,
+        "state": view.state.value,
+        "policy": task.policy.label,
+        "seats": task.seats,
+        "committed": len(view.commitments),
+        "attempts": len(view.attempts),
+        "fee": str(int(task.fee)),
+        "escrowed": str(money.escrowed),
+        "held": str(money.held),
+        "paid": str(money.paid),
+        "refunded": str(money.refunded),
+        "protocol_fee": str(money.protocol_fee),
+        "posted_block": view.posted.block,
+        "posted_idx": view.posted.index,
+        "posted_at": view.posted.time,
+        "updated_at": view.updated.time,
+        "ended_at": ended_at(view),
+        "expected_at": expected_at(view),
+        "deadline": task.commit_deadline,
+        "result": None if view.result is None else hexed(view.result),
+        "fault": view.settlement is not None and view.settlement.fault,
+        "spec_hash": hexed(task.spec_hash),
+    }
+
+
+def attempt_rows(chain: ChainName, view: TaskView) -> list[Row]:
+    """A task as the lists show it."""
+    """Every holder of every seat of a task."""
+    rows = []
+    for number, attempt in enumerate(view.attempts):
+        outcome = attempt.settlement
+        rows.append(
+            {
+                "chain": chain,
+                "task_id": view.task_id,
+                "number": number,
+                "seat": attempt.index,
+                "attempt": attempt.seat.attempt,
+                "node_id": attempt.seat.node,
+                "state": attempt.state.value,
+                "payment": str(int(outcome.payment)) if outcome is not None else "0",
+                "verdict": outcome.verdict if outcome is not None else None,
+                "reputation_before": outcome.before if outcome is not None else None,
+                "reputation_after": outcome.after if outcome is not None else None,
+                "posted_block": view.posted.block,
+                "posted_idx": view.posted.index,
+                "started_at": attempt.since.time,
+                "ended_at": attempt.ended_at.time if attempt.ended_at is not None else None,
+            }
+        )
+    return rows
+
+
+def ended_at(view: TaskView) -> int | None:
+    """When the task ended, by the chain's clock."""
+    if not view.is_over:
+        return None
+    return max(
+        (attempt.ended_at.time for attempt in view.attempts if attempt.ended_at is not None),
+        default=view.updated.time,
+    )
+
+
+def expected_at(view: TaskView) -> int | None:
+    """When it should have ended by what the chain knows; None before anybody works on it.
+
+    While seats compute, the end of the last lease; once all committed, now; else the end of
+    the window, after which anybody settles it.
+    """
+    if view.is_over:
+        return ended_at(view)
+    if view.state is TaskState.PENDING:
+        return None
+    if len(view.commitments) == view.task.seats:
+        return view.updated.time
+    working = [
+        view.attempt(seat).seat.lease_end
+        for seat in range(len(view.current))
+        if not view.committed >> seat & 1
+    ]
+    return min(max(working), view.task.commit_deadline)
+
+
+def progress(view: TaskView) -> float:
+    """Share of a task's steps done: assigned, one commitment a seat, ended; 0 to 1."""
+    if view.is_over:
+        return 1.0
+    done = (1 if view.attempts else 0) + len(view.commitments)
+    return round(done / (view.task.seats + 2), 3)
+
+
+def key_of(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The primary key of a row."""
+    return tuple(row[column.name] for column in table.primary_key.columns)
+
+
+def decode_records(bodies: Iterable[bytes]) -> list[LedgerRecord]:
+    """Stored records as the reducer takes them; raise `MalformedMessage`."""
+    return [RECORDS.decode(body) for body in bodies]
+
+
+COLUMNS: Final = {table.name: table for table in schema.DERIVED}
+
+
+def rfc3339(time: float) -> str:
+    """Stored records as the reducer takes them; raise `MalformedMessage`."""
+    """A Unix time as RFC 3339 in UTC: `2026-11-21T12:40:07Z`, with milliseconds if it has any."""
+    moment = dt.datetime.fromtimestamp(time, dt.UTC)
+    timespec = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -1,0 +1,248 @@
+"""The reducer's view of the database while a batch is applied, and how its changes get there.
+
+Rows are loaded when first asked for and written once at the end of the batch, in one
+transaction with the events and the cursor. Tasks have no row of their own form: they are folded
+again from their events, so a restart and a rewind cannot differ from having followed along.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Table, delete, insert, select, tuple_
+from sqlalchemy.engine import Connection
+
+from coordinator.indexer.state import DayEarned, Entity, NodeState, Totals
+from coordinator.store import rows, schema
+from deai.chain import tasks_view
+from deai.chain.tasks_view import TaskView
+from deai.errors import IllegalTransition
+from deai.events import LedgerRecord
+from deai.ids import ChainName, NodeId, TaskId
+
+KEPT_TASKS: Final = 20_000
+"""Tasks held in memory between batches; others are folded again when an event comes."""
+
+_Key = tuple[Any, ...]
+
+
+class Cache:
+    """What stays in memory between batches of one chain: all nodes, the newest tasks."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[NodeId, NodeState] = {}
+        self.tasks: OrderedDict[TaskId, TaskView] = OrderedDict()
+        self.totals: Totals | None = None
+        """None also when there is no row yet; `has_totals` tells which."""
+        self.has_totals = False
+
+    def trim(self) -> None:
+        while len(self.tasks) > KEPT_TASKS:
+            self.tasks.popitem(last=False)
+
+
+class Session:
+    """`Rows` for the reducer over one open transaction of the writer."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        chain: ChainName,
+        cache: Cache,
+        *,
+        upto: tuple[int, int] | None = None,
+    ) -> None:
+        """`upto`: ignore stored events after this (block, index); a replay is not there yet."""
+        self._connection = connection
+        self._upto = upto
+        self._chain = chain
+        self._cache = cache
+        self._days: dict[tuple[NodeId, str], DayEarned] = {}
+        self._dirty: dict[tuple[str, _Key], rows.Row] = {}
+        self._tasks: dict[TaskId, TaskView] = {}
+        self._undone: set[tuple[str, _Key]] = set()
+        self._undo: list[rows.Row] = []
+        self._block = -1
+
+    # --- Rows
+
+    def node(self, node: NodeId) -> NodeState | None:
+        found = self._cache.nodes.get(node)
+        if found is None and (row := self._row(schema.nodes, node)) is not None:
+            found = self._cache.nodes[node] = rows.node_of(row)
+        return found
+
+    def task(self, task: TaskId) -> TaskView | None:
+        found = self._cache.tasks.get(task)
+        if found is not None:
+            self._cache.tasks.move_to_end(task)
+            return found
+        if self._row(schema.tasks, task) is None:
+            return None
+        found = fold_applied(self.task_records(task))
+        if found is not None:
+            self._cache.tasks[task] = found
+        return found
+
+    def day(self, node: NodeId, day: str) -> DayEarned | None:
+        key = (node, day)
+        if key not in self._days:
+            row = self._row(schema.node_days, node, day)
+            if row is None:
+                return None
+            self._days[key] = rows.day_of(row)
+        return self._days[key]
+
+    def totals(self) -> Totals:
+        return self._stored_totals() or Totals()
+
+    # --- changes
+
+    def put(self, entity: Entity, block: int, *, undoable: bool) -> None:
+        """Remember a change; `undoable` also keeps what was there before this block."""
+        if block != self._block:
+            self._undone.clear()
+            self._block = block
+        if isinstance(entity, TaskView):
+            self._cache.tasks[entity.task_id] = entity
+            self._tasks[entity.task_id] = entity
+            return
+        if undoable:
+            self._keep_before(entity, block)
+        if isinstance(entity, NodeState):
+            self._cache.nodes[entity.node] = entity
+        elif isinstance(entity, DayEarned):
+            self._days[entity.node, entity.day] = entity
+        else:
+            self._cache.totals, self._cache.has_totals = entity, True
+        table, row = self._place(entity)
+        self._dirty[table.name, rows.key_of(table, row)] = row
+
+    def flush(self) -> None:
+        """Write every change; the caller commits."""
+        by_table: dict[str, list[rows.Row]] = {}
+        for (name, _key), row in self._dirty.items():
+            by_table.setdefault(name, []).append(row)
+        for view in self._tasks.values():
+            by_table.setdefault("tasks", []).append(rows.task_row(self._chain, view))
+            by_table.setdefault("attempts", []).extend(rows.attempt_rows(self._chain, view))
+        for name, changed in by_table.items():
+            if changed:
+                self.replace(rows.COLUMNS[name], changed)
+        if self._undo:
+            self._connection.execute(insert(schema.undo), self._undo)
+        self._dirty.clear()
+        self._tasks.clear()
+        self._undo.clear()
+        self._undone.clear()
+        self._cache.trim()
+
+    def replace(self, table: Table, changed: list[rows.Row]) -> None:
+        """Insert rows, over those with the same keys."""
+        self._connection.execute(insert(table).prefix_with("OR REPLACE"), changed)
+
+    # --- rewinding
+
+    def restore(self, above: int) -> None:
+        """Put nodes, days and totals back to what they were at the end of block `above`."""
+        kept = schema.undo.c
+        oldest: dict[tuple[str, str], str | None] = {}
+        for name, key, before in self._connection.execute(
+            select(kept.name, kept.row_key, kept.before)
+            .where(kept.chain == self._chain, kept.block > above)
+            .order_by(kept.id)
+        ):
+            oldest.setdefault((name, key), before)
+        for (name, key), before in oldest.items():
+            table = rows.COLUMNS[name]
+            columns = list(table.primary_key.columns)
+            self._connection.execute(delete(table).where(tuple_(*columns) == json.loads(key)))
+            if before is not None:
+                self._connection.execute(insert(table), [json.loads(before)])
+        self._connection.execute(
+            delete(schema.undo).where(kept.chain == self._chain, kept.block > above)
+        )
+
+    def refold(self, task: TaskId) -> TaskView | None:
+        """Fold a task again from the events that are left and rewrite its rows."""
+        for table in (schema.tasks, schema.attempts):
+            self._connection.execute(
+                delete(table).where(table.c.chain == self._chain, table.c.task_id == task)
+            )
+        view = fold_applied(self.task_records(task))
+        if view is not None:
+            self._tasks[task] = view
+        return view
+
+    # --- reading
+
+    def task_records(self, task: TaskId) -> list[LedgerRecord]:
+        """Every stored event of a task, in chain order."""
+        kept = schema.records.c
+        query = select(kept.body).where(kept.task_id == task, kept.chain == self._chain)
+        if self._upto is not None:
+            query = query.where(tuple_(kept.block, kept.idx) <= self._upto)
+        found = self._connection.execute(query.order_by(kept.block, kept.idx))
+        return rows.decode_records(body for (body,) in found)
+
+    def _row(self, table: Table, *key: str) -> rows.Row | None:
+        wanted = (self._chain, *key)
+        condition = [
+            column == value for column, value in zip(table.primary_key.columns, wanted, strict=True)
+        ]
+        found = self._connection.execute(select(table).where(*condition)).mappings().first()
+        return None if found is None else dict(found)
+
+    def _place(self, entity: NodeState | DayEarned | Totals) -> tuple[Table, rows.Row]:
+        if isinstance(entity, NodeState):
+            return schema.nodes, rows.node_row(self._chain, entity)
+        if isinstance(entity, DayEarned):
+            return schema.node_days, rows.day_row(self._chain, entity)
+        return schema.totals, rows.totals_row(self._chain, entity)
+
+    def _keep_before(self, entity: NodeState | DayEarned | Totals, block: int) -> None:
+        old: NodeState | DayEarned | Totals | None
+        key: _Key
+        if isinstance(entity, NodeState):
+            old, key = self.node(entity.node), (self._chain, entity.node)
+            name = "nodes"
+        elif isinstance(entity, DayEarned):
+            old, key = self.day(entity.node, entity.day), (self._chain, entity.node, entity.day)
+            name = "node_days"
+        else:
+            old, key = self._stored_totals(), (self._chain,)
+            name = "totals"
+        if (name, key) in self._undone:
+            return
+        self._undone.add((name, key))
+        before = None if old is None else json.dumps(self._place(old)[1])
+        self._undo.append(
+            {
+                "chain": self._chain,
+                "block": block,
+                "name": name,
+                "row_key": json.dumps(key),
+                "before": before,
+            }
+        )
+
+    def _stored_totals(self) -> Totals | None:
+        if not self._cache.has_totals:
+            row = self._row(schema.totals)
+            self._cache.totals = None if row is None else rows.totals_of(row)
+            self._cache.has_totals = True
+        return self._cache.totals
+
+
+def fold_applied(records: Iterable[LedgerRecord]) -> TaskView | None:
+    """A task as the reducer left it: what it counted as an anomaly is skipped here, too."""
+    view: TaskView | None = None
+    for record in records:
+        try:
+            view = tasks_view.apply(view, record)
+        except IllegalTransition:
+            continue
+    return view

@@ -1,0 +1,298 @@
+"""A made-up chain: records as contracts would report them, for tests and the benchmark.
+
+Money adds up, committees are as posted, verdicts follow from what happened. `Chain.random`
+draws one step; the same seed makes the same chain.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from deai.chain.ledger import Cursor, EventBatch, Head
+from deai.events import (
+    Deposited,
+    EquivocationProven,
+    LedgerEvent,
+    LedgerRecord,
+    NodeBeat,
+    NodeRegistered,
+    NodeSlashed,
+    OutputsApproved,
+    Position,
+    ResultCommitted,
+    ResultRevealed,
+    SeatReassigned,
+    SeatReleased,
+    SeatSettlement,
+    StakeAdded,
+    StakeWithdrawn,
+    StandingChanged,
+    TaskAssigned,
+    TaskCancelled,
+    TaskExpired,
+    TaskFinalised,
+    TaskPosted,
+    TokensMoved,
+    UnbondingStarted,
+)
+from deai.hashing import keccak
+from deai.ids import AccountId, NodeId, TaskId, hexed, node_id
+from deai.money import UNIT, Amount
+from deai.standing import Standing
+from deai.tasks import Policy, Seat, Task
+
+ZERO = AccountId("0x" + "0" * 40)
+START = 1_780_000_000
+PEERS = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
+
+
+def account(number: int) -> AccountId:
+    """A made-up account."""
+    return AccountId(f"0x{0xACC0_0000 + number:040x}")
+
+
+@dataclass
+class OpenTask:
+    """A posted task and what is left to happen to it."""
+
+    task_id: TaskId
+    task: Task
+    committee: tuple[Seat, ...] = ()
+    committed: list[int] = field(default_factory=list)
+    released: set[int] = field(default_factory=set)
+    reassigned: int = 0
+
+
+class Chain:
+    """Blocks of 0.4 s (times are whole seconds), one transaction an event."""
+
+    def __init__(self, seed: int = 0, *, nodes: int = 5, minted: int = 1_000_000 * UNIT) -> None:
+        self.random = random.Random(seed)
+        self.records: list[LedgerRecord] = []
+        self.block = 1
+        self.nodes: list[NodeId] = []
+        self.stakes: dict[NodeId, list[int]] = {}
+        self.open: list[OpenTask] = []
+        self.ended: list[OpenTask] = []
+        self.posted = 0
+        self._index = 0
+        self.emit(TokensMoved(ZERO, account(0), Amount(minted)))
+        for _ in range(nodes):
+            self.register()
+
+    # --- blocks
+
+    @property
+    def time(self) -> int:
+        return START + self.block * 2 // 5
+
+    def hash(self, block: int) -> str:
+        return hexed(keccak(f"{self.random_tag}{block}".encode()))
+
+    random_tag = "main"
+
+    def mine(self) -> None:
+        self.block += 1
+        self._index = 0
+
+    def emit(self, event: LedgerEvent) -> LedgerRecord:
+        transaction = hexed(keccak(f"{self.random_tag}{self.block}/{self._index}".encode()))
+        at = Position(self.block, self._index, self.hash(self.block), self.time, transaction)
+        self._index += 1
+        record = LedgerRecord(at, event)
+        self.records.append(record)
+        return record
+
+    def batch(
+        self, *, above: int = -1, upto: int | None = None, rewind_to: int | None = None
+    ) -> EventBatch:
+        """Everything in blocks `above` < block ≤ `upto`, as the follower reports it."""
+        upto = self.block if upto is None else upto
+        found = tuple(r for r in self.records if above < r.position.block <= upto)
+        head = Head(self.block, self.hash(self.block), self.time)
+        cursor = Cursor(upto, self.hash(upto))
+        return EventBatch(records=found, cursor=cursor, head=head, rewind_to=rewind_to)
+
+    # --- verbs
+
+    def register(self) -> NodeId:
+        number = len(self.nodes)
+        node = node_id(account(1000 + number), 0)
+        stake = 1000 * UNIT
+        operator = account(5000 + number)
+        self.nodes.append(node)
+        self.stakes[node] = [stake, 0]
+        self.emit(
+            NodeRegistered(node, operator, Amount(stake), PEERS, ("/ip4/127.0.0.1/tcp/4001",))
+        )
+        return node
+
+    def post(
+        self, *, seats: int = 3, fee: int = UNIT // 10, policy: Policy = Policy.EXACT
+    ) -> OpenTask:
+        self.posted += 1
+        client = account(self.posted % 7)
+        digest = keccak(f"{self.random_tag}task{self.posted}".encode())
+        task = Task(
+            client, 0, self.posted, Amount(fee), Amount(fee // 100), seats, policy, 60,
+            self.time + 600, 600, digest,
+        )  # fmt: skip
+        opened = OpenTask(TaskId(hexed(digest)), task)
+        self.open.append(opened)
+        self.emit(TaskPosted(opened.task_id, task))
+        return opened
+
+    def assign(self, opened: OpenTask, nodes: list[NodeId] | None = None) -> None:
+        chosen = nodes or self.random.sample(self.nodes, opened.task.seats)
+        opened.committee = tuple(Seat(node, account(5000), self.time + 60, 0) for node in chosen)
+        self.emit(TaskAssigned(opened.task_id, opened.committee))
+
+    def commit(self, opened: OpenTask, seat: int) -> None:
+        opened.committed.append(seat)
+        value = keccak(opened.task_id.encode(), bytes([seat]))
+        attempt = opened.committee[seat].attempt
+        self.emit(ResultCommitted(opened.task_id, seat, attempt, value))
+
+    def reveal(self, opened: OpenTask, seat: int) -> None:
+        self.emit(ResultRevealed(opened.task_id, seat, bytes(32), bytes(32)))
+
+    def approve(self, opened: OpenTask, seat: int) -> None:
+        self.emit(OutputsApproved(opened.task_id, seat, 7, bytes(64)))
+
+    def release(self, opened: OpenTask, seat: int) -> None:
+        opened.released.add(seat)
+        self.emit(SeatReleased(opened.task_id, seat))
+
+    def reassign(self, opened: OpenTask, seat: int, node: NodeId) -> None:
+        previous = opened.committee[seat]
+        new = Seat(node, account(5000), self.time + 60, previous.attempt + 1)
+        opened.committee = (*opened.committee[:seat], new, *opened.committee[seat + 1 :])
+        released = seat in opened.released
+        opened.released.discard(seat)
+        opened.reassigned += 1
+        self.emit(SeatReassigned(opened.task_id, seat, previous.node, released, opened.committee))
+
+    def finalise(self, opened: OpenTask, losers: int = 0) -> None:
+        """Committed seats are paid, but the last `losers` of them; fees of losers are kept."""
+        task = opened.task
+        winners = opened.committed[: len(opened.committed) - losers]
+        won = len(winners) >= task.quorum
+        payment = task.fee * 8600 // 10000 if won else 0
+        seats = []
+        for seat in range(task.seats):
+            if won and seat in winners:
+                seats.append(SeatSettlement(Amount(payment), 100_000, 100_900, 2))
+            elif seat in opened.committed:
+                seats.append(SeatSettlement(Amount(0), 100_000, 90_000, 3 if won else 0))
+            else:
+                seats.append(SeatSettlement(Amount(0), 0, 0, 0))
+        paid = payment * len(winners) if won else 0
+        silent = task.seats - len(opened.committed)
+        refunded = task.fee * silent + task.tip
+        self.emit(
+            TaskFinalised(
+                opened.task_id,
+                keccak(b"result") if won else None,
+                False,
+                Amount(refunded),
+                Amount(task.escrowed - refunded - paid),
+                task.client,
+                Amount(0),
+                tuple(seats),
+            )
+        )
+        self._end(opened)
+
+    def cancel(self, opened: OpenTask) -> None:
+        self.emit(TaskCancelled(opened.task_id, Amount(opened.task.escrowed)))
+        self._end(opened)
+
+    def expire(self, opened: OpenTask) -> None:
+        self.emit(TaskExpired(opened.task_id, Amount(opened.task.escrowed)))
+        self._end(opened)
+
+    def slash(self, opened: OpenTask, seat: int) -> None:
+        node = opened.committee[seat].node
+        bonded, unbonding = self.stakes[node]
+        amount = -(-(bonded + unbonding) // 5)
+        taken = min(amount, bonded)
+        self.stakes[node] = [bonded - taken, unbonding - (amount - taken)]
+        bounty = amount // 100
+        self.emit(EquivocationProven(opened.task_id, seat, node, account(9)))
+        self.emit(
+            NodeSlashed(node, account(9), Amount(amount), Amount(bounty), Amount(amount - bounty))
+        )
+        self.emit(TokensMoved(account(90), ZERO, Amount(amount - bounty)))
+
+    def _end(self, opened: OpenTask) -> None:
+        self.open.remove(opened)
+        self.ended.append(opened)
+
+    # --- chance
+
+    def run(self, events: int) -> None:
+        """Random steps until at least `events` records exist."""
+        while len(self.records) < events:
+            self.step()
+
+    def step(self) -> None:
+        """One random thing that the contracts would allow; sometimes a new block before it."""
+        draw = self.random
+        if draw.random() < 0.5:
+            self.mine()
+        if not self.open or (len(self.open) < 8 and draw.random() < 0.15):
+            self.post(seats=draw.choice((1, 3, 3, 5)))
+            return
+        chance = draw.random()
+        if chance < 0.04:
+            self._stakes_move()
+            return
+        if chance < 0.06:
+            self.emit(NodeBeat(draw.choice(self.nodes), draw.randrange(1, 999)))
+            return
+        if chance < 0.08:
+            self.emit(Deposited(account(1), account(1), Amount(draw.randrange(UNIT))))
+            return
+        self._advance(draw.choice(self.open))
+
+    def _stakes_move(self) -> None:
+        draw, node = self.random, self.random.choice(self.nodes)
+        bonded, unbonding = self.stakes[node]
+        choice = draw.randrange(5)
+        if choice == 0:
+            self.register()
+        elif choice == 1:
+            self.stakes[node][0] += UNIT
+            self.emit(StakeAdded(node, Amount(UNIT), Amount(bonded + UNIT)))
+        elif choice == 2 and bonded > 2:
+            moved = draw.randrange(1, bonded)
+            self.stakes[node] = [bonded - moved, unbonding + moved]
+            self.emit(UnbondingStarted(node, Amount(unbonding + moved), self.time + 60))
+        elif choice == 3 and unbonding:
+            self.stakes[node][1] = 0
+            self.emit(StakeWithdrawn(node, account(3), Amount(unbonding)))
+        elif self.ended and (done := draw.choice(self.ended)).committee:
+            self.slash(done, 0)
+            self.emit(StandingChanged(done.committee[0].node, Standing.PROBATION))
+
+    def _advance(self, opened: OpenTask) -> None:
+        draw, chance = self.random, self.random.random()
+        if not opened.committee:
+            self.cancel(opened) if chance < 0.1 else self.assign(opened)
+            return
+        waiting = [s for s in range(opened.task.seats) if s not in opened.committed]
+        if not opened.committed and chance < 0.05:
+            self.expire(opened)
+        elif not waiting or (opened.committed and chance < 0.1):
+            losers = draw.randrange(2) if len(opened.committed) > 1 else 0
+            self.finalise(opened, losers)
+        elif chance < 0.15 and waiting[0] not in opened.released:
+            self.release(opened, waiting[0])
+        elif chance < 0.25 and opened.reassigned < 3:
+            taken = {seat.node for seat in opened.committee}
+            free = [node for node in self.nodes if node not in taken]
+            if free:
+                self.reassign(opened, waiting[0], draw.choice(free))
+        else:
+            self.commit(opened, draw.choice(waiting))
