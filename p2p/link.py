@@ -210,8 +210,16 @@ class StreamLink(Generic[M]):
             cost = FRAME_COST + len(body)
             self._receive_windows[kind].arrive(cost)
             if not self._down.is_set():
-                self._incoming.append((self._dialect.decode(body), kind, cost))
+                self._incoming.append((self._decode(body), kind, cost))
                 self._in_wake.set()
+
+    def _decode(self, body: bytes) -> M:
+        try:
+            return self._dialect.decode(body)
+        except (ValueError, RecursionError) as error:
+            # Decoders leak these for text that is no UTF-8 and for deep nesting; a stranger's
+            # bytes must not be taken for a bug of ours.
+            raise MalformedMessage(f"not a message: {error}") from error
 
     async def _write_all(self) -> None:
         while True:

@@ -53,12 +53,14 @@ async def pair(
 
 
 async def test_messages_arrive_as_they_were_sent(world: World, clock: Clock | None) -> None:
-    async with pair(world) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            assert link.peer_id == server.peer_id
-            for message in (Text(1, b"x"), Text(2), Blob(3, bytes(200_000)), Text(4, bytes(9))):
-                await link.send(message)
-                assert await link.receive() == message
+    async with (
+        pair(world) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        assert link.peer_id == server.peer_id
+        for message in (Text(1, b"x"), Text(2), Blob(3, bytes(200_000)), Text(4, bytes(9))):
+            await link.send(message)
+            assert await link.receive() == message
 
 
 async def test_a_link_knows_who_is_at_its_other_end(world: World, clock: Clock | None) -> None:
@@ -90,28 +92,31 @@ async def test_messages_keep_their_order_bulk_or_not(world: World, clock: Clock 
 
 
 async def test_256_calls_at_once_are_all_answered(world: World, clock: Clock | None) -> None:
-    async with pair(world) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link, trio.open_nursery() as nursery:
-            answers: dict[int, trio.Event] = {}
+    async with (
+        pair(world) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+        trio.open_nursery() as nursery,
+    ):
+        answers: dict[int, trio.Event] = {}
 
-            async def call(number: int) -> None:
-                answers[number] = trio.Event()
-                await link.send(Text(number))
-                await answers[number].wait()
+        async def call(number: int) -> None:
+            answers[number] = trio.Event()
+            await link.send(Text(number))
+            await answers[number].wait()
 
-            async def dispatch() -> None:
-                for _ in range(256 * 4):
-                    answers[(await link.receive()).number].set()
+        async def dispatch() -> None:
+            for _ in range(256 * 4):
+                answers[(await link.receive()).number].set()
 
-            async def caller(first: int) -> None:
-                for step in range(4):
-                    await call(first + 1000 * step)
+        async def caller(first: int) -> None:
+            for step in range(4):
+                await call(first + 1000 * step)
 
-            with trio.fail_after(30):
-                nursery.start_soon(dispatch)
-                async with trio.open_nursery() as callers:
-                    for first in range(256):
-                        callers.start_soon(caller, first)
+        with trio.fail_after(30):
+            nursery.start_soon(dispatch)
+            async with trio.open_nursery() as callers:
+                for first in range(256):
+                    callers.start_soon(caller, first)
 
 
 @dataclass
@@ -144,25 +149,28 @@ async def test_a_sender_waits_for_a_slow_receiver(
     in_flight = -(-window // (FRAME_COST + len(TALK.encode(message))))
     total = 3 * in_flight
 
-    async with pair(world, reluctant) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link, trio.open_nursery() as nursery:
+    async with (
+        pair(world, reluctant) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+        trio.open_nursery() as nursery,
+    ):
 
-            async def speak() -> None:
-                nonlocal sent
-                for _ in range(total):
-                    await link.send(message)
-                    sent += 1
+        async def speak() -> None:
+            nonlocal sent
+            for _ in range(total):
+                await link.send(message)
+                sent += 1
 
-            nursery.start_soon(speak)
-            await until(lambda: sent == in_flight)
-            # What goes the other way passes meanwhile, and shows that time went by.
-            assert reluctant.link is not None
-            await reluctant.link.send(Text(7))
-            assert await link.receive() == Text(7)
-            assert sent == in_flight
-            reluctant.allow(total)
-            await until(lambda: len(reluctant.heard) == total)
-            assert sent == total
+        nursery.start_soon(speak)
+        await until(lambda: sent == in_flight)
+        # What goes the other way passes meanwhile, and shows that time went by.
+        assert reluctant.link is not None
+        await reluctant.link.send(Text(7))
+        assert await link.receive() == Text(7)
+        assert sent == in_flight
+        reluctant.allow(total)
+        await until(lambda: len(reluctant.heard) == total)
+        assert sent == total
 
 
 @pytest.mark.parametrize("other_link", [False, True])
@@ -237,47 +245,53 @@ async def test_the_serving_side_may_close(world: World, clock: Clock | None) -> 
         await link.send(Text(1))
         await link.send(Text(2))
 
-    async with pair(world, say_goodbye) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            assert [await link.receive(), await link.receive()] == [Text(1), Text(2)]
-            for _ in range(2):
-                with pytest.raises(PeerUnreachable, match="closed"):
-                    await link.receive()
-            with pytest.raises(PeerUnreachable):
-                await link.send(Text(3))
+    async with (
+        pair(world, say_goodbye) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        assert [await link.receive(), await link.receive()] == [Text(1), Text(2)]
+        for _ in range(2):
+            with pytest.raises(PeerUnreachable, match="closed"):
+                await link.receive()
+        with pytest.raises(PeerUnreachable):
+            await link.send(Text(3))
 
 
 async def test_a_closed_link_takes_and_gives_nothing(world: World, clock: Clock | None) -> None:
-    async with pair(world) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            await link.aclose()
-            await link.aclose()
-            with pytest.raises(PeerUnreachable, match="this side"):
-                await link.send(Text(1))
-            with pytest.raises(PeerUnreachable, match="this side"):
-                await link.receive()
+    async with (
+        pair(world) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        await link.aclose()
+        await link.aclose()
+        with pytest.raises(PeerUnreachable, match="this side"):
+            await link.send(Text(1))
+        with pytest.raises(PeerUnreachable, match="this side"):
+            await link.receive()
 
 
 async def test_a_close_wakes_whoever_waits_on_the_link(world: World, clock: Clock | None) -> None:
-    async with pair(world, Reluctant()) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            woken = []
+    async with (
+        pair(world, Reluctant()) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        woken = []
 
-            async def wait_for(operation: Callable[[], Awaitable[object]]) -> None:
-                try:
-                    while True:
-                        await operation()
-                except PeerUnreachable:
-                    woken.append(operation)
+        async def wait_for(operation: Callable[[], Awaitable[object]]) -> None:
+            try:
+                while True:
+                    await operation()
+            except PeerUnreachable:
+                woken.append(operation)
 
-            with trio.fail_after(10):
-                async with trio.open_nursery() as nursery:
-                    for _ in range(3):
-                        nursery.start_soon(wait_for, lambda: link.send(Blob(1, bytes(CHUNK))))
-                    nursery.start_soon(wait_for, link.receive)
-                    await until(lambda: client.stats()["bytes_sent"] >= 4 * CHUNK)
-                    await link.aclose()
-            assert len(woken) == 4
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(wait_for, lambda: link.send(Blob(1, bytes(CHUNK))))
+                nursery.start_soon(wait_for, link.receive)
+                await until(lambda: client.stats()["bytes_sent"] >= 4 * CHUNK)
+                await link.aclose()
+        assert len(woken) == 4
 
 
 async def silence(way: Way, client: Net, server: Net) -> None:
@@ -310,25 +324,29 @@ async def test_a_peer_that_falls_silent_is_found_dead_and_may_come_back(
 
 
 async def test_an_idle_link_stays_open(world: World, clock: Clock | None) -> None:
-    async with pair(world) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            await trio.sleep(2.5 * QUICK.ping_timeout)
-            await link.send(Text(1))
-            assert await link.receive() == Text(1)
+    async with (
+        pair(world) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        await trio.sleep(2.5 * QUICK.ping_timeout)
+        await link.send(Text(1))
+        assert await link.receive() == Text(1)
 
 
 async def test_a_receiver_that_is_busy_is_not_taken_for_dead(
     world: World, clock: Clock | None
 ) -> None:
     reluctant = Reluctant()
-    async with pair(world, reluctant) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            with trio.move_on_after(2.5 * QUICK.ping_timeout):
-                while True:
-                    await link.send(Text(1, bytes(5000)))
-            assert client.stats()["dead_peers"] == server.stats()["dead_peers"] == 0
-            reluctant.allow(1_000)
-            await link.send(Text(2))
+    async with (
+        pair(world, reluctant) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        with trio.move_on_after(2.5 * QUICK.ping_timeout):
+            while True:
+                await link.send(Text(1, bytes(5000)))
+        assert client.stats()["dead_peers"] == server.stats()["dead_peers"] == 0
+        reluctant.allow(1_000)
+        await link.send(Text(2))
 
 
 async def test_a_dropped_connection_is_noticed_by_both_and_opened_again(
@@ -405,27 +423,32 @@ async def test_a_protocol_is_served_once(world: World, clock: Clock | None) -> N
 
 
 async def test_a_message_beyond_the_limit_is_not_sent(world: World, clock: Clock | None) -> None:
-    async with pair(world) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            with pytest.raises(MalformedMessage):
-                await link.send(Blob(1, bytes(TALK.max_frame_bytes)))
-            await link.send(Text(1))
-            assert await link.receive() == Text(1)
+    async with (
+        pair(world) as (client, server),
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        with pytest.raises(MalformedMessage):
+            await link.send(Blob(1, bytes(TALK.max_frame_bytes)))
+        await link.send(Text(1))
+        assert await link.receive() == Text(1)
 
 
 async def test_a_peer_that_speaks_gibberish_is_cut_off_and_nobody_else(
     world: World, clock: Clock | None
 ) -> None:
-    async with pair(world) as (client, server), world.open("rude") as rude:
-        async with client.dial(to(server), TALK, timeout=5) as link:
-            async with rude.dial(to(server), GIBBERISH, timeout=5) as rude_link:
-                await rude_link.send(b"\xc1 is no MessagePack")
-                with trio.fail_after(5), pytest.raises(PeerUnreachable):
-                    await rude_link.receive()
-            await until(lambda: server.stats()["links_inbound_open"] == 1)
-            assert server.stats()["malformed"] == 1
-            await link.send(Text(1))
-            assert await link.receive() == Text(1)
+    async with (
+        pair(world) as (client, server),
+        world.open("rude") as rude,
+        client.dial(to(server), TALK, timeout=5) as link,
+    ):
+        async with rude.dial(to(server), GIBBERISH, timeout=5) as rude_link:
+            await rude_link.send(b"\xc1 is no MessagePack")
+            with trio.fail_after(5), pytest.raises(PeerUnreachable):
+                await rude_link.receive()
+        await until(lambda: server.stats()["links_inbound_open"] == 1)
+        assert server.stats()["malformed"] == 1
+        await link.send(Text(1))
+        assert await link.receive() == Text(1)
 
 
 async def test_the_receiver_of_gibberish_is_told(world: World, clock: Clock | None) -> None:
@@ -562,9 +585,11 @@ async def test_cancelling_anywhere_leaves_no_child_behind(
         before, steps, finished = tasks(), 0, False
         while not finished:
             steps += 1
-            with trio.CancelScope() as scope:
-                with _CancelAtStep(scope, steps):
-                    await use()
+            with (
+                trio.CancelScope() as scope,
+                _CancelAtStep(scope, steps),
+            ):
+                await use()
             finished = not scope.cancelled_caught
             assert client.stats()["links_outbound_open"] <= 1
         assert steps > 5
