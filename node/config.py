@@ -1,0 +1,118 @@
+"""`[node]`: what an operator decides. Every setting has a default that works on a home machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from deai.config import Config, section
+from deai.errors import ConfigError
+from deai.money import Amount, parse_amount
+
+SANDBOX_LEVELS: Final = ("none", "partial", "full")
+
+Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Asked fee of a seat = `base_fee` + `unit_fee` × units; base units, or tokens as `0.1CT`."""
+
+    base_fee: str = "0.01CT"
+    unit_fee: str = "0"
+
+    @property
+    def base(self) -> Amount:
+        """Base units asked whatever the size of the input."""
+        return parse_amount(self.base_fee)
+
+    @property
+    def unit(self) -> Amount:
+        """Base units asked per cost unit of the workload."""
+        return parse_amount(self.unit_fee)
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Local seconds that the node waits for others before it acts itself."""
+
+    relay: Positive = 2.0
+    """For the client to carry our commitment to the chain, while it is connected."""
+    relay_alone: Positive = 1.0
+    """The same while no client is connected."""
+    client: Positive = 2.0
+    """For the client to pass on openings, outputs and approvals of the other members."""
+    finalise: Positive = 3.0
+    """For the client to settle once everything for it is here."""
+    dial: Positive = 5.0
+    """For a member or hub to be reached, over all its addresses."""
+    drain: Positive = 120.0
+    """For running tasks to finish after the first SIGTERM."""
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole section. Times are seconds, sizes MiB."""
+
+    listen: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ("/ip4/0.0.0.0/tcp/4001",)
+    """Multiaddrs to listen on; port 0 takes a free one."""
+    announce: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
+    """Multiaddrs that others shall be told instead."""
+    workloads: tuple[str, ...] = ()
+    """Which of the installed workloads are offered; empty: all."""
+    prices: dict[str, Price] = msgspec.field(default_factory=dict)
+    """By workload; `default` is asked for every other."""
+    capacity: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    """Tasks computed at once."""
+    queue: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 2
+    """Tasks accepted beyond those."""
+    min_lease: Whole = 10
+    """Shortest lease accepted."""
+    accept_seconds: Annotated[int, msgspec.Meta(ge=2, le=600)] = 30
+    """How long an accept waits to be assigned on chain."""
+    max_input_mib: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
+    max_memory_mib: Annotated[int, msgspec.Meta(ge=64)] = 2048
+    """Memory of one worker beyond what torch itself maps."""
+    max_store_mib: Annotated[int, msgspec.Meta(ge=64)] = 4096
+    """Inputs and outputs kept on disk, all tasks together."""
+    retention_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 365)] = 24.0
+    """How long an ended task's output stays available to its client."""
+    min_sandbox: Annotated[str, msgspec.Meta(pattern="^(none|partial|full)$")] = "partial"
+    """Least isolation of the workers with which strangers' tasks are accepted."""
+    beat_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=300)] = 5.0
+    offer_seconds: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 600
+    """Life of a signed offer; renewed at half of it."""
+    hubs: Annotated[int, msgspec.Meta(ge=0, le=3)] = 3
+    """How many hubs of the network file are sent heartbeats."""
+    listen_for_twin: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30.0
+    """How long to wait at start for another instance of this node to fall silent."""
+    admin: str = "127.0.0.1:0"
+    """Loopback address of the local HTTP interface; port 0 takes a free one."""
+    log_level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    behaviour: str = ""
+    """`module:callable` that wraps the node's ports: for experiments and attack tests only."""
+    patience: Patience = msgspec.field(default_factory=Patience)
+
+    def price(self, workload: str) -> Price:
+        """What is asked for a workload."""
+        return self.prices.get(workload) or self.prices.get("default") or Price()
+
+
+def node_config(config: Config) -> NodeConfig:
+    """The checked section of a loaded configuration; raise `ConfigError` naming the setting."""
+    own = section(config, "node", NodeConfig)
+    for workload, price in own.prices.items():
+        for name in ("base_fee", "unit_fee"):
+            try:
+                parse_amount(getattr(price, name))
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{config.path or 'config'}: setting node.prices.{workload}.{name}: {error}",
+                    hint=error.hint,
+                ) from error
+    host, _, port = own.admin.rpartition(":")
+    if host not in ("127.0.0.1", "localhost", "[::1]") or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(
+            f"{config.path or 'config'}: setting node.admin: {own.admin!r} is no loopback address",
+            hint="the admin interface listens on this machine only, for example 127.0.0.1:9610",
+        )
+    return own

@@ -1,0 +1,205 @@
+"""One accepted seat while the daemon lives: the journal's facts, the chain's, and the links."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import trio
+
+from deai.chain.tasks_view import TaskView, fold
+from deai.events import LedgerRecord
+from deai.ids import AccountId, NodeId, PeerId, TaskId
+from deai.messages import ApprovedOutputs, Member, Opened, TaskMessage
+from deai.net import Link
+from deai.tasks import FaultCode, Seat, Task, TaskSpec
+from node.config import Patience
+from node.planner import Action, Tell, View
+from node.store.blobs import BlobReceiver
+from node.store.journal import OwnResult, Saved, SeatKey
+
+
+@dataclass(eq=False)
+class Engagement:
+    """Everything about one (task, seat, attempt). Whoever changes it calls `changed`."""
+
+    key: SeatKey
+    task: Task
+    spec: TaskSpec
+    valid_until: int
+    signature: bytes
+    since: int
+    accepted_at: int
+    members: tuple[Member, ...] = ()
+    has_input: bool = False
+    result: OwnResult | None = None
+    openings: dict[int, Opened] = field(default_factory=dict)
+    """Checked openings of other seats."""
+    approvals: dict[int, ApprovedOutputs] = field(default_factory=dict)
+    """Checked approvals of all seats."""
+    outputs: set[int] = field(default_factory=set)
+    """Other seats whose output is on disk."""
+    client_peers: set[PeerId] = field(default_factory=set)
+    """Peers that showed the whole spec, whose salt only the client and its nodes know."""
+
+    records: tuple[LedgerRecord, ...] = ()
+    chain: TaskView | None = None
+    link: Link[TaskMessage] | None = None
+    member_links: dict[int, Link[TaskMessage]] = field(default_factory=dict)
+    input: BlobReceiver | None = None
+    incoming: dict[int, BlobReceiver] = field(default_factory=dict)
+    told: set[Tell] = field(default_factory=set)
+    asked: set[Tell] = field(default_factory=set)
+    held: dict[Action, float] = field(default_factory=dict)
+    """What is under way (infinity) or rests after a failure until this local time."""
+    gave_up: tuple[str, str] | None = None
+    done: float = 0.0
+    """Fraction computed."""
+    committed_at: float | None = None
+    window_at: float | None = None
+    ready_at: float | None = None
+    progress_at: float = float("-inf")
+    started_at: float | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Of the driver: cancelled when the file is closed."""
+    is_durable: trio.Event = field(default_factory=trio.Event)
+    """The journal has it: before, nobody may be told that the seat is taken."""
+    early: dict[tuple[int, PeerId], Opened] = field(default_factory=dict)
+    """Openings that came before we saw the commitments they belong to."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Transactions that the chain refused, by verb."""
+    _wake: trio.Event = field(default_factory=trio.Event)
+
+    @classmethod
+    def of(cls, saved: Saved) -> Engagement:
+        """From the journal: after a restart, or just accepted."""
+        own = cls(
+            key=saved.key,
+            task=saved.task,
+            spec=saved.spec,
+            valid_until=saved.valid_until,
+            signature=saved.signature,
+            since=saved.since,
+            accepted_at=saved.accepted_at,
+            members=saved.members,
+            has_input=saved.has_input,
+            result=saved.result,
+            openings={s: o for s, o in saved.openings.items() if s != saved.key.seat},
+            approvals=dict(saved.approvals),
+            client_peers={saved.client_peer},
+        )
+        if own.result is not None:
+            own.committed_at = float("-inf")
+        return own
+
+    @property
+    def task_id(self) -> TaskId:
+        """Which task."""
+        return self.key.task_id
+
+    def changed(self) -> None:
+        """Make the driver look again."""
+        self._wake.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until something changed, or for so long."""
+        with trio.move_on_after(seconds):
+            await self._wake.wait()
+        self._wake = trio.Event()
+
+    def apply(self, records: tuple[LedgerRecord, ...], *, rewind_to: int | None = None) -> None:
+        """Take in events of this task, in any order of batches, each once."""
+        kept = self.records
+        if rewind_to is not None:
+            kept = tuple(one for one in kept if one.position.block <= rewind_to)
+        known = {(one.position.block, one.position.index) for one in kept}
+        new = [r for r in records if (r.position.block, r.position.index) not in known]
+        if not new and len(kept) == len(self.records):
+            return
+        records = tuple(sorted((*kept, *new), key=lambda one: one.position))
+        self.chain = fold(records)
+        self.records = records
+        self.changed()
+
+    def seat_of(self, seat: int) -> Seat | None:
+        """The present holder of a seat on chain."""
+        committee = self.chain.committee if self.chain is not None else ()
+        return committee[seat] if seat < len(committee) else None
+
+    def attach(self, link: Link[TaskMessage]) -> None:
+        """The client speaks on this link now; what it was told on another is told again."""
+        if self.link is not link:
+            self.link = link
+            self.told.clear()
+            self.progress_at = float("-inf")
+        self.changed()
+
+    def detach(self, link: Link[TaskMessage]) -> None:
+        """A link is gone."""
+        if self.link is link:
+            self.link = None
+        for seat in [seat for seat, other in self.member_links.items() if other is link]:
+            del self.member_links[seat]
+        self.changed()
+
+    def digests(self) -> dict[int, bytes]:
+        """By seat: digests that others opened, to us or on chain."""
+        found = {seat: one.digest for seat, one in self.openings.items()}
+        if self.chain is not None:
+            found |= {seat: one.digest for seat, one in self.chain.openings.items()}
+        found.pop(self.key.seat, None)
+        return found
+
+    def view(
+        self,
+        node: NodeId,
+        operator: AccountId,
+        *,
+        now: int,
+        clock: float,
+        patience: Patience,
+        is_stopping: bool,
+    ) -> View:
+        """What the planner may know now."""
+        self.held = {action: until for action, until in self.held.items() if until > clock}
+        view = View(
+            key=self.key,
+            node=node,
+            operator=operator,
+            task=self.task,
+            valid_until=self.valid_until,
+            now=now,
+            clock=clock,
+            patience=patience,
+            chain=self.chain,
+            has_input=self.has_input,
+            input_began=self.input is not None,
+            digest=self.result.digest if self.result is not None else None,
+            is_fault=self.result is not None and self.result.fault != 0,
+            gave_up=self.gave_up[0] if self.gave_up is not None else "",
+            openings=self.digests(),
+            outputs=frozenset(self.outputs),
+            approvals=frozenset(self.approvals)
+            | frozenset(self.chain.approvals if self.chain is not None else ()),
+            client_linked=self.link is not None,
+            told=frozenset(self.told),
+            asked=frozenset(self.asked),
+            committed_at=self.committed_at,
+            window_at=self.window_at,
+            ready_at=self.ready_at,
+            progress_at=self.progress_at,
+            held=frozenset(self.held),
+            is_stopping=is_stopping,
+        )
+        if self.window_at is None and view.window_runs:
+            self.window_at = clock
+        if self.ready_at is None and view.window_runs and view.has_everything:
+            self.ready_at = clock
+        return view
+
+    @property
+    def fault(self) -> FaultCode | None:
+        """Why the task itself is bad, if our result says so."""
+        return (
+            FaultCode(self.result.fault) if self.result is not None and self.result.fault else None
+        )

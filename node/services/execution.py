@@ -1,0 +1,180 @@
+"""Computes and judges in the locked worker, then signs; the journal hears of it before anybody."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from deai.errors import LimitExceeded, NodeFault, WorkloadFault
+from deai.hashing import ZERO, blob_digest, keccak
+from deai.ids import raw
+from deai.messages import ApprovedOutputs
+from deai.ports import Job, Output
+from deai.signing import word
+from deai.tasks import (
+    FaultCode,
+    approval_digest,
+    commit_digest,
+    commitment_value,
+    fault_digest,
+    result_digest,
+)
+from node.engagement import Engagement
+from node.state import Node
+from node.store.errors import StoreFull
+from node.store.journal import OwnResult
+
+PRICED_BYTES: Final = 1024 * 1024
+"""Largest input that the daemon itself parses to learn its units; larger ones only the worker."""
+
+
+class Execution:
+    """Carries out `Execute` and `Judge`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def execute(self, engagement: Engagement) -> None:
+        """Compute, sign, journal. A failure of this node makes it give the seat up."""
+        node, key = self._node, engagement.key
+        try:
+            data = await self._input(engagement)
+            if await self._is_underpaid(engagement, data):
+                return
+            output, fault = await self._run(engagement, data)
+            node.ports.crash("result.computed")
+            if output is not None:
+                await node.ports.blobs.write(key.blob("output"), output.data)
+                node.ports.crash("result.written")
+            await self._sign(engagement, output, fault)
+        except StoreFull as error:
+            node.problem("disk_full", str(error), error.hint)
+            engagement.gave_up = ("disk_full", str(error))
+        except (NodeFault, LimitExceeded) as error:
+            node.reason("node_fault", str(error), error.hint or "deai node doctor")
+            engagement.gave_up = ("node_fault", str(error))
+        finally:
+            engagement.started_at = None
+
+    async def _input(self, engagement: Engagement) -> bytes:
+        data = await self._node.ports.blobs.read(engagement.key.blob("input"))
+        if blob_digest(data) != engagement.spec.input_digest:
+            raise NodeFault("the input on disk is damaged")
+        return data
+
+    async def _is_underpaid(self, engagement: Engagement, data: bytes) -> bool:
+        node, spec = self._node, engagement.spec
+        price = node.config.price(spec.workload)
+        if not price.unit or len(data) > PRICED_BYTES:
+            return False
+        catalogue = node.ports.workbench.catalogue
+        try:
+            estimate = await trio.to_thread.run_sync(
+                catalogue.check, spec.workload, spec.parameters, data
+            )
+        except WorkloadFault:
+            return False  # the worker finds it again, and the fault is a result
+        asked = price.base + price.unit * estimate.units
+        if engagement.task.fee >= asked:
+            return False
+        reason = f"{estimate.units} units cost {asked}, the task pays {engagement.task.fee}"
+        node.reason("price", reason, f"node.prices.{spec.workload}.unit_fee")
+        engagement.gave_up = ("price", reason)
+        return True
+
+    async def _run(
+        self, engagement: Engagement, data: bytes
+    ) -> tuple[Output | None, FaultCode | None]:
+        node, spec, task = self._node, engagement.spec, engagement.task
+        job = _job(engagement, data)
+
+        def report(done: float) -> None:
+            engagement.done = done
+
+        async with node.ports.workbench.executor(task.client) as executor:
+            engagement.started_at = trio.current_time()
+            timeout = max(1.0, float(task.commit_deadline - node.chain_time))
+            try:
+                output = await executor.run(job, on_progress=report, timeout=timeout)
+            except WorkloadFault as error:
+                node.reason("workload_fault", f"{spec.workload}: {error}", "the task was bad")
+                return None, FaultCode(error.fault)
+        node.counters[f"units.{spec.workload}"] += output.units
+        return output, None
+
+    async def _sign(
+        self, engagement: Engagement, output: Output | None, fault: FaultCode | None
+    ) -> None:
+        node, key = self._node, engagement.key
+        if output is not None:
+            digest = blob_digest(output.data)
+            evidence = keccak(output.evidence) if output.evidence else ZERO
+        else:
+            assert fault is not None
+            digest, evidence = fault_digest(key.task_id, fault), ZERO
+        salt = node.ports.entropy(32)
+        where = (key.task_id, key.seat, key.attempt)
+        value = commitment_value(*where, node.ports.node, digest, salt)
+        sign, domain = node.ports.signer.sign, node.info.escrow
+        own = OwnResult(
+            digest=digest,
+            evidence=evidence,
+            salt=salt,
+            value=value,
+            commit_signature=sign(commit_digest(domain, *where, value)),
+            result_signature=sign(result_digest(domain, *where, digest, evidence)),
+            fault=int(fault or 0),
+        )
+        engagement.result = await node.ports.journal.result(key, own)
+        engagement.committed_at = trio.current_time()
+        engagement.done = 1.0
+        node.counters["computed"] += 1
+        node.ports.crash("result.journalled")
+
+    async def judge(self, engagement: Engagement) -> None:
+        """Compare the outputs that are here with ours and sign whom we approve."""
+        node, key, own, chain = self._node, engagement.key, engagement.result, engagement.chain
+        if own is None or chain is None:
+            return
+        digests = engagement.digests()
+        mask = 1 << key.seat
+        mask |= sum(1 << seat for seat, digest in digests.items() if digest == own.digest)
+        if not own.fault:
+            others = [
+                seat
+                for seat in sorted(engagement.outputs)
+                if seat in digests and not mask >> seat & 1
+            ]
+            mask |= await self._compare(engagement, others)
+        commitments = word(chain.acc)
+        signed = approval_digest(node.info.escrow, key.task_id, key.seat, commitments, mask)
+        message = ApprovedOutputs(
+            key.task_id, key.seat, commitments, mask, node.ports.signer.sign(signed)
+        )
+        engagement.approvals[key.seat] = await node.ports.journal.approved(message)
+        node.ports.crash("approval.journalled")
+
+    async def _compare(self, engagement: Engagement, seats: list[int]) -> int:
+        """The mask of those of `seats` whose output is within tolerance of ours."""
+        if not seats:
+            return 0
+        node, key = self._node, engagement.key
+        names = [key.blob("output"), *(key.blob("output", seat) for seat in seats)]
+        outputs = [await node.ports.blobs.read(name) for name in names]
+        job = _job(engagement, await node.ports.blobs.read(key.blob("input")))
+        async with node.ports.workbench.executor(engagement.task.client) as executor:
+            matrix = await executor.compare(job, engagement.task.policy, outputs)
+        return sum(1 << seat for column, seat in enumerate(seats, start=1) if matrix[0][column])
+
+
+def _job(engagement: Engagement, data: bytes) -> Job:
+    spec = engagement.spec
+    return Job(
+        workload=spec.workload,
+        version=spec.workload_version,
+        model=spec.model,
+        parameters=spec.parameters,
+        input=data,
+        seed=raw(engagement.task_id),
+    )

@@ -1,0 +1,118 @@
+"""Follows the chain: the time, the events of our tasks, and the node's own record."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+import structlog
+import trio
+
+from deai.chain.ledger import Cursor, EventBatch
+from deai.chain.tasks_view import task_of
+from deai.errors import DeaiError, LedgerUnreachable
+from deai.events import (
+    LedgerRecord,
+    NodeBeat,
+    NodeRegistered,
+    NodeSlashed,
+    OperatorRotated,
+    StandingChanged,
+    TaskFinalised,
+    UnbondingStarted,
+)
+from deai.ids import TaskId
+from node.state import Node
+
+logger = structlog.get_logger(__name__)
+
+RETRY: Final = 1.0
+SILENT_AFTER: Final = 15.0
+"""Local seconds without a new block after which no new work is taken."""
+_OWN: Final = (
+    NodeRegistered,
+    NodeBeat,
+    NodeSlashed,
+    OperatorRotated,
+    StandingChanged,
+    UnbondingStarted,
+)
+
+
+class Follower:
+    """Feeds engagements with their events, from the block in which this process started."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._cursor: Cursor | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow until cancelled; started once head, record and open tasks are known."""
+        started = False
+        while True:
+            try:
+                if self._cursor is None:
+                    await self._begin()
+                if not started:
+                    task_status.started()
+                    started = True
+                await self._follow()
+            except LedgerUnreachable as error:
+                self._node.problem(
+                    "chain_unreachable", str(error), "the node goes on when an endpoint answers"
+                )
+                await trio.sleep(RETRY)
+
+    async def _begin(self) -> None:
+        node = self._node
+        head = await node.ports.ledger.head()
+        node.head, node.head_at = head, trio.current_time()
+        node.record = await node.ports.ledger.node(node.ports.node)
+        for engagement in list(node.engagements.values()):
+            records = await node.ports.ledger.task_events(
+                engagement.task_id, since=engagement.since
+            )
+            engagement.apply(records)
+        node.chain_time = head.time
+        self._cursor = Cursor(head.number, head.hash)
+
+    async def _follow(self) -> None:
+        async with self._node.ports.ledger.follow(self._cursor) as batches:
+            async for batch in batches:
+                await self._apply(batch)
+
+    async def _apply(self, batch: EventBatch) -> None:
+        node = self._node
+        by_task: dict[TaskId, list[LedgerRecord]] = defaultdict(list)
+        stale = batch.rewind_to is not None
+        for record in batch.records:
+            task = task_of(record.event)
+            if task is not None and task in node.engagements:
+                by_task[task].append(record)
+                stale |= isinstance(record.event, TaskFinalised)
+            elif isinstance(record.event, _OWN) and record.event.node == node.ports.node:
+                stale = True
+        for engagement in list(node.engagements.values()):
+            records = tuple(by_task.get(engagement.task_id, ()))
+            if records or batch.rewind_to is not None:
+                try:
+                    engagement.apply(records, rewind_to=batch.rewind_to)
+                except DeaiError as error:
+                    # Events that do not fit what we have: read the whole task again.
+                    logger.warning("task read again", action="refetch", reason=str(error))
+                    engagement.records = ()
+                    engagement.apply(
+                        await node.ports.ledger.task_events(
+                            engagement.task_id, since=engagement.since
+                        )
+                    )
+        self._cursor = batch.cursor
+        if node.head is None or batch.head.number != node.head.number:
+            node.head_at = trio.current_time()
+        node.head = batch.head
+        if batch.cursor.number >= batch.head.number and batch.head.time != node.chain_time:
+            node.chain_time = batch.head.time
+            node.wake_all()
+        node.solved("chain_unreachable")
+        if stale:
+            node.record = await node.ports.ledger.node(node.ports.node)

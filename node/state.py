@@ -1,0 +1,122 @@
+"""What the services of one node share: mode, engagements, problems, reasons, counters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import trio
+
+from deai.chain.ledger import ChainInfo, Head, NodeRecord, Parameters
+from deai.ids import TaskId
+from deai.offers import Signed
+from node.config import NodeConfig
+from node.engagement import Engagement
+from node.ports import Ports
+
+MAX_REASONS: Final = 64
+
+
+class Mode(StrEnum):
+    """What the node does about new work; the word is also that of its heartbeats."""
+
+    JOINING = "joining"  # starting: listening for another instance, registering the beat
+    RUNNING = "running"
+    PAUSED = "paused"  # the operator said so
+    DRAINING = "draining"  # finishing what it has, then leaving
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something an operator should know now."""
+
+    code: str
+    message: str
+    hint: str
+    since: float
+
+
+@dataclass(slots=True)
+class Reason:
+    """Why work did not come or was not done; `since` and `last` are Unix seconds."""
+
+    code: str
+    message: str
+    hint: str
+    since: float
+    last: float
+    count: int = 1
+
+
+@dataclass(eq=False)
+class Node:
+    """The live state of one daemon."""
+
+    config: NodeConfig
+    ports: Ports
+    info: ChainInfo
+    parameters: Parameters
+    instance: bytes
+    mode: Mode = Mode.JOINING
+    paused_until: float | None = None
+    record: NodeRecord | None = None
+    head: Head | None = None
+    chain_time: int = 0
+    """Time of the newest block whose events are applied."""
+    head_at: float = float("-inf")
+    """Local time at which the head last moved."""
+    offer: Signed | None = None
+    offer_changed: trio.Event = field(default_factory=trio.Event)
+    engagements: dict[TaskId, Engagement] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
+    reasons: dict[str, Reason] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+    speeds: dict[str, int] = field(default_factory=dict)
+    """Measured thousandths of a unit per second, by workload."""
+    hubs: dict[str, float] = field(default_factory=dict)
+    """Peer id of a hub → Unix time at which it last confirmed a beat."""
+    sequence_seen: int = 0
+    started_at: float = 0.0
+    is_stopping: bool = False
+    """The daemon leaves without waiting."""
+    stop: trio.Event = field(default_factory=trio.Event)
+    engage: Callable[[Engagement], None] = lambda _engagement: None
+    """Start the driver of an engagement; set by the service that drives them."""
+
+    @property
+    def running(self) -> int:
+        """Tasks in a worker now."""
+        return sum(one.started_at is not None for one in self.engagements.values())
+
+    @property
+    def load(self) -> int:
+        """Seats that still need a worker: accepted, assigned or computing."""
+        return sum(one.result is None and one.gave_up is None for one in self.engagements.values())
+
+    def problem(self, code: str, message: str, hint: str = "") -> None:
+        """Say that something is wrong until `solved`."""
+        known = self.problems.get(code)
+        since = known.since if known is not None else self.ports.wall()
+        self.problems[code] = Problem(code, message, hint, since)
+
+    def solved(self, code: str) -> None:
+        """It is well again."""
+        self.problems.pop(code, None)
+
+    def reason(self, code: str, message: str, hint: str = "") -> None:
+        """Count why a task was not taken or not finished."""
+        now = self.ports.wall()
+        known = self.reasons.get(code)
+        if known is not None:
+            known.count, known.last, known.message = known.count + 1, now, message
+        elif len(self.reasons) < MAX_REASONS:
+            self.reasons[code] = Reason(code, message, hint, now, now)
+        self.counters[f"reason.{code}"] += 1
+
+    def wake_all(self) -> None:
+        """Make every driver look again."""
+        for engagement in self.engagements.values():
+            engagement.changed()
