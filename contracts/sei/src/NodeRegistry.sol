@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {AccessControlDefaultAdminRules} from
-    "@openzeppelin/contracts/access/extensions/AccessControlDefaultAdminRules.sol";
+import {
+    AccessControlDefaultAdminRules
+} from "@openzeppelin/contracts/access/extensions/AccessControlDefaultAdminRules.sol";
 import {IERC1363Receiver} from "@openzeppelin/contracts/interfaces/IERC1363Receiver.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
@@ -95,7 +96,7 @@ contract NodeRegistry is
     /// @notice Called by the token's `transferAndCall`. `abi.encode(bytes32 node)` adds the tokens to its stake;
     /// `abi.encode(uint96 index, address operator, uint40 validUntil, bytes operatorSig, bytes peerId, string addresses)`
     /// registers node `index` of the payer with them.
-    function onTransferReceived(address, address from, uint256 value, bytes calldata data)
+    function onTransferReceived(address sender, address from, uint256 value, bytes calldata data)
         external
         nonReentrant
         returns (bytes4)
@@ -103,6 +104,7 @@ contract NodeRegistry is
         if (msg.sender != address(token)) revert Forbidden(msg.sender);
         if (value > type(uint96).max) revert BadData();
         if (data.length == 32) _addStake(abi.decode(data, (bytes32)), uint96(value));
+        else if (sender != from) revert Forbidden(sender); // an allowance is no consent to own a node
         else _register(from, uint96(value), data);
         return IERC1363Receiver.onTransferReceived.selector;
     }
@@ -221,14 +223,12 @@ contract NodeRegistry is
         Standing standing = h.standing;
         if (standing == Standing.JAILED || standing == Standing.EXITED) revert BadStanding(node, standing);
         Stake memory s = _stake[node];
-        uint96 amount = uint96((uint256(s.bonded) + s.unbonding + 4) / 5);
-        uint96 fromBonded = amount < s.bonded ? amount : s.bonded;
-        s.bonded -= fromBonded;
-        s.unbonding -= amount - fromBonded;
+        (uint256 amount, uint256 fromBonded, uint256 reward) = Reputation.slash(s.bonded, s.unbonding, bounty);
+        s.bonded -= uint96(fromBonded);
+        s.unbonding -= uint96(amount - fromBonded);
         _stake[node] = s;
         (h.standing, h.reputation) = (Standing.JAILED, 0);
-        uint96 reward = amount / 10 < bounty ? amount / 10 : bounty;
-        emit NodeSlashed(node, submitter, amount, reward, amount - reward);
+        emit NodeSlashed(node, submitter, uint96(amount), uint96(reward), uint96(amount - reward));
         token.safeTransfer(submitter, reward);
         ERC20Burnable(address(token)).burn(amount - reward);
     }
@@ -279,15 +279,20 @@ contract NodeRegistry is
     // --- internals --------------------------------------------------------------------------------------------
 
     function _register(address owner, uint96 stake, bytes calldata data) private whenNotPaused {
-        (uint96 index, address operator, uint40 validUntil, bytes memory signature, bytes memory peerId, string memory addresses)
-        = abi.decode(data, (uint96, address, uint40, bytes, bytes, string));
+        (
+            uint96 index,
+            address operator,
+            uint40 validUntil,
+            bytes memory signature,
+            bytes memory peerId,
+            string memory addresses
+        ) = abi.decode(data, (uint96, address, uint40, bytes, bytes, string));
         if (stake < minStake) revert StakeTooLow(stake, minStake);
         bytes32 node = bytes32((uint256(uint160(owner)) << 96) | index);
         if (_hot[node].standing != Standing.NONE) revert BadStanding(node, _hot[node].standing);
         _checkOperator(node, operator, validUntil, signature);
         _checkContact(peerId, addresses);
-        _hot[node] =
-            Hot(operator, uint24(Reputation.START), _epoch(), uint16(_week()), 0, Standing.PROBATION);
+        _hot[node] = Hot(operator, uint24(Reputation.START), _epoch(), uint16(_week()), 0, Standing.PROBATION);
         _stake[node].bonded = stake;
         emit NodeRegistered(node, owner, operator, stake, peerId, addresses);
         IVault(escrow).openAccount(owner);

@@ -73,11 +73,13 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
     {
         require(p.treasury != address(0) && p.minFee != 0 && p.minLease != 0);
         // A window has two halves; a lead of at most `maxSpan` seconds fits its 24 bits.
-        require(p.minWindow >= 2 && p.minWindow <= p.maxSpan && p.minLease <= p.maxSpan && p.maxSpan < 1 << 24);
+        require(
+            p.minWindow >= 2 && p.minWindow <= p.maxSpan && p.minLease <= p.maxSpan && p.maxSpan < 1 << 24
+        );
         // Stake stays slashable for longer than a task can last (F3).
         require(registry_.unbondingPeriod() > 2 * uint256(p.maxSpan));
         (treasury, minFee, minLease, minWindow, maxSpan) =
-            (p.treasury, p.minFee, p.minLease, p.minWindow, p.maxSpan);
+        (p.treasury, p.minFee, p.minLease, p.minWindow, p.maxSpan);
     }
 
     // --- client -----------------------------------------------------------------------------------------------
@@ -96,7 +98,11 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
     }
 
     /// @inheritdoc ITaskEscrow
-    function postAndAssign(Task calldata t, Accept[] calldata accepts) external whenOpen returns (bytes32 id) {
+    function postAndAssign(Task calldata t, Accept[] calldata accepts)
+        external
+        whenOpen
+        returns (bytes32 id)
+    {
         Lane storage lane;
         (id, lane) = _post(t);
         lane.key = _key(_assign(id, t, accepts), t.nonce);
@@ -353,7 +359,8 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
         if (
             (t.policy == 0 ? t.seats != 1 : t.seats < 3 || t.seats > 15 || t.seats & 1 == 0) || t.fee < minFee
                 || t.lease < minLease || t.window < minWindow || t.window > maxSpan
-                || t.commitDeadline < block.timestamp + t.lease || t.commitDeadline > block.timestamp + maxSpan
+                || t.commitDeadline < block.timestamp + t.lease
+                || t.commitDeadline > block.timestamp + maxSpan
         ) revert BadTask();
         _debit(t.client, _escrowed(t));
         _buy(lane, s, t.policy);
@@ -395,13 +402,11 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
     }
 
     /// @dev The committee with the node of `a` in `seat`.
-    function _replaced(
-        bytes32 id,
-        Task calldata t,
-        Seat[] calldata committee,
-        uint8 seat,
-        Accept calldata a
-    ) private view returns (Seat[] memory next) {
+    function _replaced(bytes32 id, Task calldata t, Seat[] calldata committee, uint8 seat, Accept calldata a)
+        private
+        view
+        returns (Seat[] memory next)
+    {
         uint256 attempt = _attempt(committee[seat].info) + 1;
         // Seating the same node again would extend its lease.
         if (attempt > MAX_ATTEMPT || a.node == committee[seat].node) revert BadSeat(seat);
@@ -442,7 +447,9 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
     /// that are slower would lose their turn.
     function _requireWindow(Lane storage lane, Task calldata t) private view returns (uint256 start) {
         start = _windowStart(lane, t);
-        if (_committed(lane, t.nonce) != (1 << t.seats) - 1 && block.timestamp <= start) revert TooEarly(start);
+        if (_committed(lane, t.nonce) != (1 << t.seats) - 1 && block.timestamp <= start) {
+            revert TooEarly(start);
+        }
     }
 
     /// @dev Rebuilds the chain of commitments, so that none can be dropped, added or changed.
@@ -459,6 +466,8 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
         for (uint256 i; i < openings.length; ++i) {
             Opening calldata o = openings[i];
             uint256 seat = o.seat;
+            // Bits beyond the committee would mix with the nonce and the chain in the comparison below.
+            if (seat >= committee.length) revert BadSeat(seat);
             bytes32 value = o.salt;
             y.committed |= 1 << seat;
             if (o.digest != 0) {
@@ -472,7 +481,9 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
             chain = TaskHash.link(chain, seat, value);
         }
         // Equal chains have equal seats in equal order, and `commit` let no seat in twice.
-        if (y.committed == 0 || chain | (uint256(t.nonce) << 16) | y.committed != lane.acc) revert BadOpening();
+        if (y.committed == 0 || chain | (uint256(t.nonce) << 16) | y.committed != lane.acc) {
+            revert BadOpening();
+        }
     }
 
     /// @dev After the window only approvals on chain count. Within it every committed seat must have one, on chain
@@ -537,7 +548,11 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
     }
 
     /// @dev Cannot overflow: fee < 2^96, at most 15 seats.
-    function _split(Tally memory y, uint256 fee, uint256 bit, uint256 r) private pure returns (uint256 amount) {
+    function _split(Tally memory y, uint256 fee, uint256 bit, uint256 r)
+        private
+        pure
+        returns (uint256 amount)
+    {
         unchecked {
             if (y.paid & bit != 0) {
                 amount = y.fault ? fee / 10 : Reputation.payment(fee, r);

@@ -59,7 +59,12 @@ interface INodeRegistry {
     }
 
     event NodeRegistered(
-        bytes32 indexed node, address indexed owner, address operator, uint96 stake, bytes peerId, string addresses
+        bytes32 indexed node,
+        address indexed owner,
+        address operator,
+        uint96 stake,
+        bytes peerId,
+        string addresses
     );
     event NodeAnnounced(bytes32 indexed node, bytes peerId, string addresses);
     event OperatorRotated(bytes32 indexed node, address operator);
@@ -94,7 +99,8 @@ interface INodeRegistry {
 
     /// @notice New hot key at any time. Seats taken with the old key keep it: the lane records the key that signed.
     /// @param signature of `Operate` by the new operator, so that nobody can claim somebody else's key
-    function rotateOperator(bytes32 node, address operator, uint40 validUntil, bytes calldata signature) external;
+    function rotateOperator(bytes32 node, address operator, uint40 validUntil, bytes calldata signature)
+        external;
 
     /// @notice Owner: starts unbonding `amount`: what exceeds the minimum stake, or everything.
     function requestUnstake(bytes32 node, uint96 amount) external;
@@ -118,7 +124,9 @@ interface INodeRegistry {
     /// @param verdicts four bits each, in the order of `nodes`
     /// @param fee of one seat, base units
     /// @return r per node: R before 24 | R after 24 << 24, thousandths; zero where the record was not read
-    function settle(bytes32[] calldata nodes, uint256 verdicts, uint256 fee) external returns (uint256[] memory r);
+    function settle(bytes32[] calldata nodes, uint256 verdicts, uint256 fee)
+        external
+        returns (uint256[] memory r);
 
     /// @notice Escrow: a fifth of the stake, R = 0, jail. Reverts while jailed already, and after the exit.
     function equivocated(bytes32 node, address submitter) external;

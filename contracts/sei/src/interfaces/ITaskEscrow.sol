@@ -110,7 +110,9 @@ interface ITaskEscrow {
 
     event TaskPosted(bytes32 indexed id, address indexed client, Task task);
     event TaskAssigned(bytes32 indexed id, Seat[] committee);
-    event SeatReassigned(bytes32 indexed id, uint8 seat, bytes32 indexed from, bool released, Seat[] committee);
+    event SeatReassigned(
+        bytes32 indexed id, uint8 seat, bytes32 indexed from, bool released, Seat[] committee
+    );
     event SeatReleased(bytes32 indexed id, uint8 seat);
     event ResultCommitted(bytes32 indexed id, uint8 seat, uint8 attempt, bytes32 commitment);
     /// @notice `none/1`: commit and reveal at once.

@@ -4,17 +4,19 @@ pragma solidity 0.8.37;
 import {TaskHash} from "./TaskHash.sol";
 
 /// @dev What is known about a task when it ends.
-/// @param mine masks of approvals, by seat; used by tolerance policies only
+/// @param committed, opened, paid masks of seats
+/// @param refunded, protocolFee base units
+/// @param digests by seat, zero where not opened
 struct Tally {
     bytes32 id;
-    uint256 committed; // masks of seats
+    uint256 committed;
     uint256 opened;
     uint256 paid;
     bytes32 result;
     bool fault;
     uint256 refunded;
     uint256 protocolFee;
-    bytes32[] digests; // by seat, zero where not opened
+    bytes32[] digests;
 }
 
 /// @title Who wins

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-/// @title Reputation and fee arithmetic
+/// @title Reputation, fee and slash arithmetic
 /// @notice Integers, non-negative, divisions round down. R is in thousandths of a point, 0..1,000,000.
 /// @dev  payment  fee · (8,500,000 + R) / 10,000,000                        (φ = 1500 - R bps, R in points, unrounded)
 ///       w        min(fee · (1,500,000 - R) / 10,000,000, w0)               (w / w0 is the weight, 0..1)
 ///       paid     R + 10,000 · w · (1,000,000 - R) / (w0 · 1,000,000)
 ///       lost     R - R · w / (10 · w0)
 ///       silent   R - R / 20
+///       slash    a fifth of what is bonded and unbonding, rounded up; bonded first; of it the smaller of the fixed
+///                bounty and a tenth to the submitter, the rest burned
 ///       idle     for each whole week: R - (R - 100,000) / 10 while R > 100,000
 /// R is the value before the update everywhere, after idle weeks were charged. Python mirrors these lines and both
 /// replay the same vectors. No product overflows: fee and w0 are below 2^96.
@@ -53,6 +55,18 @@ library Reputation {
                 r -= (r - START) / 10;
             }
             return r;
+        }
+    }
+
+    function slash(uint256 bonded, uint256 unbonding, uint256 fixedBounty)
+        internal
+        pure
+        returns (uint256 amount, uint256 fromBonded, uint256 bounty)
+    {
+        unchecked {
+            amount = (bonded + unbonding + 4) / 5;
+            fromBonded = amount < bonded ? amount : bonded;
+            bounty = amount / 10 < fixedBounty ? amount / 10 : fixedBounty;
         }
     }
 }

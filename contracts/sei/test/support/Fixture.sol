@@ -16,7 +16,7 @@ import {
     Task
 } from "../../src/interfaces/ITaskEscrow.sol";
 import {TaskHash} from "../../src/lib/TaskHash.sol";
-import {Base} from "./Base.sol";
+import {Base, Vm} from "./Base.sol";
 
 /// @dev Sixteen nodes of sixteen owners, one client, and a task as its parties see it.
 abstract contract Fixture is Base {
@@ -96,7 +96,9 @@ abstract contract Fixture is Base {
         view
         returns (bytes memory)
     {
-        return abi.encode(index, vm.addr(key), until, _operate(node, key, until), hex"1220", "/ip4/127.0.0.1/tcp/1");
+        return abi.encode(
+            index, vm.addr(key), until, _operate(node, key, until), hex"1220", "/ip4/127.0.0.1/tcp/1"
+        );
     }
 
     function _operate(bytes32 node, uint256 key, uint40 until) internal view returns (bytes memory) {
@@ -128,7 +130,9 @@ abstract contract Fixture is Base {
     function _digest(bytes32 hash, string memory name, address target) internal view returns (bytes32) {
         bytes32 domain = keccak256(
             abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256(
+                    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+                ),
                 keccak256(bytes(name)),
                 keccak256("1"),
                 block.chainid,
@@ -250,6 +254,18 @@ abstract contract Fixture is Base {
         vm.prank(vm.addr(keys[j.holders[seat]]));
         escrow.commit(j.t, j.committee, c);
         _remember(j, Opening(seat, digest, _salt(seat)));
+    }
+
+    function _opening(uint8 seat, bytes32 digest) internal pure returns (Opening memory) {
+        return Opening(seat, digest, _salt(seat));
+    }
+
+    /// @dev Result and seats of the `TaskFinalised` recorded last.
+    function _outcome() internal returns (bytes32 result, uint256[] memory seats) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        (result,,,,,, seats) = abi.decode(
+            logs[logs.length - 1].data, (bytes32, bool, uint256, uint256, address, uint256, uint256[])
+        );
     }
 
     function _remember(Job memory j, Opening memory opening) internal pure {
