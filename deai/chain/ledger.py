@@ -19,6 +19,7 @@ from deai.ids import AccountId, ChainName, NodeId, TaskId
 from deai.money import Amount
 from deai.signing import Domain
 from deai.standing import Standing
+from deai.tasks import MAX_COMMIT_SPAN
 
 
 class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """w0: the protocol fee of a seat at which reputation moves fully."""
     bounty: Amount
     treasury: AccountId
+    max_span: int = MAX_COMMIT_SPAN
+    """The longest time from post to commit deadline, and the longest window."""
 
 
 class Head(msgspec.Struct, frozen=True):

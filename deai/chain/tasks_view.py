@@ -7,6 +7,7 @@ always adds up: escrowed = held + paid + refunded + protocol_fee, in base units.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import IntEnum
 from typing import Final, TypeAlias
 
 import msgspec
@@ -60,6 +61,21 @@ TaskRecordEvent: TypeAlias = (
     | EquivocationProven
 )
 TASK_EVENTS: Final = TaskRecordEvent.__args__
+
+
+class Verdict(IntEnum):
+    """What a seat did, as `SeatSettlement.verdict` numbers it; the numbers are the contract's."""
+
+    NONE = 0  # never committed: refunded
+    UNCHECKED = 1  # paid, but nobody checked (`none/1`)
+    PAID = 2
+    LOST = 3  # another digest than the winner: forfeited
+    SILENT = 4  # committed and never revealed: refunded
+    FORFEITED = 5  # revealed and unpaid without a lost vote
+    FAULT = 6  # a tenth of the fee: all agree that the task itself is bad
+
+
+_PAID_VERDICTS: Final = (Verdict.UNCHECKED, Verdict.PAID, Verdict.FAULT)
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,9 +295,9 @@ def _finalised(view: TaskView, event: TaskFinalised, at: Position) -> TaskView:
     view = _moved(view, TaskEvent.SETTLED if won else TaskEvent.UNDECIDED)
     for index, outcome in enumerate(event.seats):
         now = view.attempt(index).state
-        if outcome.verdict in (1, 2):
+        if outcome.verdict in _PAID_VERDICTS:
             seat_event = SeatEvent.PAID
-        elif outcome.verdict == 4:
+        elif outcome.verdict == Verdict.SILENT:
             seat_event = SeatEvent.SILENT
         elif now in (SeatState.COMMITTED, SeatState.REVEALED):
             seat_event = SeatEvent.FORFEITED

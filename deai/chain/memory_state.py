@@ -1,0 +1,197 @@
+"""What the ledger in memory stores, and one atomic change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Final, Generic, NoReturn, TypeVar
+
+import msgspec
+
+from deai.chain.ledger import ChainInfo, Parameters
+from deai.chain.refusals import refusal
+from deai.chain.rules import Rules
+from deai.chain.tasks_view import TaskView
+from deai.errors import BadSignature
+from deai.events import LedgerEvent, LedgerRecord, Position, TokensMoved
+from deai.ids import AccountId, NodeId
+from deai.money import Amount
+from deai.signing import recover
+from deai.standing import Standing
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+ZERO_ACCOUNT: Final = AccountId("0x" + "00" * 20)
+WEEK_SECONDS: Final = 7 * 24 * 3600
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+    """A node; `epoch` of the last beat, `week` of the last checked seat."""
+
+    operator: AccountId = ZERO_ACCOUNT
+    standing: Standing = Standing.NONE
+    reputation: int = 0
+    epoch: int = 0
+    week: int = 0
+    checked_tasks: int = 0
+    bonded: int = 0
+    unbonding: int = 0
+    unbond_at: int = 0
+
+
+class LaneState(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane; `view` is its last task, which may have ended."""
+
+    closed: int = 0
+    accrued: int = 0
+    equivocated: int = 0
+    view: TaskView | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `view` has not ended."""
+        return self.view is not None and self.view.task.nonce == self.closed + 1
+
+
+NO_NODE: Final = NodeState()
+NO_LANE: Final = LaneState()
+
+
+class State(msgspec.Struct, kw_only=True):
+    """All that the contracts store."""
+
+    tokens: dict[AccountId, int] = {}
+    vault: dict[AccountId, int] = {}
+    nodes: dict[NodeId, NodeState] = {}
+    lanes: dict[tuple[AccountId, int], LaneState] = {}
+    paused: bool = False
+
+    def copy(self) -> State:
+        """A state that later changes of this one do not touch (its values are immutable)."""
+        return State(
+            tokens=dict(self.tokens),
+            vault=dict(self.vault),
+            nodes=dict(self.nodes),
+            lanes=dict(self.lanes),
+            paused=self.paused,
+        )
+
+
+class Overlay(MutableMapping[K, V], Generic[K, V]):
+    """Changes to a mapping that take effect with `merge` or not at all."""
+
+    def __init__(self, below: dict[K, V]) -> None:
+        self._below = below
+        self._changed: dict[K, V] = {}
+
+    def __getitem__(self, key: K) -> V:
+        return self._changed[key] if key in self._changed else self._below[key]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._changed[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        raise TypeError("a chain forgets nothing")
+
+    def __iter__(self) -> Iterator[K]:
+        return iter({**self._below, **self._changed})
+
+    def __len__(self) -> int:
+        return len({**self._below, **self._changed})
+
+    def merge(self) -> None:
+        """Let the changes take effect."""
+        self._below.update(self._changed)
+
+
+class Call:
+    """One transaction in the making: a sender, a time, changes and events, all or nothing."""
+
+    def __init__(
+        self,
+        state: State,
+        sender: AccountId,
+        now: int,
+        *,
+        block: tuple[int, str],
+        transaction: str,
+        info: ChainInfo,
+        parameters: Parameters,
+        rules: Rules,
+    ) -> None:
+        self.sender = sender
+        self.now = now
+        self.block, self.block_hash = block
+        self.transaction = transaction
+        self.info = info
+        self.parameters = parameters
+        self.rules = rules
+        self.paused = state.paused
+        self.tokens: Overlay[AccountId, int] = Overlay(state.tokens)
+        self.vault: Overlay[AccountId, int] = Overlay(state.vault)
+        self.nodes: Overlay[NodeId, NodeState] = Overlay(state.nodes)
+        self.lanes: Overlay[tuple[AccountId, int], LaneState] = Overlay(state.lanes)
+        self.records: list[LedgerRecord] = []
+
+    def emit(self, event: LedgerEvent) -> LedgerRecord:
+        """Report an event."""
+        at = Position(self.block, len(self.records), self.block_hash, self.now, self.transaction)
+        self.records.append(LedgerRecord(at, event))
+        return self.records[-1]
+
+    def merge(self) -> None:
+        """Let the transaction take effect."""
+        for changed in (self.tokens, self.vault, self.nodes, self.lanes):
+            changed.merge()
+
+    def node(self, node: NodeId) -> NodeState:
+        """A node's record; blank if it never registered."""
+        return self.nodes.get(node, NO_NODE)
+
+    def change_node(self, node: NodeId, **fields: object) -> None:
+        """Store new values of some fields."""
+        self.nodes[node] = msgspec.structs.replace(self.node(node), **fields)
+
+    def lane(self, client: AccountId, number: int) -> LaneState:
+        """A lane; blank if never used."""
+        return self.lanes.get((client, number), NO_LANE)
+
+    def move_tokens(self, sender: AccountId, receiver: AccountId, amount: int) -> None:
+        """Transfer; raises `InsufficientFunds`."""
+        held = self.tokens.get(sender, 0)
+        if receiver == ZERO_ACCOUNT:
+            refuse("ERC20InvalidReceiver", receiver=receiver)
+        if held < amount:
+            refuse("ERC20InsufficientBalance", sender=sender, balance=held, needed=amount)
+        self.tokens[sender] = held - amount
+        self.tokens[receiver] = self.tokens.get(receiver, 0) + amount
+        self.emit(TokensMoved(sender, receiver, Amount(amount)))
+
+    def burn(self, holder: AccountId, amount: int) -> None:
+        """Destroy tokens of a contract."""
+        self.tokens[holder] = self.tokens.get(holder, 0) - amount
+        self.emit(TokensMoved(holder, ZERO_ACCOUNT, Amount(amount)))
+
+    def credit(self, account: AccountId, amount: int) -> None:
+        """Add to a vault account."""
+        self.vault[account] = self.vault.get(account, 0) + amount
+
+    def debit(self, account: AccountId, amount: int) -> None:
+        """Take from a vault account; raises `InsufficientFunds`."""
+        held = self.vault.get(account, 0)
+        if held < amount:
+            refuse("Insufficient", account=account, available=held, needed=amount)
+        self.vault[account] = held - amount
+
+
+def refuse(name: str, **arguments: object) -> NoReturn:
+    """Refuse with the contract's own error."""
+    raise refusal(name, arguments)
+
+
+def signer_of(digest: bytes, signature: bytes) -> AccountId:
+    """Who signed; the zero account if nobody can have."""
+    try:
+        return recover(digest, signature)
+    except BadSignature:
+        return ZERO_ACCOUNT

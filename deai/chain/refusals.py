@@ -1,0 +1,45 @@
+"""What contracts say when they refuse, in our errors: the name they use, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from deai.errors import InsufficientFunds, LedgerRejected
+
+HINTS: Final[Mapping[str, str]] = {
+    "AcceptExpired": "ask the node for a new accept",
+    "AlreadyBeaten": "nothing to do: the node has beaten in this epoch",
+    "BadApproval": "an approval of every committed seat is needed, once, and none after the window",
+    "BadData": "check amounts, the peer id (64 bytes) and the addresses (1,024 bytes)",
+    "BadEvidence": "two results with different outputs are needed, and only once per attempt",
+    "BadNonce": "read the lane again and use its next nonce",
+    "BadOpening": "list every committed seat in the order of the chain, and only what it committed",
+    "BadOperator": "the operator key must sign its own registration",
+    "BadSignature": "the key that the chain records for this seat must sign",
+    "BadStanding": "look at the node's standing; only probation and active take seats",
+    "BadTask": "check seats, fee, lease, window and deadlines against the network's limits",
+    "ERC20InsufficientBalance": "the account holds fewer tokens than that",
+    "EnforcedPause": "deposits and new work are paused; withdrawals and running tasks are not",
+    "Forbidden": "another account must send this",
+    "GasMoney": "send the account money for gas",
+    "Insufficient": "deposit into the vault first",
+    "IsPaused": "deposits and new work are paused; withdrawals and running tasks are not",
+    "LaneBusy": "use another lane, or end this lane's task first",
+    "NoHeartbeat": "the node has to beat on chain first",
+    "NotOpen": "fetch the task's events again: its committee changed, or it has ended",
+    "OwnerTwice": "every seat needs a node of another owner",
+    "SeatTaken": "nothing to do: the seat has committed or was given back already",
+    "SignatureExpired": "let the operator key sign again",
+    "StakeTooLow": "stake at least the minimum, or take all of it out",
+    "TooEarly": "wait until that time",
+    "TooLate": "its deadline has passed",
+}
+
+_FUNDS: Final = frozenset({"ERC20InsufficientBalance", "GasMoney", "Insufficient"})
+
+
+def refusal(name: str, arguments: Mapping[str, object] | None = None) -> LedgerRejected:
+    """The error to raise for the contract's own error `name`."""
+    kind = InsufficientFunds if name in _FUNDS else LedgerRejected
+    return kind(name, dict(arguments or {}), hint=HINTS.get(name, ""))
