@@ -49,7 +49,7 @@ def start(
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     with log.open("ab") as output:
-        child = subprocess.Popen(  # noqa: PLW1509 - prctl is async-signal-safe
+        child = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env=dict(environment), start_new_session=True, preexec_fn=before_exec,
         )  # fmt: skip

@@ -1,0 +1,74 @@
+"""The devnet's books: every account of the token, before and after, to the last unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from deai.chain.ledger import Ledger
+from deai.errors import LedgerUnreachable
+from deai.events import TokensMoved
+from deai.ids import AccountId
+
+ZERO: Final = AccountId("0x" + "00" * 20)
+_READ_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Books:
+    """Balances of every account that ever held a token, and all mints and burns so far."""
+
+    balances: dict[AccountId, int]
+    vault: dict[AccountId, int]
+    minted: int
+    burned: int
+    names: dict[AccountId, str] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> int:
+        """What all accounts hold beyond what was minted and not burned: 0, or coins leaked."""
+        return sum(self.balances.values()) - (self.minted - self.burned)
+
+
+async def read_books(ledger: Ledger) -> Books:
+    """Find every account in the token's own events and read its balance from the chain.
+
+    Raises `LedgerUnreachable` when the chain does not answer in a minute.
+    """
+    accounts: set[AccountId] = set()
+    minted = burned = 0
+    with trio.move_on_after(_READ_S) as scope:
+        head = await ledger.head()
+        async with ledger.follow(None) as batches:
+            async for batch in batches:
+                for record in batch.records:
+                    if isinstance(event := record.event, TokensMoved):
+                        accounts |= {event.sender, event.receiver}
+                        minted += event.amount if event.sender == ZERO else 0
+                        burned += event.amount if event.receiver == ZERO else 0
+                if batch.cursor.number >= head.number:
+                    break
+        accounts.discard(ZERO)
+        balances, vault = {}, {}
+        for account in sorted(accounts):
+            found = await ledger.balances(account)
+            balances[account], vault[account] = found.tokens, found.vault
+    if scope.cancelled_caught:
+        raise LedgerUnreachable("the books could not be read in a minute")
+    return Books(balances, vault, minted, burned)
+
+
+async def escrow_difference(
+    ledger: Ledger, books: Books, lanes: list[tuple[AccountId, int]]
+) -> int:
+    """Tokens of the escrow contract beyond its vault accounts and the lanes' accrued fees.
+
+    0 when no task is open: all that the contract holds is owed to somebody by name.
+    """
+    held = books.balances.get(ledger.info.contracts["TaskEscrow"], 0)
+    accrued = 0
+    for client, lane in lanes:
+        accrued += (await ledger.lane(client, lane)).accrued
+    return held - sum(books.vault.values()) - accrued

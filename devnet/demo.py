@@ -1,0 +1,83 @@
+"""The main job, narrated: `deai demo`.
+
+Everything goes through the commands a user would type, against separate processes; what the
+report claims is read back from the chain and the coordinator. The status is 0 only if every
+claim is true.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from deai.cli.base import Settings
+from deai.errors import ConfigError
+from devnet import launcher, status
+from devnet.layout import Layout, make_plan
+from devnet.scenes import EQUIVOCATOR, LAZY, books_of, play, settle
+from devnet.stage import Stage
+from devnet.story import Story, make_report, show
+
+MIN_NODES: Final = 6
+STEPS: Final = 10
+
+
+async def run_demo(
+    settings: Settings, *, kind: str, nodes: int, report_file: Path | None, keep: bool,
+    directory: Path | None, seed: str,
+) -> int:  # fmt: skip
+    """Tell the story; return the exit status."""
+    if nodes < MIN_NODES:
+        raise ConfigError(f"the demo needs at least {MIN_NODES} nodes", hint="leave out --nodes")
+    root = directory or Path(tempfile.mkdtemp(prefix="deai-demo-"))
+    layout = Layout(root.resolve())
+    story = Story(settings, total=STEPS)
+    settings.err.print(f"deai demo   chain sei ({kind})   {nodes} nodes   seed {seed}\n")
+    try:
+        with layout.locked():
+            report = await _tell(story, layout, kind, nodes, seed)
+        show(story, report)
+        if report_file is not None:
+            report_file.write_text(json.dumps(report, indent=1) + "\n")
+        if settings.json:
+            settings.out.print(json.dumps(report), soft_wrap=True)
+    finally:
+        if keep:
+            settings.err.print(f"\nleft running: deai devnet status --dir {layout.root}")
+        else:
+            with trio.CancelScope(shield=True):
+                if layout.state.exists():
+                    await launcher.down(layout)
+                if directory is None:
+                    shutil.rmtree(layout.root, ignore_errors=True)
+    return 0 if report["ok"] else 1
+
+
+async def _tell(story: Story, layout: Layout, kind: str, nodes: int, seed: str) -> dict[str, Any]:
+    plan = make_plan(kind, nodes, seed, {LAZY: "lazy", EQUIVOCATOR: "equivocator"})
+    said: dict[str, str] = {}
+    async with story.step(
+        "Chain, contracts, coordinator and nodes, each a process of its own"
+    ) as lines:
+        devnet = await launcher.up(
+            layout, plan, story.settings.environment, tied=False, tell=said.__setitem__
+        )
+        lines.append(f"chain: {said['chain']}; contracts: {said['contracts']}")
+        lines.append(f"coordinator and pages: {said['coordinator']}")
+        described = await status.describe(devnet)
+        alive = [node["pid"] for node in described["nodes"] if node["pid"]]
+        lines.append(f"{len(alive)} nodes, processes {', '.join(map(str, alive))}")
+    if not story.ok:
+        return make_report(story, kind, {}, None, None, {})
+    stage = Stage(devnet, story, described["nodes"])
+    async with devnet.ledger() as ledger:
+        before = await books_of(ledger, stage)
+        await play(stage, ledger)
+        after = await settle(stage, ledger, before)
+    behaviours = {node["node_id"]: node["behaviour"] for node in stage.nodes}
+    return make_report(story, kind, behaviours, before, after, described)

@@ -1,0 +1,368 @@
+"""Brings a whole network up on this machine, step by step, and takes it down again.
+
+Every step is skipped when its outcome is already there, so that a second `up` on the same
+directory resumes: chain state, keys, databases and journals are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import trio
+from deai.chain.sei.deploy import Deployment, deploy
+from deai.chain.sei.ledger import open_sei_ledger
+
+from deai.chain.ledger import Ledger, Parameters
+from deai.codec import decode_json, encode_json
+from deai.errors import DeaiError, NodeFault, NotSetUp
+from deai.ids import AccountId, ChainName
+from deai.keys import create_key
+from deai.money import UNIT, Amount
+from deai.network import BootstrapPeer, ChainEntry, Network, load_network, save_network
+from deai.signing import LocalSigner
+from devnet import processes
+from devnet.behaviours import BEHAVIOURS
+from devnet.faucet import Faucet
+from devnet.layout import Layout, NodePlan, Plan, State
+from devnet.processes import ProcessRecord
+
+SEI: Final = ChainName("sei")
+SUPPLY: Final = 1_000_000_000 * UNIT
+STAKE: Final = 1_200 * UNIT
+CLIENT_TOKENS: Final = 10_000 * UNIT
+GENESIS_GAS: Final = 1_000_000 * 10**18
+BLOCK_SECONDS: Final = 0.4
+START_S: Final = 90.0
+"""How long one process may take until it says that it is ready."""
+
+Tell = Callable[[str, str], None]
+"""Called with the name of a step and what came of it."""
+
+
+class DevnetParameters(msgspec.Struct, frozen=True):
+    """The contracts' constants on a devnet: seconds where a network has hours."""
+
+    min_stake: int = 1_000 * UNIT
+    min_fee: int = UNIT // 10**6
+    min_lease: int = 5
+    min_window: int = 10
+    max_span: int = 600
+    epoch_seconds: int = 60
+    unbonding_seconds: int = 1_260
+    weight_fee: int = UNIT // 100
+    bounty: int = UNIT
+
+
+@dataclass(frozen=True)
+class Devnet:
+    """A running devnet, as the commands and the demo see it."""
+
+    layout: Layout
+    plan: Plan
+    network: Network
+    environment: Mapping[str, str]
+
+    @property
+    def chain(self) -> ChainEntry:
+        """The one chain."""
+        return self.network.chains[SEI]
+
+    def signer(self, name: str) -> LocalSigner:
+        """A key of this devnet: `funder`, `faucet`, `treasury`, `client`, `node-0` (owner) …"""
+        return LocalSigner(self.layout.secret(self.plan.seed, name))
+
+    @asynccontextmanager
+    async def ledger(self, name: str = "") -> AsyncIterator[Ledger]:
+        """The chain, read by nobody in particular or sent to from a devnet key."""
+        signer = self.signer(name) if name else None
+        outbox = self.layout.keys / f"outbox-{name}.db" if name else None
+        async with open_sei_ledger(self.chain, signer, outbox) as ledger:
+            yield ledger
+
+    @asynccontextmanager
+    async def faucet(self) -> AsyncIterator[Faucet]:
+        """The faucet."""
+        async with self.ledger("faucet") as ledger:
+            yield Faucet(
+                ledger, self.chain.rpc_urls[0], self.chain.chain_id,
+                self.layout.secret(self.plan.seed, "funder"),
+            )  # fmt: skip
+
+
+async def up(
+    layout: Layout, plan: Plan, environment: Mapping[str, str], *, tied: bool, tell: Tell
+) -> Devnet:
+    """Start what is not running; return when everything is ready.
+
+    Raises `NodeFault` naming the log of a program that does not come up.
+    """
+    runner = _Runner(layout, plan, processes.child_environment(environment), tied, tell)
+    layout.root.mkdir(parents=True, exist_ok=True)
+    state = layout.load() if layout.state.exists() else State(plan=plan)
+    layout.save(state)
+    ready = await runner.chain()
+    deployment = await runner.contracts(ready)
+    runner.keys()
+    network = runner.network(ready, deployment)
+    save_network(network, layout.network)
+    hub = await runner.coordinator()
+    network = msgspec.structs.replace(
+        network,
+        coordinators=(hub["url"],),
+        bootstrap=(BootstrapPeer(peer_id=hub["peer_id"], addresses=tuple(hub["addresses"])),),
+    )
+    save_network(network, layout.network)
+    devnet = Devnet(layout, plan, network, runner.environment)
+    await runner.fund(devnet)
+    async with trio.open_nursery() as nursery:
+        for node in plan.nodes:
+            nursery.start_soon(runner.node, node)
+    return devnet
+
+
+def opened(layout: Layout, environment: Mapping[str, str]) -> Devnet:
+    """A devnet that is (or was) up; raise `NotSetUp`."""
+    plan = layout.load().plan
+    if not layout.network.exists():
+        raise NotSetUp("the devnet never came up", hint="run `deai devnet up` again")
+    return Devnet(
+        layout, plan, load_network(layout.network), processes.child_environment(environment)
+    )
+
+
+async def down(layout: Layout, *, patience: float = 10.0) -> list[str]:
+    """Stop everything, nodes first, the chain last; return the names of what was running."""
+    state = layout.load()
+    running = [record for record in state.processes if processes.is_alive(record)]
+
+    async def ended(records: list[ProcessRecord]) -> None:
+        async with trio.open_nursery() as nursery:
+            for record in records:
+                nursery.start_soon(partial(processes.stop, record, patience=patience))
+
+    nodes = [record for record in running if record.name.startswith("node-")]
+    others = [record for record in running if not record.name.startswith(("node-", "sei"))]
+    await ended(nodes)
+    await ended(others)
+    await ended([record for record in running if record.name.startswith("sei")])
+    return [record.name for record in running]
+
+
+async def restart(layout: Layout, name: str, environment: Mapping[str, str], tell: Tell) -> None:
+    """Start one process of an existing devnet again; raise `NotSetUp` for unknown names."""
+    state = layout.load()
+    runner = _Runner(layout, state.plan, processes.child_environment(environment), False, tell)
+    if name == "sei":
+        await runner.chain()
+    elif name == "coordinator":
+        await runner.coordinator()
+    else:
+        await runner.node(planned(state.plan, name))
+
+
+def planned(plan: Plan, name: str) -> NodePlan:
+    """The plan of a node; raise `NotSetUp` for names that are none."""
+    for node in plan.nodes:
+        if node.name == name:
+            return node
+    known = ["sei", "coordinator", *(node.name for node in plan.nodes)]
+    raise NotSetUp(f"no process {name!r} in this devnet", hint="one of " + ", ".join(known))
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """The steps. Each may run again."""
+
+    layout: Layout
+    plan: Plan
+    environment: dict[str, str]
+    tied: bool
+    tell: Tell
+
+    async def chain(self) -> dict[str, Any]:
+        directory = self.layout.chain
+        directory.mkdir(parents=True, exist_ok=True)
+        genesis = directory / "genesis.json"
+        if not genesis.exists():
+            names = ["funder", "faucet", "client", *(node.name for node in self.plan.nodes)]
+            genesis.write_text(
+                json.dumps({self._account(name): str(GENESIS_GAS) for name in names})
+            )
+        module = "devnet.evm" if self.plan.chain == "embedded" else "devnet.evm.anvil"
+        command = [
+            sys.executable, "-m", module, "--dir", str(directory), "--port",
+            str(self.plan.chain_port), "--block-time", str(BLOCK_SECONDS),
+            "--genesis", str(genesis),
+        ]  # fmt: skip
+        ready = await self._started("sei", command, directory / "ready.json")
+        self.tell("chain", f"{self.plan.chain}, chain id {ready['chain_id']}")
+        return ready
+
+    async def contracts(self, ready: dict[str, Any]) -> Deployment:
+        path = self.layout.deployment
+        if path.exists():
+            return decode_json(path.read_bytes(), Deployment)
+        parameters = DevnetParameters()
+        deployment = await deploy(
+            ready["rpc_url"],
+            LocalSigner(self.layout.secret(self.plan.seed, "faucet")),
+            supply=SUPPLY,
+            parameters=Parameters(
+                min_stake=Amount(parameters.min_stake),
+                min_fee=Amount(parameters.min_fee),
+                min_lease=parameters.min_lease,
+                min_window=parameters.min_window,
+                max_span=parameters.max_span,
+                epoch_seconds=parameters.epoch_seconds,
+                unbonding_seconds=parameters.unbonding_seconds,
+                weight_fee=Amount(parameters.weight_fee),
+                bounty=Amount(parameters.bounty),
+                treasury=self._account("treasury"),
+            ),
+        )
+        path.write_bytes(encode_json(deployment))
+        self.tell("contracts", f"{len(deployment.contracts)} deployed, bytecode as shipped")
+        return deployment
+
+    def keys(self) -> None:
+        for name in ("client", *(node.name for node in self.plan.nodes)):
+            home = self.layout.client if name == "client" else self.layout.node(name)
+            kind = "client" if name == "client" else "owner"
+            path = home / "keys" / f"{kind}.json"
+            if not path.exists():
+                create_key(
+                    path, home / "keys" / "passphrase",
+                    secret=self.layout.secret(self.plan.seed, name),
+                )  # fmt: skip
+        config = self.layout.client / "config.toml"
+        if not config.exists():
+            config.write_text(f'network = "{self.layout.network}"\nchain = "sei"\n')
+
+    def network(self, ready: dict[str, Any], deployment: Deployment) -> Network:
+        return Network(
+            name="devnet",
+            chains={
+                SEI: ChainEntry(
+                    kind=self.plan.chain,
+                    chain_id=ready["chain_id"],
+                    rpc_urls=(ready["rpc_url"],),
+                    ws_url=ready["ws_url"],
+                    contracts=deployment.contracts,
+                    deployed_at=deployment.block,
+                )
+            },
+        )
+
+    async def coordinator(self) -> dict[str, Any]:
+        home = self.layout.coordinator
+        home.mkdir(parents=True, exist_ok=True)
+        config = home / "config.toml"
+        if not config.exists():
+            config.write_text(
+                f'network = "{self.layout.network}"\n\n[coordinator]\n'
+                f'listen = "127.0.0.1:{self.plan.coordinator_port}"\n'
+                f'p2p = ["/ip4/127.0.0.1/tcp/{self.plan.coordinator_p2p_port}"]\n'
+            )
+        command = processes.deai("coordinator", "run", "--home", str(home))
+        ready = await self._started("coordinator", command, home / "coordinator.json")
+        self.tell("coordinator", ready["url"])
+        return ready
+
+    async def fund(self, devnet: Devnet) -> None:
+        async with devnet.faucet() as faucet, devnet.ledger() as reader:
+            for name, tokens in (
+                ("client", CLIENT_TOKENS),
+                *((node.name, STAKE) for node in self.plan.nodes),
+            ):
+                account = self._account(name)
+                marker = self.layout.keys / f"funded-{name}"
+                if marker.exists() or (await reader.balances(account)).tokens >= tokens:
+                    continue
+                await faucet.give(account, tokens)
+                marker.parent.mkdir(exist_ok=True)
+                marker.touch()
+
+    async def node(self, node: NodePlan) -> None:
+        home = self.layout.node(node.name)
+        environment = {
+            **self.environment,
+            "DEAI_NODE__BEAT_SECONDS": "1",
+            "DEAI_NODE__LISTEN_FOR_TWIN": "2.5",
+            "DEAI_NODE__MIN_LEASE": "5",
+            "DEAI_NODE__CAPACITY": "1",
+            "DEAI_NODE__QUEUE": "4",
+        }
+        if node.behaviour:
+            target = BEHAVIOURS.get(node.behaviour, node.behaviour)
+            environment["DEAI_NODE__BEHAVIOUR"] = json.dumps(target)
+        if not (home / "registered").exists():
+            await self._run(
+                f"{node.name}-init",
+                processes.deai(
+                    "node", "init", "--home", str(home), "--network", str(self.layout.network),
+                    "--non-interactive", "--stake", str(STAKE), "--json",
+                    "--listen", f"/ip4/127.0.0.1/tcp/{node.port}",
+                ),
+                environment,
+            )  # fmt: skip
+            (home / "registered").touch()
+        command = processes.deai("node", "run", "--home", str(home))
+        ready = await self._started(node.name, command, home / "node.json", environment)
+        self.tell(node.name, ready["node_id"])
+
+    def _account(self, name: str) -> AccountId:
+        return LocalSigner(self.layout.secret(self.plan.seed, name)).account
+
+    async def _run(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        log = self.layout.log(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output, trio.fail_after(START_S):
+            done = await trio.run_process(
+                command, stdout=output, stderr=output, env=dict(environment), check=False
+            )
+        if done.returncode:
+            raise _not_up(name, log)
+
+    async def _started(
+        self,
+        name: str,
+        command: list[str],
+        ready: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Start `command` unless it runs; wait for its ready file to name its own pid."""
+        state = self.layout.load()
+        known = state.process(name)
+        if known is None or not processes.is_alive(known):
+            ready.unlink(missing_ok=True)
+            known = processes.start(
+                name, command, log=self.layout.log(name), tied=self.tied,
+                environment=environment or self.environment,
+            )  # fmt: skip
+            state = self.layout.load()
+            others = tuple(record for record in state.processes if record.name != name)
+            self.layout.save(msgspec.structs.replace(state, processes=(*others, known)))
+        with trio.move_on_after(START_S):
+            while processes.is_alive(known):
+                if ready.exists():
+                    document: dict[str, Any] = json.loads(ready.read_bytes())
+                    if document.get("pid") == known.pid:
+                        return document
+                await trio.sleep(0.05)
+        raise _not_up(name, self.layout.log(name))
+
+
+def _not_up(name: str, log: Path) -> DeaiError:
+    tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-6:]
+    return NodeFault(
+        f"{name} did not come up: " + (" / ".join(tail) or "it said nothing"),
+        hint=f"its log is {log}",
+    )

@@ -1,0 +1,81 @@
+"""The running network as the demo's client sees it: `deai` commands and their documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from deai.errors import NodeFault
+from devnet import processes
+from devnet.launcher import Devnet
+from devnet.story import Story
+
+TASK_S: Final = 150.0
+"""How long one command may take."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The running network and the client's commands on it."""
+
+    devnet: Devnet
+    story: Story
+    nodes: list[dict[str, Any]]
+
+    async def deai(self, *arguments: str, patience: float = TASK_S) -> tuple[int, Any]:
+        """Run a `deai` command with the client's configuration; status and JSON document."""
+        layout = self.devnet.layout
+        command = processes.deai(
+            "--config", str(layout.client / "config.toml"), "--json", *arguments
+        )
+        layout.log("client").parent.mkdir(exist_ok=True)
+        with layout.log("client").open("ab") as log, trio.move_on_after(patience):
+            done = await trio.run_process(
+                command, capture_stdout=True, stderr=log, check=False,
+                env=self.devnet.environment,
+            )  # fmt: skip
+            try:
+                return done.returncode, json.loads(done.stdout)
+            except ValueError as error:
+                raise NodeFault(f"`deai {arguments[0]} …` printed no JSON") from error
+        raise NodeFault(f"`deai {' '.join(arguments[:3])}` took longer than {patience:.0f} s")
+
+    async def submit(
+        self, workload: str, data: bytes, name: str, *options: str, among: list[int] | None = None
+    ) -> dict[str, Any]:
+        """Submit a task and follow it to its end; raise `NodeFault` unless it completed."""
+        source = self.devnet.layout.root / "inputs" / name
+        source.parent.mkdir(exist_ok=True)
+        source.write_bytes(data)
+        chosen = [f"--node={self.nodes[index]['node_id']}" for index in among or []]
+        _, document = await self.deai(
+            "task", "submit", workload, "--input", str(source), *options, *chosen
+        )
+        if "error" in document:
+            raise NodeFault(f"{document['error']['code']}: {document['error']['message']}")
+        self.story.tasks.append(document)
+        if document["state"] != "completed":
+            raise NodeFault(
+                f"task {document['task_id']} ended {document['state']}: {document['detail']}"
+            )
+        return dict(document)
+
+    async def node(self, index: int) -> dict[str, Any]:
+        """What the coordinator knows of a node."""
+        _, document = await self.deai("network", "node", self.nodes[index]["node_id"], patience=20)
+        return dict(document)
+
+    async def until(self, index: int, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The node's document once it says so (the index follows the chain by a moment)."""
+        document: dict[str, Any] = {}
+        with trio.move_on_after(20):
+            while True:
+                document = await self.node(index)
+                if holds(document):
+                    break
+                await trio.sleep(0.3)
+        return document
