@@ -11,15 +11,22 @@ from deai.ids import TaskId
 from deai.messages import BlobChunk, BlobHeader
 
 
-def blob_messages(
-    task: TaskId, kind: Literal["input", "output"], seat: int, blob: bytes
-) -> Iterator[BlobHeader | BlobChunk]:
-    """A header, then every chunk in order; raise `LimitExceeded` above the limit."""
-    parts = chunks(blob)
-    leaves = tuple(leaf(part) for part in parts)
-    yield BlobHeader(task, kind, seat, len(blob), leaves)
-    for index, part in enumerate(parts):
-        yield BlobChunk(task, kind, seat, index, part)
+class OutgoingBlob:
+    """A blob to send, perhaps several times: hashed once, cut without copying it whole."""
+
+    def __init__(self, blob: bytes) -> None:
+        """Raise `LimitExceeded` above the limit."""
+        self._parts = chunks(blob)
+        self._length = len(blob)
+        self._leaves = tuple(leaf(part) for part in self._parts)
+
+    def messages(
+        self, task: TaskId, kind: Literal["input", "output"], seat: int
+    ) -> Iterator[BlobHeader | BlobChunk]:
+        """A header, then every chunk in order."""
+        yield BlobHeader(task, kind, seat, self._length, self._leaves)
+        for index, part in enumerate(self._parts):
+            yield BlobChunk(task, kind, seat, index, part)
 
 
 class BlobReceiver:

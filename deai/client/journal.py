@@ -73,6 +73,14 @@ class MemberRecord(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
 
 
+class Substitute(msgspec.Struct, frozen=True):
+    """The accept by which a node took over a seat."""
+
+    seat: int
+    attempt: int
+    accept: Accept
+
+
 class Proposal(msgspec.Struct, frozen=True):
     """A task that a full committee has accepted; it may or may not have been posted."""
 
@@ -80,6 +88,7 @@ class Proposal(msgspec.Struct, frozen=True):
     task: Task
     accepts: tuple[Accept, ...]
     members: tuple[MemberRecord, ...]
+    substitutes: tuple[Substitute, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,8 +329,8 @@ class JournalError(DeaiError):
 
 
 _SELECT: Final = (
-    "SELECT id, digest, key, chain, account, lane, nonce, since, seed, spec, policy, created, is_open,"
-    " task_id, document, output FROM requests"
+    "SELECT id, digest, key, chain, account, lane, nonce, since, seed, spec, policy, created,"
+    " is_open, task_id, document, output FROM requests"
 )
 
 

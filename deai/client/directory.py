@@ -1,0 +1,282 @@
+"""Which nodes there are: coordinators, the registry's events and bootstrap peers, each optional.
+
+Whatever a source says is a hint. A node counts only with a fresh offer that is signed by the
+operator key which the registry holds for it. A source that fails is noted and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from deai.chain.ledger import Cursor, Ledger, NodeRecord
+from deai.client.matching import Candidate, Wish
+from deai.client.sessions import Sessions
+from deai.errors import DeaiError, LedgerUnreachable, MalformedMessage, PeerUnreachable
+from deai.events import NodeAnnounced, NodeRegistered
+from deai.ids import NodeId, PeerId, parse_peer
+from deai.net import PeerAddress
+from deai.offers import Offer, Signed, open_offer
+
+MAX_NODES: Final = 2048
+"""Nodes kept from all sources together."""
+MAX_DIALS: Final = 64
+"""Nodes asked for an offer in one search."""
+MAX_RECORDS: Final = 128
+"""Registry records read in one search."""
+AT_ONCE: Final = 16
+OFFER_TIMEOUT: Final = 3.0
+SOURCE_TIMEOUT: Final = 5.0
+FRESH_SECONDS: Final = 10.0
+"""How long what was found is used again without looking."""
+RECORD_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a source knows of a node: an offer, or only where it may be reached."""
+
+    peer: PeerAddress
+    node: NodeId | None = None
+    offer: Signed | None = None
+
+
+class Source(Protocol):
+    """Somewhere to learn of nodes."""
+
+    @property
+    def name(self) -> str:
+        """For the notes."""
+        ...
+
+    async def hints(self) -> Sequence[Hint]:
+        """At most `MAX_NODES`; raise `DeaiError` when it cannot be read."""
+        ...
+
+
+class PeerList:
+    """Peers known beforehand: bootstrap peers that may be nodes."""
+
+    def __init__(self, peers: Iterable[PeerAddress], name: str = "bootstrap") -> None:
+        self.name = name
+        self._hints = tuple(Hint(peer) for peer in peers)
+
+    async def hints(self) -> Sequence[Hint]:
+        """All of them."""
+        return self._hints
+
+
+class RegistryEvents:
+    """Where nodes announced on chain that they listen; read from deployment, then onwards."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.name = "registry"
+        self._ledger = ledger
+        self._known: dict[NodeId, PeerAddress] = {}
+        self._lock = trio.Lock()
+        self._cursor: Cursor | None = None
+
+    async def hints(self) -> Sequence[Hint]:
+        """Every node's newest announcement; what was read before is not read again."""
+        async with self._lock, self._ledger.follow(self._cursor) as batches:
+            async for batch in batches:
+                for record in batch.records:
+                    event = record.event
+                    if isinstance(event, NodeRegistered | NodeAnnounced):
+                        self._learn(event)
+                self._cursor = batch.cursor
+                if batch.cursor.number >= batch.head.number:
+                    break
+        return tuple(Hint(peer, node) for node, peer in self._known.items())
+
+    def _learn(self, event: NodeRegistered | NodeAnnounced) -> None:
+        try:
+            peer = PeerAddress(parse_peer(event.peer_id), event.addresses)
+        except MalformedMessage:
+            return
+        self._known.pop(event.node, None)
+        if len(self._known) >= MAX_NODES:
+            self._known.pop(next(iter(self._known)))
+        self._known[event.node] = peer
+
+
+@dataclass(slots=True)
+class _Known:
+    """A node as last seen."""
+
+    peer: PeerAddress
+    offer: Offer
+    operator: str
+    record: NodeRecord | None = None
+    read_at: float = -1e9
+
+
+class Directory:
+    """All sources together, remembered for a while."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sessions: Sessions,
+        sources: Sequence[Source],
+        fallback: Sequence[Source],
+    ) -> None:
+        """`fallback` sources are asked only when `sources` do not know enough nodes."""
+        self._ledger = ledger
+        self._sessions = sessions
+        self._sources = sources
+        self._fallback = fallback
+        # By node *and* signing key, so that a forged offer cannot displace the genuine one.
+        self._nodes: dict[tuple[NodeId, str], _Known] = {}
+        self._places: dict[NodeId, PeerAddress] = {}
+        self._looked_at = -1e9
+        self.notes: list[str] = []
+        """What went wrong in the last search, a line per source."""
+
+    async def candidates(
+        self, wish: Wish, now: int, *, fresh: bool = False
+    ) -> tuple[Candidate, ...]:
+        """Nodes with a verified offer for the wish's workload, and what the registry says.
+
+        `now` is chain time; `fresh` looks again even if that was done a moment ago.
+        Raises `LedgerUnreachable`: nothing can be believed without the chain.
+        """
+        age = trio.current_time() - self._looked_at
+        if fresh or age > FRESH_SECONDS or not self._fitting(wish, now):
+            self.notes = []
+            await self._look(self._sources, wish, now)
+            if len(self._fitting(wish, now)) < max(wish.seats, len(wish.nodes)) + 2:
+                await self._look(self._fallback, wish, now)
+            self._looked_at = trio.current_time()
+        fitting = self._fitting(wish, now)
+        await self._read_records(fitting)
+        return tuple(
+            Candidate(known.offer, known.peer, known.record)
+            for known in fitting
+            if known.record is not None and known.record.operator == known.operator
+        )
+
+    async def find(self, nodes: Iterable[NodeId]) -> Mapping[NodeId, PeerAddress]:
+        """Where the named nodes may be reached, as far as any source knows."""
+        wanted = set(nodes)
+        for sources in (self._sources, self._fallback):
+            if wanted <= set(self._places):
+                break
+            for source in sources:
+                for hint in await self._ask(source):
+                    if hint.node in wanted:
+                        self._places[hint.node] = hint.peer
+        return {node: self._places[node] for node in wanted if node in self._places}
+
+    def forget(self, node: NodeId) -> None:
+        """A node did not answer: ask it again before it is used."""
+        for key in [key for key in self._nodes if key[0] == node]:
+            del self._nodes[key]
+
+    def _fitting(self, wish: Wish, now: int) -> list[_Known]:
+        found = [
+            known
+            for known in self._nodes.values()
+            if known.offer.expires_at >= now
+            and (not wish.nodes or known.offer.node in wish.nodes)
+            and any(one.workload == wish.workload for one in known.offer.workloads)
+        ]
+        return found[:MAX_RECORDS]
+
+    async def _look(self, sources: Sequence[Source], wish: Wish, now: int) -> None:
+        hints: list[Hint] = []
+
+        async def ask(source: Source) -> None:
+            hints.extend(await self._ask(source))
+
+        async with trio.open_nursery() as nursery:
+            for source in sources:
+                nursery.start_soon(ask, source)
+        unknown: dict[PeerId, Hint] = {}
+        for hint in hints:
+            if hint.offer is not None:
+                self._learn(hint.offer, hint.peer, now)
+            elif not self._is_fresh(hint, now) and len(unknown) < MAX_DIALS:
+                unknown.setdefault(hint.peer.peer_id, hint)
+        await self._dial(unknown.values(), now)
+
+    async def _ask(self, source: Source) -> Sequence[Hint]:
+        try:
+            with trio.fail_after(SOURCE_TIMEOUT):
+                return await source.hints()
+        except trio.TooSlowError:
+            self.notes.append(f"{source.name}: no answer in {SOURCE_TIMEOUT:g} s")
+        except DeaiError as error:
+            self.notes.append(f"{source.name}: {error}")
+        return ()
+
+    def _is_fresh(self, hint: Hint, now: int) -> bool:
+        return any(
+            known.offer.expires_at > now + 60
+            for known in self._nodes.values()
+            if known.peer.peer_id == hint.peer.peer_id
+        )
+
+    async def _dial(self, hints: Iterable[Hint], now: int) -> None:
+        limiter = trio.CapacityLimiter(AT_ONCE)
+
+        async def dial(hint: Hint) -> None:
+            async with limiter:
+                try:
+                    session = await self._sessions.open(hint.peer, timeout=OFFER_TIMEOUT)
+                    signed = await session.ask_offer(OFFER_TIMEOUT)
+                except PeerUnreachable as error:
+                    self.notes.append(f"{hint.peer.peer_id}: {error}")
+                    return
+                self._learn(signed, hint.peer, now)
+
+        async with trio.open_nursery() as nursery:
+            for hint in hints:
+                nursery.start_soon(dial, hint)
+
+    def _learn(self, signed: Signed, peer: PeerAddress, now: int) -> None:
+        try:
+            offer = open_offer(signed, self._ledger.info.registry)
+            address = PeerAddress(parse_peer(offer.peer_id), offer.addresses or peer.addresses)
+        except DeaiError as error:
+            self.notes.append(f"{peer.peer_id}: its offer is not genuine: {error}")
+            return
+        key = (offer.node, signed.operator)
+        known = self._nodes.get(key)
+        if known is None and len(self._nodes) >= MAX_NODES:
+            self._expire(now)
+        if offer.expires_at < now or (known is None and len(self._nodes) >= MAX_NODES):
+            return
+        if known is None:
+            self._nodes[key] = _Known(address, offer, signed.operator)
+        elif known.offer.sequence <= offer.sequence:
+            known.peer, known.offer = address, offer
+
+    def _expire(self, now: int) -> None:
+        for key in [key for key, known in self._nodes.items() if known.offer.expires_at < now]:
+            del self._nodes[key]
+
+    async def _read_records(self, fitting: Iterable[_Known]) -> None:
+        limiter = trio.CapacityLimiter(AT_ONCE)
+        now = trio.current_time()
+        failures: list[LedgerUnreachable] = []
+
+        async def read(known: _Known) -> None:
+            async with limiter:
+                if failures:
+                    return
+                try:
+                    known.record = await self._ledger.node(known.offer.node)
+                    known.read_at = trio.current_time()
+                except LedgerUnreachable as error:
+                    failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for known in fitting:
+                if now - known.read_at > RECORD_SECONDS:
+                    nursery.start_soon(read, known)
+        if failures:
+            raise failures[0]

@@ -1,0 +1,72 @@
+"""What a task's run is given: the ports, the journal, where files go, chance and faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from deai.chain.ledger import Head, Ledger, Parameters
+from deai.client.directory import Directory
+from deai.client.journal import Journal
+from deai.client.sessions import Sessions
+from deai.errors import ConfigError
+from deai.ids import AccountId
+from deai.ports import Catalogue
+
+
+def no_crash(_point: str) -> None:
+    """The crash hook of a client that is not being tested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Everything outside that a run touches."""
+
+    ledger: Ledger
+    sessions: Sessions
+    directory: Directory
+    journal: Journal
+    catalogue: Catalogue
+    results: Path
+    receipts: Path
+    random: Callable[[int], bytes] = field(repr=False)
+    wall_clock: Callable[[], float]
+    crash: Callable[[str], None] = no_crash
+
+    @property
+    def account(self) -> AccountId:
+        """Who pays; raise `ConfigError` if the ledger only reads."""
+        account = self.ledger.account
+        if account is None:
+            raise ConfigError("no key to pay with", code="no_key")
+        return account
+
+
+class ChainClock:
+    """Chain time between blocks: the newest block's time plus what passed here since."""
+
+    def __init__(self) -> None:
+        self._head: Head | None = None
+        self._read_at = 0.0
+
+    def saw(self, head: Head) -> None:
+        """Note a new head."""
+        if self._head is None or head.number > self._head.number or head.time > self._head.time:
+            self._head = head
+            self._read_at = trio.current_time()
+
+    @property
+    def now(self) -> int:
+        """Chain time in whole seconds."""
+        if self._head is None:
+            return 0
+        return self._head.time + int(trio.current_time() - self._read_at)
+
+
+async def epoch_of(ledger: Ledger, now: int) -> tuple[int, Parameters]:
+    """The registry's epoch at chain time `now`, and the contracts' constants."""
+    parameters = await ledger.parameters()
+    return now // parameters.epoch_seconds, parameters
