@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from deai.ports import Estimate
 from deai.tasks import FaultCode, Policy
-from workloads.faults import fault, finite, inconsistent, integer, invalid
+from workloads.faults import fault, finite, inconsistent, integer, invalid, malformed
 from workloads.spec import Determinism, WorkloadSpec
 from workloads.tensors import convert_json
 from workloads.text import decode_text, parse_json, require_list, require_name, require_object
@@ -167,8 +167,12 @@ def _scenarios(
         what = f"scenarios[{index}]"
         scenario = require_object(row, what, {"name": True, "shocks": True})
         name = require_name(scenario["name"], f"{what}.name")
-        shocks = require_object(scenario["shocks"], f"{what}.shocks", dict.fromkeys(names, False))
+        shocks = scenario["shocks"]
+        if not isinstance(shocks, dict):
+            malformed(f"{what}.shocks is not an object")
         moves = {asset: finite(move, f"{what}.shocks") for asset, move in shocks.items()}
+        if not moves.keys() <= set(names):
+            inconsistent(f"{what}.shocks names an asset that is not among the assets")
         if name in found:
             inconsistent(f"two scenarios are called {name!r}")
         if any(abs(move) > MAX_VALUE for move in moves.values()):

@@ -99,7 +99,7 @@ class WorkerProcess:
     async def until_memory_exceeds(self, most: int) -> int:
         """Wait until the worker holds more than `most` bytes; return how many."""
         # Nothing announces memory: it has to be looked at.
-        while (held := self.resident_bytes()) <= most:  # noqa: ASYNC110
+        while (held := self.resident_bytes()) <= most:
             await trio.sleep(MEMORY_POLL)
         return held
 
