@@ -1,8 +1,7 @@
 """Who this process is among the peers: one Ed25519 key in one private file.
 
-The file is libp2p's own private-key form (a protobuf of key type and key), so that any libp2p
-implementation can read it. The peer id is the key itself: base58 of an identity multihash over
-the public key's protobuf (libp2p's "peer ids and keys" specification).
+The file is the 32-byte seed, as `deai.keys.create_peer_key` writes it. The peer id is the public
+key itself: base58 of an identity multihash over its protobuf (libp2p's "peer ids and keys").
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from deai.errors import ConfigError, MalformedMessage
 from deai.ids import PeerId
 
 SEED_BYTES: Final = 32
-_PRIVATE_PREFIX: Final = bytes.fromhex("08011240")  # type Ed25519, then 64 bytes: seed, public key
 _PUBLIC_PREFIX: Final = bytes.fromhex("08011220")  # type Ed25519, then 32 bytes: public key
 _IDENTITY_HASH: Final = bytes.fromhex("0024")  # "not hashed", 36 bytes follow
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -61,26 +59,13 @@ def public_key_of(peer: PeerId) -> bytes:
     return data[len(prefix) :]
 
 
-def save_identity(identity: Identity, file: Path) -> None:
-    """Write a new key file, mode 0600; raise `ConfigError` rather than overwrite one."""
-    data = _PRIVATE_PREFIX + identity.seed + identity.public_key
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise ConfigError(f"cannot write the peer key {file}: {error.strerror}") from error
-
-
 def load_identity(file: Path) -> Identity:
     """Read a key file; raise `ConfigError` if it is missing, damaged, or open to others."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
-            data = stream.read(1024) if stat.S_ISREG(mode) else b""
+            data = stream.read(SEED_BYTES + 1) if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise ConfigError(f"cannot read the peer key {file}: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o077:
@@ -88,13 +73,9 @@ def load_identity(file: Path) -> Identity:
             f"others may read the peer key {file} (mode {stat.S_IMODE(mode):04o})",
             hint=f"chmod 600 {file}",
         )
-    seed, public = data[4:36], data[36:]
-    if not data.startswith(_PRIVATE_PREFIX) or len(public) != 32:
-        raise ConfigError(f"{file} holds no Ed25519 key in libp2p's form")
-    identity = Identity.from_seed(seed)
-    if identity.public_key != public:
-        raise ConfigError(f"the two halves of the key in {file} do not belong together")
-    return identity
+    if len(data) != SEED_BYTES:
+        raise ConfigError(f"{file} holds no Ed25519 key: {len(data)} bytes are not {SEED_BYTES}")
+    return Identity.from_seed(data)
 
 
 def _base58(data: bytes) -> str:
