@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from deai.chain.ledger import Ledger
 from deai.errors import ConfigError
 from deai.ids import NodeId
-from deai.net import Net
+from deai.net import Net, PeerAddress
 from deai.ports import Workbench
 from deai.signing import Signer
 from node.store.blobs import BlobStore
@@ -64,6 +64,8 @@ class Ports:
     workbench: Workbench
     signer: Signer
     """The operator key: accepts, results, commitments, approvals, offers, beats."""
+    hubs: tuple[PeerAddress, ...] = ()
+    """Who collects heartbeats."""
     wall: Callable[[], float] = time.time
     """Unix seconds; only compared with chain time and written into beats."""
     entropy: Callable[[int], bytes] = secrets.token_bytes

@@ -78,11 +78,13 @@ class Node:
     """Measured thousandths of a unit per second, by workload."""
     hubs: dict[str, float] = field(default_factory=dict)
     """Peer id of a hub → Unix time at which it last confirmed a beat."""
-    sequence_seen: int = 0
     started_at: float = 0.0
     is_stopping: bool = False
     """The daemon leaves without waiting."""
     stop: trio.Event = field(default_factory=trio.Event)
+    """Set to drain and leave."""
+    stop_now: trio.Event = field(default_factory=trio.Event)
+    """Set to leave without draining."""
     engage: Callable[[Engagement], None] = lambda _engagement: None
     """Start the driver of an engagement; set by the service that drives them."""
 

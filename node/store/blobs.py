@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-import trio
-
 from deai.errors import MalformedMessage, NodeFault
 from deai.hashing import CHUNK_BYTES, chunk_count, digest_of_leaves, leaf
+from node.store.calls import Caller, InThreads
 from node.store.errors import StoreFull, raise_os
 
 T = TypeVar("T")
@@ -25,10 +24,10 @@ _PART: Final = ".part"
 class BlobStore:
     """A directory of blobs by name, at most `max_bytes` together."""
 
-    def __init__(self, directory: Path, *, max_bytes: int) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, *, max_bytes: int, caller: Caller | None = None) -> None:
+        self.directory = directory
         self._max_bytes = max_bytes
-        self._limiter = trio.CapacityLimiter(2)
+        self._caller = caller or InThreads(2)
         self._sizes: dict[str, int] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -46,7 +45,7 @@ class BlobStore:
         return sum(self._sizes.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._sizes and not (self._directory / (name + _PART)).exists()
+        return name in self._sizes and not (self.directory / (name + _PART)).exists()
 
     def names(self) -> tuple[str, ...]:
         """Every blob that is here or on its way."""
@@ -72,7 +71,7 @@ class BlobStore:
 
     async def read(self, name: str) -> bytes:
         """A whole blob; raise `NodeFault` if it is gone."""
-        return await self._call((self._directory / name).read_bytes)
+        return await self._call((self.directory / name).read_bytes)
 
     async def read_chunk(self, name: str, index: int) -> bytes:
         """Chunk `index` of a blob."""
@@ -94,12 +93,12 @@ class BlobStore:
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         try:
-            return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
+            return await self._caller(lambda: function(*args))
         except OSError as error:
             raise_os(error)
 
     def _write(self, name: str, data: bytes) -> None:
-        part = self._directory / (name + _PART)
+        part = self.directory / (name + _PART)
         try:
             with part.open("wb") as file:
                 file.write(data)
@@ -111,21 +110,21 @@ class BlobStore:
             raise
 
     def _publish(self, name: str) -> None:
-        (self._directory / (name + _PART)).replace(self._directory / name)
-        folder = os.open(self._directory, os.O_RDONLY)
+        (self.directory / (name + _PART)).replace(self.directory / name)
+        folder = os.open(self.directory, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
 
     def _read_chunk(self, name: str, index: int) -> bytes:
-        with (self._directory / name).open("rb") as file:
+        with (self.directory / name).open("rb") as file:
             file.seek(index * CHUNK_BYTES)
             return file.read(CHUNK_BYTES)
 
     def _leaves(self, name: str) -> tuple[int, tuple[bytes, ...]]:
         length, leaves = 0, []
-        with (self._directory / name).open("rb") as file:
+        with (self.directory / name).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 length += len(chunk)
                 leaves.append(leaf(chunk))
@@ -133,13 +132,13 @@ class BlobStore:
 
     def _delete(self, names: Sequence[str]) -> None:
         for name in names:
-            (self._directory / name).unlink(missing_ok=True)
-            (self._directory / (name + _PART)).unlink(missing_ok=True)
+            (self.directory / name).unlink(missing_ok=True)
+            (self.directory / (name + _PART)).unlink(missing_ok=True)
 
     def receive(self, name: str, length: int, leaves: Sequence[bytes]) -> BlobReceiver:
         """Start taking in a blob whose header was checked; raise `StoreFull`."""
         self.reserve(name, length)
-        return BlobReceiver(self, self._directory / (name + _PART), name, length, tuple(leaves))
+        return BlobReceiver(self, self.directory / (name + _PART), name, length, tuple(leaves))
 
     async def put_chunk(self, part: Path, offset: int, data: bytes) -> None:
         """Write one chunk of an unfinished blob."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-import trio
 
 from deai.codec import Codec, encode_canonical
 from deai.ids import PeerId, TaskId
 from deai.messages import ApprovedOutputs, Member, Opened
 from deai.tasks import Task, TaskSpec
+from node.store.calls import Caller, InThreads
 from node.store.errors import raise_os, raise_sqlite
 
 T = TypeVar("T")
@@ -123,13 +123,20 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
 class Journal:
     """All reads and writes; every coroutine returns after the disk has it."""
 
-    def __init__(self, path: Path, *, max_pages: int = 0, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_pages: int = 0,
+        read_only: bool = False,
+        caller: Caller | None = None,
+    ) -> None:
         """Open or create; raise `AlreadyRunning`, `StoreFull` or `NodeFault`.
 
         `max_pages` bounds the file (4 KiB each, 0: no bound). `read_only` is for looking on
         while no daemon runs.
         """
-        self._limiter = trio.CapacityLimiter(1)
+        self._caller = caller or InThreads(1)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -182,7 +189,7 @@ class Journal:
     async def _call(self, work: Callable[[], T]) -> T:
         try:
             # Not abandoned on cancellation: what is being written is waited for.
-            return await trio.to_thread.run_sync(work, limiter=self._limiter)
+            return await self._caller(work)
         except sqlite3.Error as error:
             raise_sqlite(error)
 

@@ -1,0 +1,188 @@
+"""Says that the node is alive: beats streamed to hubs, and one on chain in every epoch.
+
+The hubs' answers also tell whether another process beats with this node's key: two signers of
+one key lose the stake, so the later one never starts and the earlier one takes no new work.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+
+from deai.actions import Heartbeat as BeatOnChain
+from deai.errors import Declined, PeerUnreachable, ProtocolError, Unreachable
+from deai.messages import (
+    BEAT_DIALECT,
+    BeatMessage,
+    BeatSeen,
+    Goodbye,
+    PublishBeat,
+    PublishOffer,
+    Refused,
+)
+from deai.net import Link, PeerAddress
+from deai.offers import Beat, Signed, sign_beat
+from node.state import Mode, Node
+from node.store.errors import AlreadyRunning
+
+logger = structlog.get_logger(__name__)
+
+BACK_OFF: Final = (1.0, 2.0, 5.0, 10.0)
+SEND_TIMEOUT: Final = 10.0
+
+
+class Heartbeat:
+    """Beats to hubs and chain until cancelled."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._sequence = 0
+        self._instances: dict[str, int] = {}
+        self._answered = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a link to each hub and the epoch's beat on chain."""
+        async with trio.open_nursery() as nursery:
+            for hub in self._node.ports.hubs[: self._node.config.hubs]:
+                nursery.start_soon(self._keep, hub)
+            nursery.start_soon(self._on_chain)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def listen_for_twin(self) -> None:
+        """Return once no other instance of this node beats; raise `AlreadyRunning` if one stays.
+
+        Without any hub there is nobody to ask: the lock on the home is then the only guard.
+        """
+        node, config = self._node, self._node.config
+        if not node.ports.hubs or not config.hubs:
+            return
+        with trio.move_on_after(config.patience.dial + 1):
+            await self._answered.wait()
+        if not self._answered.is_set():
+            node.problem("no_hub", "no hub answers", "the node works; clients may not find it")
+            return
+        with trio.move_on_after(config.listen_for_twin):
+            while max(self._instances.values(), default=1) > 1:
+                await trio.sleep(min(0.25, config.beat_seconds))
+            return
+        raise AlreadyRunning(
+            "another process beats with this node's key",
+            hint="stop it first: two signers of one key lose the stake",
+            code="another_instance",
+        )
+
+    async def _keep(self, hub: PeerAddress) -> None:
+        failures = 0
+        while True:
+            try:
+                async with self._node.ports.net.dial(
+                    hub, BEAT_DIALECT, timeout=self._node.config.patience.dial
+                ) as link:
+                    failures = 0
+                    await self._talk(link)
+            except (PeerUnreachable, ProtocolError) as error:
+                logger.info("hub lost", action="hub_lost", peer_id=hub.peer_id, reason=str(error))
+            self._node.hubs.pop(hub.peer_id, None)
+            self._instances.pop(hub.peer_id, None)
+            if not self._node.hubs:
+                self._node.problem(
+                    "no_hub", "no hub answers", "the node works; clients may not find it"
+                )
+            rest = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
+            failures += 1
+            # Spread by our own unpredictable bytes: a hub that restarts is not stormed.
+            await trio.sleep(rest * (0.75 + self._node.ports.entropy(1)[0] / 512))
+
+    async def _talk(self, link: Link[BeatMessage]) -> None:
+        """Beat and listen until the link ends; raise why it did."""
+        why: PeerUnreachable | ProtocolError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_beats, link, nursery.cancel_scope)
+            try:
+                while not isinstance(message := await link.receive(), Goodbye):
+                    if isinstance(message, BeatSeen):
+                        self._seen(link, message)
+                    elif isinstance(message, Refused):
+                        self._node.problem("hub_refuses", f"a hub refuses: {message.reason}")
+            except (PeerUnreachable, ProtocolError) as error:
+                why = error
+            nursery.cancel_scope.cancel()
+        raise why or PeerUnreachable("the hub left")
+
+    async def _send_beats(self, link: Link[BeatMessage], scope: trio.CancelScope) -> None:
+        node, published = self._node, None
+        try:
+            while True:
+                if node.offer is not None and node.offer is not published:
+                    await self._send(link, PublishOffer(node.offer))
+                    published = node.offer
+                await self._send(link, PublishBeat(self._beat()))
+                changed = node.offer_changed
+                with trio.move_on_after(node.config.beat_seconds):
+                    await changed.wait()
+        except PeerUnreachable:
+            scope.cancel()
+
+    async def _send(self, link: Link[BeatMessage], message: BeatMessage) -> None:
+        with trio.move_on_after(SEND_TIMEOUT) as scope:
+            await link.send(message)
+        if scope.cancelled_caught:
+            raise PeerUnreachable("the hub takes no messages")
+
+    def _beat(self) -> Signed:
+        node = self._node
+        self._sequence = max(self._sequence + 1, int(node.ports.wall() * 1000))
+        beat = Beat(
+            node=node.ports.node,
+            peer_id=node.ports.net.peer_id,
+            sequence=self._sequence,
+            sent_at=int(node.ports.wall()),
+            mode=node.mode.value,
+            running=node.running,
+            queued=max(0, node.load - node.running),
+            completed=node.counters["ended.paid"],
+            failed=node.counters["ended.forfeited"] + node.counters["ended.lapsed"],
+            head=node.head.number if node.head is not None else 0,
+            instance=node.instance,
+        )
+        return sign_beat(beat, node.info.registry, node.ports.signer)
+
+    def _seen(self, link: Link[BeatMessage], message: BeatSeen) -> None:
+        node = self._node
+        node.hubs[link.peer_id] = node.ports.wall()
+        node.solved("no_hub")
+        node.solved("hub_refuses")
+        self._instances[link.peer_id] = message.instances
+        self._answered.set()
+        if max(self._instances.values()) > 1:
+            node.problem(
+                "another_instance",
+                "another process beats with this node's key",
+                "stop it: two signers of one key lose the stake; this one takes no new work",
+            )
+        else:
+            node.solved("another_instance")
+
+    async def _on_chain(self) -> None:
+        node = self._node
+        failures = 0
+        while True:
+            record = node.record
+            epoch = node.chain_time // node.parameters.epoch_seconds
+            due = record is not None and record.standing.is_assignable and record.last_epoch < epoch
+            if due and node.mode is not Mode.DRAINING:
+                try:
+                    await node.ports.ledger.submit(BeatOnChain(node.ports.node, epoch))
+                    node.record = await node.ports.ledger.node(node.ports.node)
+                    node.solved("no_epoch_beat")
+                    failures = 0
+                except (Unreachable, Declined) as error:
+                    # Already beaten by an earlier life of this node: the record will say so.
+                    node.problem("no_epoch_beat", f"no beat on chain yet: {error}", error.hint)
+                    failures += 1
+                    await trio.sleep(BACK_OFF[min(failures, len(BACK_OFF) - 1)])
+                    continue
+            await trio.sleep(1.0)

@@ -1,0 +1,138 @@
+"""Looks after the node itself: clock, chain, gas, disk, standing, what the journal may forget."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Final
+
+import structlog
+import trio
+
+from deai.errors import LimitExceeded, NodeFault, Unreachable
+from deai.standing import Standing
+from node.services.follower import SILENT_AFTER
+from node.state import Mode, Node
+
+logger = structlog.get_logger(__name__)
+
+EVERY: Final = 5.0
+SKEW: Final = 10
+"""Seconds between this machine's clock and the chain's that are worth a word."""
+LOW_GAS: Final = 10**16
+"""Wei: a few dozen transactions at usual prices."""
+LOW_DISK: Final = 512 << 20
+KEEP: Final = 10_000
+"""Ended engagements kept at most, whatever their age."""
+
+
+class Watch:
+    """Turns what it sees into problems and solves those that have gone."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._rounds = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look every few seconds until cancelled."""
+        task_status.started()
+        while True:
+            await self.look()
+            await trio.sleep(EVERY)
+
+    async def look(self) -> None:
+        """Look once."""
+        self._look_at_chain()
+        self._look_at_standing()
+        await self._look_at_disk()
+        if self._rounds % 12 == 0:
+            await self._look_at_gas()
+            await self._prune()
+        self._rounds += 1
+        node = self._node
+        if node.paused_until is not None and node.ports.wall() >= node.paused_until:
+            node.paused_until = None
+            if node.mode is Mode.PAUSED:
+                node.mode = Mode.RUNNING
+
+    def _look_at_chain(self) -> None:
+        node = self._node
+        silence = trio.current_time() - node.head_at
+        if silence > SILENT_AFTER:
+            node.problem(
+                "chain_silent",
+                f"no new block for {silence:.0f} s; no new work is taken",
+                "check the RPC endpoints in the network file",
+            )
+            return
+        node.solved("chain_silent")
+        skew = node.ports.wall() - node.chain_time
+        if node.chain_time and abs(skew) > SKEW + silence:
+            node.problem(
+                "clock",
+                f"this machine's clock is {skew:+.0f} s off the chain's",
+                "turn on time synchronisation; heartbeats carry this clock",
+            )
+        else:
+            node.solved("clock")
+
+    def _look_at_standing(self) -> None:
+        node = self._node
+        record = node.record
+        if record is None:
+            node.problem("not_registered", "the node is not registered", "deai node init")
+        elif record.standing is Standing.JAILED:
+            node.problem("jailed", "the node is jailed", "the owner releases it")
+        elif not record.standing.is_assignable:
+            node.problem(
+                "not_assignable", f"the node is {record.standing.label}", "deai stake status"
+            )
+        elif record.operator != node.ports.signer.account:
+            node.problem("wrong_key", "another operator key is registered", "deai stake status")
+        else:
+            for code in ("not_registered", "jailed", "not_assignable", "wrong_key"):
+                node.solved(code)
+
+    async def _look_at_disk(self) -> None:
+        node = self._node
+        free = shutil.disk_usage(node.ports.blobs.directory).free
+        if free < LOW_DISK:
+            node.problem("disk_low", f"{free >> 20} MiB left on disk", "free some space")
+        else:
+            node.solved("disk_low")
+        if "disk_full" not in node.problems:
+            return
+        try:
+            await self._prune()
+            # Larger than a page: a journal that takes this has room for an engagement.
+            await node.ports.journal.remember("probe", bytes(16 * 1024))
+            node.ports.blobs.reserve("probe", 1 << 20)
+            await node.ports.blobs.delete("probe")
+        except (LimitExceeded, NodeFault):
+            return
+        node.solved("disk_full")
+        logger.info("disk has room again", action="disk_recovered")
+
+    async def _look_at_gas(self) -> None:
+        node = self._node
+        try:
+            balances = await node.ports.ledger.balances(node.ports.signer.account)
+        except Unreachable:
+            return  # the follower reports a chain that does not answer
+        if balances.gas < LOW_GAS:
+            node.problem(
+                "low_gas",
+                f"the operator key {node.ports.signer.account} has little left for gas",
+                "send it some of the chain's own coin",
+            )
+        else:
+            node.solved("low_gas")
+
+    async def _prune(self) -> None:
+        node = self._node
+        before = node.chain_time - int(node.config.retention_hours * 3600)
+        try:
+            gone = await node.ports.journal.prune(before=before, keep=KEEP)
+            names = {key.blob("output") for key in gone}
+            await node.ports.blobs.delete(*names)
+        except (LimitExceeded, NodeFault) as error:
+            node.problem("disk_full", str(error), error.hint)
