@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -64,6 +64,8 @@ class Ports:
     workbench: Workbench
     signer: Signer
     """The operator key: accepts, results, commitments, approvals, offers, beats."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Name → manifest digest of the models on this machine."""
     hubs: tuple[PeerAddress, ...] = ()
     """Who collects heartbeats."""
     wall: Callable[[], float] = time.time

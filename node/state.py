@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 import trio
 
 from deai.chain.ledger import ChainInfo, Head, NodeRecord, Parameters
-from deai.ids import TaskId
+from deai.ids import AccountId, TaskId, owner_of
 from deai.offers import Signed
+from deai.ports import WorkloadInfo
 from node.config import NodeConfig
 from node.engagement import Engagement
 from node.ports import Ports
@@ -89,6 +91,11 @@ class Node:
     """Start the driver of an engagement; set by the service that drives them."""
 
     @property
+    def record_owner(self) -> AccountId:
+        """Who is paid for this node's work."""
+        return owner_of(self.ports.node)
+
+    @property
     def running(self) -> int:
         """Tasks in a worker now."""
         return sum(one.started_at is not None for one in self.engagements.values())
@@ -97,6 +104,21 @@ class Node:
     def load(self) -> int:
         """Seats that still need a worker: accepted, assigned or computing."""
         return sum(one.result is None and one.gave_up is None for one in self.engagements.values())
+
+    def offered(self) -> tuple[WorkloadInfo, ...]:
+        """What this node takes: installed, wanted by the operator, its model on this machine.
+
+        `models` of each holds names and digests alike: specs name digests, people names.
+        """
+        wanted, models = self.config.workloads, self.ports.models
+        found = []
+        for info in self.ports.workbench.catalogue.list():
+            here = [name for name in info.models if name in models]
+            if (wanted and info.id not in wanted) or (info.models and not here):
+                continue
+            both = (*here, *(models[name] for name in here))
+            found.append(msgspec.structs.replace(info, models=both))
+        return tuple(found)
 
     def problem(self, code: str, message: str, hint: str = "") -> None:
         """Say that something is wrong until `solved`."""

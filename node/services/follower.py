@@ -92,6 +92,8 @@ class Follower:
                 stale |= isinstance(record.event, TaskFinalised)
             elif isinstance(record.event, _OWN) and record.event.node == node.ports.node:
                 stale = True
+                if isinstance(record.event, NodeSlashed):
+                    node.counters["slashed"] += int(record.event.amount)
         for engagement in list(node.engagements.values()):
             records = tuple(by_task.get(engagement.task_id, ()))
             if records or batch.rewind_to is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deai.chain.ledger import ChainInfo, NodeRecord, Parameters
-from deai.errors import WorkloadFault
 from deai.hashing import MAX_BLOB_BYTES
 from deai.ids import AccountId, PeerId
 from deai.messages import Accepted, DeclinedSeat, Propose
@@ -161,14 +160,9 @@ class Negotiator:
     def situation(self, proposal: Propose, peer: PeerId) -> Situation:
         """What the judgement needs, as things are now."""
         node = self._node
-        ills = ("disk_full", "another_instance", "chain_silent", "clock", "journal")
-        try:
-            workload = node.ports.workbench.catalogue.info(proposal.spec.workload)
-        except WorkloadFault:
-            workload = None
-        offered = node.config.workloads
-        if workload is not None and offered and workload.id not in offered:
-            workload = None
+        ills = ("disk_full", "another_instance", "chain_silent")
+        wanted = proposal.spec.workload
+        workload = next((one for one in node.offered() if one.id == wanted), None)
         return Situation(
             config=node.config,
             info=node.info,

@@ -39,12 +39,7 @@ class Offers:
         """Sign a new offer now."""
         node = self._node
         self._sequence = max(self._sequence + 1, node.chain_time)
-        catalogue = node.ports.workbench.catalogue
-        offered = tuple(
-            self._workload(info)
-            for info in catalogue.list()
-            if not node.config.workloads or info.id in node.config.workloads
-        )
+        offered = tuple(self._workload(info) for info in node.offered())
         offer = Offer(
             node=node.ports.node,
             peer_id=node.ports.net.peer_id,
