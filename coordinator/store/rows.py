@@ -50,6 +50,7 @@ def record_row(chain: ChainName, record: LedgerRecord) -> Row:
 
 
 def node_row(chain: ChainName, node: NodeState) -> Row:
+    """A registered node as a row."""
     return {
         "chain": chain,
         "node_id": node.node,

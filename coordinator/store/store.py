@@ -66,7 +66,7 @@ class Store:
 
     # --- the chain
 
-    def attach(self, chain: ChainName, identity: str, parameters: dict[str, Any]) -> Cursor | None:
+    def attach(self, chain: ChainName, identity: str) -> Cursor | None:
         """Say which chain this is and return where its index stands.
 
         Raises `ConfigError` when the database indexes another network under this name.
@@ -81,12 +81,16 @@ class Store:
                     hint="give this coordinator another database, or move that one away",
                     code="other_network",
                 )
+        return _cursor(row)
+
+    def set_parameters(self, chain: ChainName, parameters: dict[str, Any]) -> None:
+        """Keep what documents show of the contracts' constants."""
+        with self.engine.begin() as connection:
             connection.execute(
                 update(schema.chains)
                 .where(schema.chains.c.chain == chain)
                 .values(parameters=json.dumps(parameters))
             )
-        return _cursor(row)
 
     def operators(self, chain: ChainName) -> dict[NodeId, AccountId]:
         """Every registered node and the key that speaks for it."""

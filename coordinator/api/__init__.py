@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: handlers that translate between requests and the store, nothing more."""

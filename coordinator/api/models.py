@@ -1,0 +1,371 @@
+"""The documents of the API as OpenAPI sees them; `coordinator.documents` makes them.
+
+Amounts are decimal text in base units (18 decimals), times RFC 3339 UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Model(BaseModel):
+    """Documents may grow fields; readers ignore what they do not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProblemModel(BaseModel):
+    """An error (RFC 9457) with a stable code."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, str]] | None = None
+
+
+class ChainModel(Model):
+    """How far one chain is followed."""
+
+    head: int | None
+    cursor: int | None
+    behind: int
+    head_time: str | None
+    lag_s: float | None
+    following: bool
+
+
+class Percentiles(Model):
+    """Milliseconds by the chain's clock over the newest completed tasks."""
+
+    p50: int
+    p95: int
+    tasks: int
+
+
+class NetworkStats(Model):
+    """The network at a glance; throughput is tasks completed per second over 60 s."""
+
+    active_nodes: int
+    nodes_by_state: dict[str, int]
+    pending_tasks: int
+    open_tasks: int
+    tasks_by_state: dict[str, int]
+    throughput: float
+    completion_ms: Percentiles | None
+    total_staked: str
+    total_rewards_distributed: str
+    rewarded_seats: int
+    escrowed: str
+    refunded: str
+    protocol_fees: str
+    held: str
+    min_stake: str
+    slashed: str
+    supply: str
+    anomalies: int
+    chains: dict[str, ChainModel]
+    as_of: str
+
+
+class Check(Model):
+    """One thing that must be well."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class NetworkHealth(Model):
+    """Every check on its own."""
+
+    status: Literal["ok", "degraded"]
+    checks: list[Check]
+    as_of: str
+
+
+class Alive(Model):
+    """The process answers."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class Ready(Model):
+    """Whether the index is at the head of every chain."""
+
+    ready: bool
+    chains: dict[str, ChainModel]
+
+
+class Performance(Model):
+    """What a node last said about its work."""
+
+    running: int
+    queued: int
+    completed: int
+    failed: int
+    head: int
+    instances: int
+    mode: str
+
+
+class SignedOffer(Model):
+    """A signed offer: verify it against the registry's operator before using it."""
+
+    chain: str
+    sequence: int
+    expires_at: str
+    body: str
+    """Canonical bytes, base64."""
+    operator: str
+    signature: str
+    """64 bytes, base64."""
+
+
+class Node(Model):
+    """One node: facts of the chain, and what this coordinator heard."""
+
+    node_id: str
+    chain: str
+    owner: str
+    operator: str
+    peer_id: str
+    addresses: list[str]
+    state: str
+    status: Literal["online", "offline", "maintenance"]
+    standing: str
+    stake: str
+    bonded: str
+    unbonding: str
+    unbond_at: str | None
+    reputation: float
+    reputation_thousandths: int
+    checked_tasks: int
+    last_epoch: int
+    completed: int
+    failed: int
+    released: int
+    earned: str
+    slashed: str
+    registered_at: str
+    last_heartbeat: str | None
+    performance_metrics: Performance | None
+    hardware: dict[str, Any] | None
+    version: str | None
+    sandbox: str | None
+    capacity: int | None
+    workloads: list[dict[str, Any]]
+    offer: SignedOffer | None
+    offers: list[SignedOffer]
+
+
+class Day(Model):
+    """What a node earned on one day (UTC, chain time)."""
+
+    day: str
+    earned: str
+    completed: int
+
+
+class NodeStatus(Node):
+    """One node with its earnings by day, newest first."""
+
+    by_day: list[Day]
+    as_of: str
+
+
+class Prices(Model):
+    """Of online nodes, per unit, in base units."""
+
+    lowest: str
+    median: str
+    highest: str
+
+
+class Market(Model):
+    """One workload as online nodes offer it."""
+
+    nodes: int
+    policies: list[str]
+    unit_fee: Prices
+    base_fee_lowest: str
+
+
+class NodesStats(Model):
+    """All nodes together."""
+
+    total: int
+    active: int
+    by_state: dict[str, int]
+    by_status: dict[str, int]
+    by_standing: dict[str, int]
+    total_staked: str
+    earned: str
+    slashed: str
+    completed: int
+    failed: int
+    workloads: dict[str, Market]
+    as_of: str
+
+
+class NodePage(Model):
+    """A page of nodes."""
+
+    items: list[Node]
+    next_cursor: str | None
+
+
+class TaskSummary(Model):
+    """One task as lists show it."""
+
+    task_id: str
+    chain: str
+    client: str
+    lane: str
+    policy: str
+    state: str
+    seats: int
+    committed: int
+    attempts: int
+    fee: str
+    escrowed: str
+    held: str
+    paid: str
+    refunded: str
+    protocol_fee: str
+    result_digest: str | None
+    fault: bool
+    spec_hash: str
+    posted_at: str
+    posted_block: int
+    updated_at: str
+    ended_at: str | None
+    estimated_completion: str | None
+    deadline: str
+
+
+class TaskPage(Model):
+    """A page of tasks, newest first."""
+
+    items: list[TaskSummary]
+    next_cursor: str | None
+
+
+class Attempt(Model):
+    """One holder of one seat."""
+
+    attempt: int
+    seat: int
+    node_id: str
+    provider: str
+    fee: str
+    state: str
+    output_digest: str | None
+    reason: str | None
+    started_at: str
+    lease_end: str
+    committed_at: str | None
+    ended_at: str | None
+    payment: str | None
+    reputation_before: float | None
+    reputation_after: float | None
+
+
+class Result(Model):
+    """What won; the size and the place are the client's to know."""
+
+    digest: str
+    bytes: None
+    path: None
+    agreed: int
+    seats: int
+
+
+class Payment(Model):
+    """Paid for one seat."""
+
+    provider: str
+    node_id: str
+    seat: int
+    amount: str
+
+
+class Transaction(Model):
+    """One transaction that touched the task; its gas is not in the chain's events."""
+
+    kind: str
+    hash: str
+    block: int
+    at: str
+    gas_used: None
+    events: int
+
+
+class Moment(Model):
+    """One event in the life of a task."""
+
+    at: str
+    block: int
+    what: str
+    seat: int | None
+    note: str
+    transaction: str
+
+
+class Equivocation(Model):
+    """Two different signed results of one attempt were shown."""
+
+    seat: int
+    node_id: str
+    submitter: str
+
+
+class Timings(Model):
+    """Milliseconds by the chain's clock; null where only client and nodes know."""
+
+    match_ms: None
+    assign_ms: int | None
+    input_ms: None
+    execute_ms: int | None
+    settle_ms: int | None
+    total_ms: int | None
+
+
+class Task(Model):
+    """One task as far as the chain knows it."""
+
+    task_id: str
+    workload: None
+    chain: str
+    lane: str
+    policy: str
+    client: str
+    spec_hash: str
+    state: str
+    detail: str
+    progress: float
+    estimated_completion: str | None
+    fee: str
+    tip: str
+    seats: int
+    quorum: int
+    lease_s: int
+    window_s: int
+    deadline: str
+    attempts: list[Attempt]
+    result: Result | None
+    escrowed: str
+    held: str
+    paid: str
+    refunded: str
+    protocol_fee: str
+    payments: list[Payment]
+    equivocations: list[Equivocation]
+    transactions: list[Transaction]
+    timeline: list[Moment]
+    receipt: None
+    timings: Timings

@@ -1,0 +1,56 @@
+"""The figures of the whole network, gathered from the store in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator import documents
+from coordinator.store.reader import THROUGHPUT_SECONDS, Reader
+from coordinator.store.rows import Row
+
+DURATIONS: Final = 500
+"""Newest completed tasks whose duration counts."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One moment: what hot routes, pages and live events are made of."""
+
+    now: float
+    chains: list[Row]
+    nodes: list[Row]
+    stats: dict[str, Any]
+
+    @property
+    def health(self) -> dict[str, Any]:
+        """`GET /api/v1/network/health`."""
+        return documents.health_document(self.chains, self.stats["active_nodes"], self.now)
+
+    @property
+    def nodes_stats(self) -> dict[str, Any]:
+        """`GET /api/v1/nodes/stats`."""
+        return documents.nodes_stats_document(self.nodes, self.now)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every chain is followed up to its head."""
+        return documents.is_ready(self.chains, self.now)
+
+
+def gather(reader: Reader, now: float) -> Figures:
+    """Read everything once; `now` is Unix seconds."""
+    chains = reader.chains()
+    nodes = reader.nodes()
+    # Chain time, not ours: a throughput does not depend on how far clocks are apart.
+    newest = max((row["head_time"] or 0 for row in chains), default=0)
+    stats = documents.stats_document(
+        chains=chains,
+        totals=reader.totals(),
+        nodes=nodes,
+        completed=reader.completed_since(newest - THROUGHPUT_SECONDS),
+        window=THROUGHPUT_SECONDS,
+        durations=reader.durations(DURATIONS),
+        now=now,
+    )
+    return Figures(now, chains, nodes, stats)

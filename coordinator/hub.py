@@ -1,0 +1,238 @@
+"""The heartbeat hub: hears nodes over the peers' net, believes only what their operator signed.
+
+A beat or an offer counts when its signature is that of the operator which the chain names for
+the node, and when it came from the peer it was made for: nobody can replay somebody else's.
+What a stranger can make grow is bounded: one entry per registered node, a few instances each,
+a rate per link. Nothing here decides about money or work; losing it loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import trio
+
+from coordinator.metrics import Metrics
+from coordinator.store.rows import Row
+from deai.errors import BadSignature, PeerUnreachable
+from deai.ids import AccountId, ChainName, NodeId
+from deai.messages import BeatMessage, BeatSeen, Goodbye, PublishBeat, PublishOffer, Refused
+from deai.net import Link
+from deai.offers import Beat, Offer, Signed, open_beat, open_offer
+from deai.signing import Domain
+
+T = TypeVar("T")
+
+MAX_INSTANCES: Final = 8
+INSTANCE_SECONDS: Final = 15.0
+"""An instance that was not heard for this long is gone."""
+MESSAGES_PER_SECOND: Final = 5.0
+MESSAGE_BURST: Final = 30.0
+MAX_REFUSALS: Final = 10
+"""A link is closed after this many: whoever it is, it is not learning."""
+LINK_SILENCE: Final = 120.0
+REPLY_TIMEOUT: Final = 10.0
+INDEX_PATIENCE: Final = 5.0
+"""A node that has just registered may be ahead of the index by this much."""
+MAX_AHEAD: Final = 300
+"""Seconds by which a node's clock may be ahead of ours in an offer."""
+
+
+@dataclass
+class _Instance:
+    first: float
+    last: float
+    sequence: int
+
+
+@dataclass
+class _Heard:
+    """What one node said."""
+
+    sequence: int = -1
+    offer_sequence: int = -1
+    instances: dict[bytes, _Instance] = field(default_factory=dict)
+
+
+class _Refusal(Exception):
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.message = Refused(None, code, reason)
+
+
+class Hub:
+    """Serves `BEAT_DIALECT` links and keeps what is worth storing until it is fetched."""
+
+    def __init__(
+        self, domains: Mapping[ChainName, Domain], *, clock: Callable[[], float], metrics: Metrics
+    ) -> None:
+        """`clock` is Unix seconds; `domains` are the registries of the chains that count."""
+        self._domains = dict(domains)
+        self._clock = clock
+        self._metrics = metrics
+        self._operators: dict[ChainName, dict[NodeId, AccountId]] = {c: {} for c in domains}
+        self._heard: dict[NodeId, _Heard] = {}
+        self._beats: dict[NodeId, Row] = {}
+        self._offers: dict[NodeId, Row] = {}
+        self._learned = trio.Event()
+
+    def learn(self, chain: ChainName, operators: Mapping[NodeId, AccountId]) -> None:
+        """Take over which key the chain names for which node."""
+        if operators:
+            self._operators[chain].update(operators)
+            self._learned.set()
+            self._learned = trio.Event()
+
+    def restore(self, offers: Iterable[tuple[NodeId, int]]) -> None:
+        """Remember the newest offers from before a restart, so that no older one replaces them."""
+        for node, sequence in offers:
+            self._heard.setdefault(node, _Heard()).offer_sequence = sequence
+
+    def take(self) -> tuple[list[Row], list[Row]]:
+        """Rows of beats and offers that are new since the last call."""
+        beats, offers = list(self._beats.values()), list(self._offers.values())
+        self._beats, self._offers = {}, {}
+        return beats, offers
+
+    async def serve(self, link: Link[BeatMessage]) -> None:
+        """Listen to one peer until it leaves, breaks a rule or falls silent."""
+        allowance, at, refusals = MESSAGE_BURST, trio.current_time(), 0
+        while refusals < MAX_REFUSALS:
+            message = None
+            with trio.move_on_after(LINK_SILENCE):
+                message = await link.receive()
+            if message is None or isinstance(message, Goodbye):
+                return
+            now = trio.current_time()
+            allowance = min(MESSAGE_BURST, allowance + (now - at) * MESSAGES_PER_SECOND) - 1
+            at = now
+            if allowance < 0:
+                self._metrics.beats.labels("too_fast").inc()
+                await _reply(link, Refused(None, "too_fast", "slow down: 5 messages a second"))
+                return
+            try:
+                await self._take_in(link, message)
+            except _Refusal as refusal:
+                refusals += 1
+                self._metrics.beats.labels(refusal.message.code).inc()
+                await _reply(link, refusal.message)
+            except BadSignature:
+                self._metrics.beats.labels("bad_signature").inc()
+                raise  # the net cuts the peer off
+
+    async def _take_in(self, link: Link[BeatMessage], message: BeatMessage) -> None:
+        match message:
+            case PublishBeat():
+                chain, beat = self._open(message.beat, open_beat)
+                await self._check(chain, beat.node, message.beat.operator)
+                await _reply(link, self._beat(link, chain, beat))
+                self._metrics.beats.labels("taken").inc()
+            case PublishOffer():
+                chain, offer = self._open(message.offer, open_offer)
+                await self._check(chain, offer.node, message.offer.operator)
+                self._offer(link, chain, offer, message.offer)
+                self._metrics.beats.labels("offer").inc()
+            case _:
+                raise _Refusal("unexpected", "this is a hub: it takes beats and offers")
+
+    def _open(self, signed: Signed, opener: Callable[[Signed, Domain], T]) -> tuple[ChainName, T]:
+        error = BadSignature("no chain of this hub")
+        for chain, domain in self._domains.items():
+            try:
+                return chain, opener(signed, domain)
+            except BadSignature as failed:
+                error = failed
+        raise error
+
+    async def _check(self, chain: ChainName, node: NodeId, operator: AccountId) -> None:
+        known = self._operators[chain]
+        with trio.move_on_after(INDEX_PATIENCE):
+            while known.get(node) != operator:
+                await self._learned.wait()
+        if node not in known:
+            raise _Refusal("unknown_node", f"{node} is not registered as far as this hub knows")
+        if known[node] != operator:
+            raise _Refusal("wrong_operator", f"the chain names another operator for {node}")
+
+    def _beat(self, link: Link[BeatMessage], chain: ChainName, beat: Beat) -> BeatSeen:
+        if beat.peer_id != link.peer_id:
+            raise _Refusal("wrong_peer", "this beat was made for another peer")
+        now = self._clock()
+        heard = self._heard.setdefault(beat.node, _Heard())
+        instance = self._instance(heard, beat, now)
+        if beat.sequence > instance.sequence:
+            instance.sequence, instance.last = beat.sequence, now
+            heard.sequence = beat.sequence
+            self._beats[beat.node] = {
+                "node_id": beat.node,
+                "chain": chain,
+                "peer_id": beat.peer_id,
+                "sequence": beat.sequence,
+                "received_at": now,
+                "sent_at": beat.sent_at,
+                "mode": beat.mode,
+                "running": beat.running,
+                "queued": beat.queued,
+                "completed": beat.completed,
+                "failed": beat.failed,
+                "head": beat.head,
+                "instances": _alive(heard, instance, now),
+            }
+        return BeatSeen(instance.sequence, _alive(heard, instance, now))
+
+    def _instance(self, heard: _Heard, beat: Beat, now: float) -> _Instance:
+        found = heard.instances.get(beat.instance)
+        if found is None:
+            for old in [
+                key for key, one in heard.instances.items() if now - one.last > INSTANCE_SECONDS
+            ]:
+                del heard.instances[old]
+            if len(heard.instances) >= MAX_INSTANCES:
+                raise _Refusal("too_many_instances", "too many processes run with one key")
+            found = heard.instances[beat.instance] = _Instance(now, now, -1)
+        return found
+
+    def _offer(
+        self, link: Link[BeatMessage], chain: ChainName, offer: Offer, signed: Signed
+    ) -> None:
+        now = self._clock()
+        if offer.peer_id != link.peer_id:
+            raise _Refusal("wrong_peer", "this offer was made for another peer")
+        if offer.expires_at <= now or offer.issued_at > now + MAX_AHEAD:
+            raise _Refusal("expired", "this offer is not valid now; check the clock")
+        heard = self._heard.setdefault(offer.node, _Heard())
+        if offer.sequence <= heard.offer_sequence:
+            return  # an older one, or the same again: the newest stays
+        heard.offer_sequence = offer.sequence
+        self._offers[offer.node] = {
+            "node_id": offer.node,
+            "chain": chain,
+            "sequence": offer.sequence,
+            "expires_at": offer.expires_at,
+            "received_at": now,
+            "operator": signed.operator,
+            "body": signed.body,
+            "signature": signed.signature,
+        }
+
+
+def _alive(heard: _Heard, me: _Instance, now: float) -> int:
+    """Processes that beat with this node's key, as far as it matters to `me`.
+
+    Only those heard after `me` began count: the process that a restart replaced fell silent.
+    """
+    others = sum(
+        1
+        for one in heard.instances.values()
+        if one is not me and one.last > me.first and now - one.last <= INSTANCE_SECONDS
+    )
+    return min(255, 1 + others)
+
+
+async def _reply(link: Link[BeatMessage], message: BeatMessage) -> None:
+    with trio.move_on_after(REPLY_TIMEOUT) as scope:
+        await link.send(message)
+    if scope.cancelled_caught:
+        raise PeerUnreachable("the peer does not read its answers")

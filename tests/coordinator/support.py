@@ -1,0 +1,180 @@
+"""A real coordinator over a made-up chain: real store, real HTTP, real WebSocket, memory net."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from coordinator.config import CoordinatorConfig
+from coordinator.main import Ports, run
+from deai.chain.ledger import ChainInfo, Cursor, EventBatch, Parameters
+from deai.errors import LedgerUnreachable
+from deai.ids import AccountId, ChainName, PeerId
+from deai.money import UNIT, Amount
+from deai.signing import Domain
+from deai.tasks import ESCROW_NAME, REGISTRY_NAME
+from p2p.identity import Identity
+from p2p.memory import MemoryNetwork
+from tests.coordinator.world import Chain
+
+SEI = ChainName("sei")
+REGISTRY = Domain(REGISTRY_NAME, 713715, AccountId("0x" + "11" * 20))
+CONTRACTS = {
+    "ComputeToken": AccountId("0x" + "33" * 20),
+    "NodeRegistry": REGISTRY.contract,
+    "TaskEscrow": AccountId("0x" + "22" * 20),
+}
+INFO = ChainInfo(
+    name=SEI,
+    kind="memory",
+    chain_id=713715,
+    contracts=CONTRACTS,
+    registry=REGISTRY,
+    escrow=Domain(ESCROW_NAME, 713715, CONTRACTS["TaskEscrow"]),
+    deployed_at=0,
+)
+PARAMETERS = Parameters(
+    min_stake=Amount(1000 * UNIT),
+    min_fee=Amount(1),
+    min_lease=10,
+    min_window=10,
+    epoch_seconds=60,
+    unbonding_seconds=60,
+    weight_fee=Amount(UNIT),
+    bounty=Amount(UNIT),
+    treasury=AccountId("0x" + "44" * 20),
+)
+
+
+@dataclass
+class ScriptedLedger:
+    """The reading half of a ledger over a `Chain`: follows it, and can be made unreachable."""
+
+    chain: Chain
+    info: ChainInfo = INFO
+    is_reachable: bool = True
+    followed_from: list[Cursor | None] = field(default_factory=list)
+    rewind_to: int | None = None
+
+    def __post_init__(self) -> None:
+        self._grown = trio.Event()
+
+    def grow(self) -> None:
+        """What was emitted since is final now: followers hear of it."""
+        self._grown.set()
+        self._grown = trio.Event()
+
+    async def parameters(self) -> Parameters:
+        if not self.is_reachable:
+            raise LedgerUnreachable("down")
+        return PARAMETERS
+
+    @asynccontextmanager
+    async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[EventBatch]]:
+        self.followed_from.append(cursor)
+        batches = self._batches(-1 if cursor is None else cursor.number)
+        try:
+            yield batches
+        finally:
+            await batches.aclose()  # type: ignore[attr-defined]
+
+    async def _batches(self, at: int) -> AsyncIterator[EventBatch]:
+        while True:
+            grown = self._grown
+            if not self.is_reachable:
+                raise LedgerUnreachable("down")
+            rewind, self.rewind_to = self.rewind_to, None
+            if rewind is not None:
+                at = rewind
+            yield self.chain.batch(above=at, rewind_to=rewind)
+            at = self.chain.block
+            with trio.move_on_after(0.5):
+                await grown.wait()
+
+
+@dataclass
+class Running:
+    """A coordinator that serves."""
+
+    url: str
+    document: dict[str, Any]
+    http: httpx.AsyncClient
+    database: Path
+    chain: Chain
+    ledger: ScriptedLedger
+    network: MemoryNetwork
+    scope: trio.CancelScope
+
+    async def get(self, path: str, **query: str | int) -> Any:
+        answer = await self.http.get(path, params=query)
+        assert answer.status_code == 200, (path, answer.status_code, answer.text)
+        return answer.json()
+
+    async def until(self, path: str, met: Callable[[Any], bool]) -> Any:
+        """The first answer that meets a condition; fails after 10 s."""
+        document: Any = None
+        with trio.move_on_after(10):
+            while True:
+                document = await self.get(path)
+                if met(document):
+                    return document
+                await trio.sleep(0.05)
+        raise AssertionError(f"{path} never got there: {json.dumps(document)[:2000]}")
+
+    async def settle(self) -> None:
+        """Let the chain grow by what was emitted, and wait until the index shows it."""
+        self.ledger.grow()
+        block = self.chain.block
+        await self.until(
+            "/api/v1/network/stats",
+            lambda stats: stats["chains"].get("sei", {}).get("cursor") == block,
+        )
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, chain: Chain, *, ledger: ScriptedLedger | None = None, **settings: Any
+) -> AsyncIterator[Running]:
+    """Start a coordinator on free ports; stop it at the end and check that it stopped cleanly."""
+    config = CoordinatorConfig(listen="127.0.0.1:0", metrics="127.0.0.1:0", **settings)
+    ledger = ledger or ScriptedLedger(chain)
+    network = MemoryNetwork()
+    database = folder / "coordinator.db"
+    async with network.open_net(Identity.generate().peer_id) as net, trio.open_nursery() as nursery:
+        ports = Ports({SEI: ledger}, net)  # type: ignore[dict-item]
+        start = Starter(config, database, ports, folder / "coordinator.json")
+        document = await nursery.start(start)
+        async with httpx.AsyncClient(base_url=document["url"], timeout=20) as http:
+            yield Running(
+                document["url"], document, http, database, chain, ledger, network,
+                nursery.cancel_scope,
+            )  # fmt: skip
+        nursery.cancel_scope.cancel()
+
+
+@dataclass
+class Starter:
+    """`run` with its arguments, for `nursery.start`."""
+
+    config: CoordinatorConfig
+    database: Path
+    ports: Ports
+    ready_file: Path
+
+    async def __call__(self, task_status: trio.TaskStatus[dict[str, Any]]) -> None:
+        await run(
+            self.config, self.database, self.ports,
+            ready_file=self.ready_file, task_status=task_status,
+        )  # fmt: skip
+
+
+def peer() -> PeerId:
+    """A fresh peer id."""
+    return Identity.generate().peer_id
