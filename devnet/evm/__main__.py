@@ -98,9 +98,13 @@ def main() -> int:
 
 def _listen(port: int) -> socket.socket:
     try:
-        return socket.create_server((HOST, port), backlog=256)
+        listener = socket.create_server((HOST, port), backlog=256)
     except OSError as error:
         raise ConfigError(f"--port {port}: {error.strerror}") from error
+    # asyncio sets this only on sockets made with an explicit protocol number, which this one is
+    # not; without it every answer waits 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 if __name__ == "__main__":

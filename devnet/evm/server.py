@@ -35,6 +35,7 @@ MAX_UNSENT: Final = 4_096  # messages per connection; a reader that slow is cut 
 EXECUTING_SHARE: Final = 0.75  # of the block time; the rest answers requests
 PAUSE_EVERY_S: Final = 0.02  # a long batch lets others in this often
 DRAINED_BYTES: Final = 64 << 20  # read and thrown away of an oversized body, to be able to answer
+SEND_S: Final = 10  # for one message
 POLICY_VIOLATION: Final = 1008
 
 
@@ -47,9 +48,9 @@ class Answers:
     async def to(self, message: bytes) -> bytes | None:
         """Return the answer to a message; None if it holds only notifications."""
         try:
-            body = msgspec.json.decode(message)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return failure(None, RpcError(PARSE_ERROR, "parse error"))
+            body = _decoded(message)
+        except RpcError as error:
+            return failure(None, error)
         if not isinstance(body, list):
             return self.rpc.answer(body)
         return await self._batch(body)
@@ -226,16 +227,23 @@ async def _receive_all(socket: WebSocket, connection: Connection, answers: Answe
         message: bytes = text.encode() if text is not None else received.get("bytes") or b""
         answer = _subscription(message, connection) or await answers.to(message)
         if answer is not None:
-            await connection.unsent.put(answer)
+            connection.send(answer)
 
 
 def _subscription(message: bytes, connection: Connection) -> bytes | None:
     if b"subscribe" not in message:
         return None
     try:
-        return connection.subscription(msgspec.json.decode(message))
-    except (msgspec.DecodeError, RecursionError):
-        return None
+        return connection.subscription(_decoded(message))
+    except RpcError as error:
+        return failure(None, error)
+
+
+def _decoded(message: bytes) -> object:
+    try:
+        return msgspec.json.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RpcError(PARSE_ERROR, "parse error") from error
 
 
 async def _send_all(socket: WebSocket, connection: Connection) -> None:
@@ -245,7 +253,10 @@ async def _send_all(socket: WebSocket, connection: Connection) -> None:
             if connection.overrun:
                 await socket.close(POLICY_VIOLATION, "too slow")
                 return
-            await socket.send_text(message.decode())
+            async with asyncio.timeout(SEND_S):
+                await socket.send_text(message.decode())
+    except TimeoutError:
+        await socket.close(POLICY_VIOLATION, "too slow")
     except (WebSocketDisconnect, RuntimeError):
         return  # the other side has gone; the receiving half ends by itself
 

@@ -1,11 +1,14 @@
 """Execution: py-evm's Prague state with Sei's storage price, one transaction at a time.
 
-Two traps of py-evm are handled here and nowhere else: the set of warm addresses and slots is only
-reset by ``lock_changes`` (without it the second transaction of a block is charged too little), and
-the gas really used comes from ``finalize_gas_used``.
+Three traps of py-evm are handled here and nowhere else: the set of warm addresses and slots is only
+reset by ``lock_changes`` (without it the second transaction of a block is charged too little); the
+gas really used comes from ``finalize_gas_used``; and importing it raises Python's recursion limit
+so far that any decoder descending into nested brackets overflows the C stack and ends the process.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -32,6 +35,10 @@ from rlp.exceptions import RLPException
 
 from devnet.evm.errors import refused
 from devnet.evm.rules import Rules
+
+PYTHON_RECURSION_LIMIT: Final = 1_000
+EVM_RECURSION_LIMIT: Final = sys.getrecursionlimit()  # what the import has just set
+sys.setrecursionlimit(PYTHON_RECURSION_LIMIT)
 
 FEE_COLLECTOR: Final = Address(bytes.fromhex("00000000000000000000000000000000000fee5e"))
 """Where fees go. Sei burns nothing: base fee and tip are both paid to its fee collector."""
@@ -156,7 +163,8 @@ class Machine:
         state.lock_changes()
         before = state.snapshot()
         try:
-            computation = state.apply_transaction(transaction)
+            with _deep_recursion():
+                computation = state.apply_transaction(transaction)
         except ValidationError:
             state.revert(before)
             return None
@@ -195,7 +203,8 @@ class Machine:
         state.lock_changes()
         before = state.snapshot()
         try:
-            computation = state.apply_transaction(signed)
+            with _deep_recursion():
+                computation = state.apply_transaction(signed)
             return self._outcome(signed, computation)
         except ValidationError as error:
             raise refused(str(error)) from error
@@ -239,6 +248,17 @@ def revert_message(output: bytes) -> str:
         reason = output[68 : 68 + min(length, len(output))]
         text += ": " + reason.decode("utf-8", errors="replace")
     return text
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """Allow the recursion that calls between contracts need, and only while they run."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, EVM_RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _error_text(computation: ComputationAPI) -> str:
