@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ from deai.errors import LedgerUnreachable
 from node.config import NodeConfig
 from node.engagement import Engagement
 from node.ports import Ports
+from node.services.announce import announce
 from node.services.archive import Archive
 from node.services.conversation import Conversation
 from node.services.driver import Driver
@@ -33,6 +35,7 @@ async def run(
     config: NodeConfig,
     ports: Ports,
     *,
+    speeds: Mapping[str, int] | None = None,
     task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until `Node.stop` is set and the work is done, or until cancelled.
@@ -47,6 +50,7 @@ async def run(
         parameters=await _parameters(ports),
         instance=ports.entropy(8),
         started_at=ports.wall(),
+        speeds=dict(speeds or {}),
     )
     await _recall(node)
     conversation = Conversation(node, Negotiator(node), Archive(node))
@@ -58,6 +62,7 @@ async def run(
         await nursery.start(Offers(node).run)
         await nursery.start(heartbeat.run)
         await nursery.start(Watch(node).run)
+        nursery.start_soon(announce, node)
         await heartbeat.listen_for_twin()
         if node.mode is Mode.JOINING:
             node.mode = Mode.RUNNING

@@ -52,7 +52,8 @@ class Conversation:
         self._node = node
         self._negotiator = negotiator
         self._archive = archive
-        self._links: set[Link[TaskMessage]] = set()
+        # By identity: a wrapped link need not be hashable.
+        self._links: dict[int, Link[TaskMessage]] = {}
 
     @property
     def links(self) -> int:
@@ -65,7 +66,7 @@ class Conversation:
 
     async def listen(self, link: Link[TaskMessage]) -> None:
         """Answer one link until it ends."""
-        self._links.add(link)
+        self._links[id(link)] = link
         try:
             while True:
                 message = await link.receive()
@@ -73,14 +74,14 @@ class Conversation:
                     return
                 await self._answer(link, message)
         finally:
-            self._links.discard(link)
+            self._links.pop(id(link), None)
             for engagement in list(self._node.engagements.values()):
                 engagement.detach(link)
 
     async def goodbye(self, reason: str) -> None:
         """Tell everybody that we leave; bounded in time."""
         with trio.move_on_after(2):
-            for link in list(self._links):
+            for link in list(self._links.values()):
                 try:
                     await link.send(Goodbye(reason))
                 except PeerUnreachable:

@@ -1,0 +1,198 @@
+"""The daemon as a process: opens the real ports below a home, runs the node, minds signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+import trio
+
+from deai import __version__
+from deai.chain.ledger import Ledger
+from deai.errors import ConfigError, NotSetUp
+from deai.ids import ChainName
+from deai.keys import load_signer
+from deai.net import PeerAddress
+from deai.network import Network
+from deai.ports import Workbench
+from deai.signing import Signer
+from node.admin.server import bind, ensure_token, serve_admin, url_of
+from node.config import NodeConfig
+from node.home import Home, Registration
+from node.main import run
+from node.ports import Ports, load_behaviour
+from node.state import Node
+from node.store.blobs import BlobStore
+from node.store.journal import Journal
+
+logger = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_ledger(
+    network: Network, chain: ChainName, signer: Signer | None, outbox: Path | None
+) -> AsyncIterator[Ledger]:
+    """The ledger of one of the network's chains; raise `ConfigError` for one it has not."""
+    entry = network.chains.get(chain)
+    if entry is None:
+        raise ConfigError(
+            f"the network has no chain {chain!r}", hint=", ".join(network.chains) or "none"
+        )
+    if chain != "sei":
+        raise NotSetUp(f"nodes on {chain} are not supported by this version")
+    from deai.chain.sei.ledger import open_sei_ledger
+
+    async with open_sei_ledger(entry, signer, outbox) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def open_workbench(home: Home, config: NodeConfig) -> AsyncIterator[Workbench]:
+    """The pool of locked workers."""
+    from workloads.pool import PoolConfig, open_worker_pool
+
+    pool_config = PoolConfig(
+        models=home.models,
+        workers=config.capacity,
+        memory_bytes=config.max_memory_mib << 20,
+        max_input_bytes=config.max_input_mib << 20,
+        queue=config.capacity + config.queue,
+        workloads=config.workloads,
+    )
+    async with open_worker_pool(pool_config) as pool:
+        yield pool
+
+
+def models_here(home: Home) -> dict[str, str]:
+    """Name → digest of every whole model in the home."""
+    from workloads.models import installed
+
+    return {manifest.name: digest for digest, manifest in installed(home.models).items()}
+
+
+async def serve(home: Home, config: NodeConfig, network: Network) -> None:
+    """Run the node of this home until it is told to leave.
+
+    Raises `NotSetUp`, `ConfigError` (a port is taken, a key unreadable) or `AlreadyRunning`.
+    """
+    registration = home.load_registration()
+    with home.lock():
+        home.ready.unlink(missing_ok=True)
+        bound = bind(config.admin)
+        try:
+            await _serve(home, config, network, registration, bound)
+        finally:
+            bound.close()
+            home.ready.unlink(missing_ok=True)
+
+
+async def _serve(
+    home: Home,
+    config: NodeConfig,
+    network: Network,
+    registration: Registration,
+    bound: socket.socket,
+) -> None:
+    token = ensure_token(home.admin_token)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as minding:
+            control = _Control(minding.cancel_scope)
+            minding.start_soon(control.listen, signals)
+            async with AsyncExitStack() as stack:
+                ports = await _open_ports(stack, home, config, network, registration)
+                if config.behaviour:
+                    logger.warning("this node misbehaves on purpose", action="behaviour")
+                    ports = load_behaviour(config.behaviour)(ports)
+                ready = _ready(home, registration, ports, url_of(bound))
+                async with trio.open_nursery() as nursery:
+
+                    async def daemon(
+                        *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+                    ) -> None:
+                        await run(config, ports, task_status=task_status, speeds=home.load_speeds())
+                        nursery.cancel_scope.cancel()
+
+                    control.node = await nursery.start(daemon)
+                    await nursery.start(serve_admin, control.node, bound, token)
+                    home.save(home.ready, ready)
+            minding.cancel_scope.cancel()
+
+
+class _Control:
+    """First signal: drain. Second: leave now. Before the node runs: leave at once."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self.node: Node | None = None
+
+    async def listen(self, signals: AsyncIterator[int]) -> None:
+        """Until cancelled."""
+        async for _signal in signals:
+            if self.node is None:
+                self._scope.cancel()
+            elif not self.node.stop.is_set():
+                self.node.stop.set()
+            elif not self.node.stop_now.is_set():
+                self.node.stop_now.set()
+            else:
+                self._scope.cancel()
+
+
+async def _open_ports(
+    stack: AsyncExitStack,
+    home: Home,
+    config: NodeConfig,
+    network: Network,
+    registration: Registration,
+) -> Ports:
+    from p2p.net import open_net
+
+    signer = load_signer(home.operator_key, home.passphrase)
+    if signer.account != registration.operator:
+        raise ConfigError(
+            f"{home.operator_key} is not the key that this node was set up with",
+            hint="deai node init again, or rotate the operator with `deai stake`",
+        )
+    journal = Journal(home.journal)
+    stack.callback(journal.close)
+    blobs = BlobStore(home.blobs, max_bytes=config.max_store_mib << 20)
+    outbox = home.outbox(registration.chain, registration.operator)
+    ledger = await stack.enter_async_context(
+        open_ledger(network, registration.chain, signer, outbox)
+    )
+    net = await stack.enter_async_context(
+        open_net(home.peer_key, listen=config.listen, announce=config.announce)
+    )
+    workbench = await stack.enter_async_context(open_workbench(home, config))
+    return Ports(
+        node=registration.node_id,
+        journal=journal,
+        blobs=blobs,
+        ledger=ledger,
+        net=net,
+        workbench=workbench,
+        signer=signer,
+        models=models_here(home),
+        hubs=tuple(PeerAddress(hub.peer_id, hub.addresses) for hub in network.hubs),
+    )
+
+
+def _ready(
+    home: Home, registration: Registration, ports: Ports, admin_url: str
+) -> dict[str, object]:
+    return {
+        "node_id": registration.node_id,
+        "owner": registration.owner,
+        "operator": registration.operator,
+        "peer_id": ports.net.peer_id,
+        "addresses": list(ports.net.addresses),
+        "admin_url": admin_url,
+        "admin_token_file": str(home.admin_token.absolute()),
+        "pid": os.getpid(),
+        "version": __version__,
+    }

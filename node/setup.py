@@ -1,0 +1,269 @@
+"""`deai node init`: keys, settings, models, stake and registration, each step done once.
+
+Running it again looks at what is there (files, the chain) and goes on; every transaction is an
+intent of the owner's outbox, so that an interrupted one is never sent twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from deai.actions import RegisterNode
+from deai.chain.ledger import Ledger
+from deai.errors import ConfigError
+from deai.ids import AccountId, ChainName, NodeId, node_id
+from deai.keys import account_of, create_key, create_peer_key, load_signer
+from deai.money import Amount
+from deai.network import Network, load_network, save_network
+from deai.signing import Signer
+from deai.tasks import operate_digest
+from node.config import NodeConfig
+from node.home import Home, Registration
+
+OWNER_GAS: Final = 2 * 10**16
+"""Wei an owner needs for registering."""
+OPERATOR_GAS: Final = 2 * 10**16
+"""Wei an operator needs to begin with."""
+SIGNATURE_LIFE: Final = 3600
+"""Seconds for which the operator's consent to be registered counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do; `state` is `done`, `done_before`, `waiting` or `skipped`."""
+
+    name: str
+    state: str
+    transaction: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As printed."""
+        return {"name": self.name, "state": self.state, "transaction": self.transaction}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an account lacks, in base units; `gas` in the chain's own coin."""
+
+    address: AccountId
+    gas: int
+    tokens: int
+
+    def document(self) -> dict[str, str]:
+        """As printed."""
+        return {"address": self.address, "gas": str(self.gas), "tokens": str(self.tokens)}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What `init` has found and done so far."""
+
+    home: Home
+    chain: ChainName
+    owner_key: Path
+    owner_passphrase: Path | None
+    steps: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    needs: Needs | None = None
+    registration: Registration | None = None
+
+
+def prepare(
+    home: Home,
+    chain: ChainName,
+    *,
+    network_file: Path | None,
+    owner_key: Path | None,
+    owner_passphrase: Path | None,
+    listen: tuple[str, ...],
+    index: int,
+) -> Plan:
+    """The steps on this machine: network file, keys, settings. Raises `ConfigError`."""
+    from p2p.identity import load_identity
+
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    plan = Plan(home, chain, owner_key or home.owner_key, owner_passphrase)
+    _network(plan, network_file)
+    made = [
+        _key(plan, home.operator_key),
+        _owner(plan, given=owner_key is not None),
+        not home.peer_key.exists(),
+    ]
+    create_peer_key(home.peer_key)
+    plan.steps.append(Step("keys", "done" if any(made) else "done_before"))
+    _config(plan, listen)
+    owner = _owner_account(plan)
+    registration = Registration(
+        node_id=node_id(owner, index),
+        owner=owner,
+        operator=account_of(home.operator_key),
+        peer_id=load_identity(home.peer_key).peer_id,
+        chain=chain,
+    )
+    if home.registration.exists():
+        known = home.load_registration()
+        if known.node_id != registration.node_id or known.chain != chain:
+            raise ConfigError(
+                f"{home.path} already holds node {known.node_id} on {known.chain}",
+                hint="give another node a --home of its own",
+            )
+    home.save(home.registration, registration)
+    plan.registration = registration
+    return plan
+
+
+def _network(plan: Plan, file: Path | None) -> None:
+    target = plan.home.network
+    if file is None:
+        if not target.exists():
+            raise ConfigError(
+                "which network?", hint="pass --network FILE, as a network publishes it"
+            )
+        state = "done_before"
+    else:
+        network = load_network(file)
+        same = target.exists() and load_network(target) == network
+        if not same:
+            save_network(network, target)
+        state = "done_before" if same else "done"
+    plan.steps.append(Step("network", state))
+
+
+def _key(plan: Plan, path: Path) -> bool:
+    if path.exists():
+        return False
+    create_key(path, plan.home.passphrase)
+    return True
+
+
+def _owner(plan: Plan, *, given: bool) -> bool:
+    if given or plan.owner_key.exists():
+        return False
+    create_key(plan.owner_key, plan.home.passphrase)
+    plan.warnings.append(
+        f"the owner key was made here: {plan.owner_key}. It controls stake and earnings;"
+        " move it off this machine once the node is registered"
+    )
+    return True
+
+
+def _owner_account(plan: Plan) -> AccountId:
+    """The owner's account; once registered, its key need not be here any more."""
+    if not plan.owner_key.exists() and plan.home.registration.exists():
+        return plan.home.load_registration().owner
+    return account_of(plan.owner_key)
+
+
+def _config(plan: Plan, listen: tuple[str, ...]) -> None:
+    path = plan.home.config
+    if path.exists():
+        plan.steps.append(Step("config", "done_before"))
+        return
+    addresses = ", ".join(f'"{one}"' for one in listen or NodeConfig().listen)
+    path.write_text(
+        f"# Settings of this node; `deai config show` lists all of them.\n"
+        f'network = "network.json"\nchain = "{plan.chain}"\n\n'
+        f"[node]\nlisten = [{addresses}]\ncapacity = 1\n\n"
+        f'[node.prices.default]\nbase_fee = "0.01CT"\nunit_fee = "0"\n'
+    )
+    plan.steps.append(Step("config", "done"))
+
+
+def import_models(
+    plan: Plan, workloads: tuple[str, ...], on_progress: Callable[[str, int, int], None]
+) -> None:
+    """Bring the models of the offered workloads into the home. Raises `ConfigError`."""
+    from workloads.catalog import load
+    from workloads.models import import_model, installed
+
+    before = {manifest.name for manifest in installed(plan.home.models).values()}
+    names = {
+        name for spec in load() if not workloads or spec.id in workloads for name in spec.models
+    }
+    plan.home.models.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for name in sorted(names - before):
+        import_model(
+            name,
+            plan.home.models,
+            on_progress=lambda done, total, name=name: on_progress(name, done, total),
+        )
+    plan.steps.append(Step("models", "done" if names - before else "done_before"))
+
+
+async def register(
+    plan: Plan,
+    network: Network,
+    stake: int | None,
+    open_ledger: Callable[[Network, ChainName, Signer | None, Path | None], Any],
+) -> None:
+    """The steps on chain: funds, stake and registration. Fills `needs` when something lacks."""
+    registration = plan.registration
+    assert registration is not None
+    async with open_ledger(network, plan.chain, None, None) as reader:
+        record = await reader.node(registration.node_id)
+        if record is not None and record.operator != registration.operator:
+            raise ConfigError(
+                f"node {registration.node_id} is registered with operator {record.operator}",
+                hint="put its key back, or rotate the operator with `deai stake`",
+            )
+        parameters = await reader.parameters()
+        least = int(parameters.min_stake)
+        wanted = least if stake is None else stake
+        if wanted < least:
+            raise ConfigError(
+                f"a stake of {wanted} is below the minimum of {least}",
+                hint=f"pass --stake {least} or more",
+                code="stake_too_low",
+            )
+        if record is None:
+            plan.needs = await _lack(reader, registration.owner, OWNER_GAS, wanted)
+    if record is not None:
+        plan.steps.append(Step("register", "done_before"))
+    elif plan.needs is not None:
+        plan.steps.append(Step("register", "waiting"))
+    else:
+        signer = load_signer(plan.owner_key, plan.owner_passphrase)
+        outbox = plan.home.outbox(plan.chain, registration.owner)
+        async with open_ledger(network, plan.chain, signer, outbox) as ledger:
+            await _register(plan, ledger, wanted)
+    async with open_ledger(network, plan.chain, None, None) as reader:
+        lack = await _lack(reader, registration.operator, OPERATOR_GAS, 0)
+    plan.steps.append(Step("operator_gas", "waiting" if lack is not None else "done"))
+    plan.needs = plan.needs or lack
+
+
+async def _lack(ledger: Ledger, account: AccountId, gas: int, tokens: int) -> Needs | None:
+    has = await ledger.balances(account)
+    missing = Needs(account, max(0, gas - has.gas), max(0, tokens - has.tokens))
+    return missing if missing.gas or missing.tokens else None
+
+
+async def _register(plan: Plan, ledger: Ledger, stake: int) -> None:
+    registration = plan.registration
+    assert registration is not None
+    operator = load_signer(plan.home.operator_key, plan.home.passphrase)
+    valid_until = (await ledger.head()).time + SIGNATURE_LIFE
+    consent = operator.sign(
+        operate_digest(
+            ledger.info.registry, registration.node_id, registration.operator, valid_until
+        )
+    )
+    action = RegisterNode(
+        index=_index_of(registration.node_id),
+        operator=registration.operator,
+        valid_until=valid_until,
+        operator_signature=consent,
+        stake=Amount(stake),
+        peer_id=registration.peer_id,
+        addresses=(),
+    )
+    # The consent's time differs from run to run; the intent is the same.
+    done = await ledger.submit(action, key=f"register:{registration.node_id}")
+    plan.steps.append(Step("register", "done", done.hash))
+
+
+def _index_of(node: NodeId) -> int:
+    return int(node[42:], 16)
