@@ -35,6 +35,7 @@ from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.swarm import Swarm
 from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer import multiselect_communicator
+from libp2p.stream_muxer import muxer_multistream
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.utils import read_varint_prefixed_bytes_limited
@@ -70,6 +71,8 @@ class BoundedYamux(Yamux):
 def guard(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
     """Install every guard on a swarm that is not running yet."""
     yamux.MAX_WINDOW_SIZE = MAX_WINDOW
+    # Whatever class a host is given for Yamux, this module makes its own.
+    setattr(muxer_multistream, "Yamux", BoundedYamux)  # noqa: B010
     setattr(multiselect_communicator, "read_delim", _read_protocol_name)  # noqa: B010
     _guard_streams(swarm, limits, counters)
     _guard_connections(swarm, limits, counters)

@@ -5,6 +5,7 @@ py-libp2p is pinned to 0.8.1 because `p2p.guards` replaces two of its private me
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import socket
@@ -36,6 +37,12 @@ from p2p.limits import NetLimits
 PINNED: Final = "0.8.1"
 CONNECTIONS_PER_PEER: Final = 4
 """Both sides may dial at once, and a peer that lost us may come back before we noticed."""
+
+_HINTS: Final = {
+    errno.EADDRINUSE: "another program has the port; stop it or choose another port",
+    errno.EADDRNOTAVAIL: "listen on an address of this machine, or on /ip4/0.0.0.0",
+    errno.EACCES: "choose a port above 1023",
+}
 
 
 @asynccontextmanager
@@ -134,9 +141,9 @@ def _probe(text: str) -> None:
             probe.bind((str(ipaddress.ip_address(ip)), int(port)))
             probe.listen(1)
         except (OSError, ValueError) as error:
+            number = error.errno if isinstance(error, OSError) else None
             raise ConfigError(
-                f"cannot listen on {text}: {error}",
-                hint="another program has the port; choose another one",
+                f"cannot listen on {text}: {error}", hint=_HINTS.get(number, "")
             ) from error
 
 
