@@ -97,5 +97,5 @@ def test_batches_hold_one_length_each_and_every_text_once() -> None:
 
 def test_a_manifest_of_another_architecture_is_refused(minilm: ModelFiles) -> None:
     for wrong in ({"kind": "gpt/1"}, {"heads": 7}, {"max_tokens": 513}):
-        with pytest.raises(ValueError, match="manifest's|not a BERT"):
+        with pytest.raises(ValueError, match=r"manifest's|not a BERT"):
             runner.Sizes.read({**minilm.architecture, **wrong})

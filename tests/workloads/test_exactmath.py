@@ -47,6 +47,13 @@ def test_log_is_accurate(values: list[float]) -> None:
         assert result == pytest.approx(math.log(value), rel=4.5e-16, abs=1e-300)
 
 
+@given(st.lists(st.floats(2.0**-60, 1e300), min_size=1))
+def test_sqrt_is_accurate(values: list[float]) -> None:
+    found = exactmath.sqrt(torch.tensor(values, dtype=torch.float64))
+    for value, result in zip(values, found.tolist(), strict=True):
+        assert result == pytest.approx(math.sqrt(value), rel=4.5e-16)
+
+
 @given(st.lists(st.floats(2.0**-53, 1 - 2.0**-53), min_size=1))
 def test_normal_is_the_quantile_function(values: list[float]) -> None:
     found = exactmath.normal(torch.tensor(values, dtype=torch.float64))
