@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -185,11 +186,7 @@ def import_models(
     }
     plan.home.models.mkdir(mode=0o755, parents=True, exist_ok=True)
     for name in sorted(names - before):
-        import_model(
-            name,
-            plan.home.models,
-            on_progress=lambda done, total, name=name: on_progress(name, done, total),
-        )
+        import_model(name, plan.home.models, on_progress=partial(on_progress, name))
     plan.steps.append(Step("models", "done" if names - before else "done_before"))
 
 

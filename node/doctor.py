@@ -1,0 +1,220 @@
+"""`deai node doctor`: looks at everything a node needs, by trying it; each check alone."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from deai.chain.ledger import Ledger
+from deai.errors import DeaiError, NotSetUp
+from deai.ids import ChainName
+from deai.keys import account_of, load_signer
+from deai.network import Network, load_network
+from node.admin import client as daemon
+from node.config import SANDBOX_LEVELS, NodeConfig
+from node.home import Home
+from node.program import models_here, open_ledger, open_workbench
+from node.services.watch import LOW_DISK, LOW_GAS, SKEW
+
+CHECK_TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One result; `fix` is what to do when it is not ok."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As printed."""
+        return {"name": self.name, "ok": self.ok, "detail": self.detail, "fix": self.fix}
+
+
+class Doctor:
+    """The checks of one home."""
+
+    def __init__(self, home: Home, config: NodeConfig, chain: ChainName) -> None:
+        self._home = home
+        self._config = config
+        self._chain = chain
+
+    async def examine(self) -> list[Check]:
+        """Every check, in the order in which things are set up."""
+        checks: tuple[tuple[str, Callable[[], Awaitable[Check]]], ...] = (
+            ("keys", self._keys),
+            ("owner_key", self._owner_key),
+            ("network", self._network),
+            ("chain", self._rpc),
+            ("clock", self._clock),
+            ("stake", self._stake),
+            ("operator_gas", self._gas),
+            ("port", self._port),
+            ("hubs", self._hubs),
+            ("disk", self._disk),
+            ("models", self._models),
+            ("worker", self._worker),
+        )
+        return [await self._one(name, check) for name, check in checks]
+
+    async def _one(self, name: str, check: Callable[[], Awaitable[Check]]) -> Check:
+        try:
+            with trio.fail_after(CHECK_TIMEOUT):
+                return await check()
+        except trio.TooSlowError:
+            return Check(name, ok=False, detail=f"no answer within {CHECK_TIMEOUT:.0f} s")
+        except DeaiError as error:
+            return Check(name, ok=False, detail=str(error), fix=error.hint)
+
+    async def _keys(self) -> Check:
+        signer = load_signer(self._home.operator_key, self._home.passphrase)
+        if signer.account != self._home.load_registration().operator:
+            raise NotSetUp("the operator key is not the registered one", hint="deai node init")
+        return Check("keys", ok=True, detail=f"operator {signer.account}, files private")
+
+    async def _owner_key(self) -> Check:
+        path = self._home.owner_key
+        if not path.exists():
+            return Check("owner_key", ok=True, detail="not on this machine")
+        return Check(
+            "owner_key",
+            ok=True,
+            detail=f"{account_of(path)} is on this machine; a thief here could take the stake",
+        )
+
+    def _load(self) -> Network:
+        return load_network(self._home.network)
+
+    async def _network(self) -> Check:
+        network = self._load()
+        return Check("network", ok=True, detail=f"{network.name}: {', '.join(network.chains)}")
+
+    async def _with_ledger(self, work: Callable[[Ledger], Awaitable[Check]]) -> Check:
+        async with open_ledger(self._load(), self._chain, None, None) as ledger:
+            return await work(ledger)
+
+    async def _rpc(self) -> Check:
+        async def work(ledger: Ledger) -> Check:
+            began = time.monotonic()
+            head = await ledger.head()
+            spent = (time.monotonic() - began) * 1000
+            return Check("chain", ok=True, detail=f"block {head.number}, {spent:.0f} ms")
+
+        return await self._with_ledger(work)
+
+    async def _clock(self) -> Check:
+        async def work(ledger: Ledger) -> Check:
+            off = time.time() - (await ledger.head()).time
+            return Check(
+                "clock",
+                ok=abs(off) <= SKEW,
+                detail=f"{off:+.0f} s from the newest block",
+                fix="" if abs(off) <= SKEW else "turn on time synchronisation",
+            )
+
+        return await self._with_ledger(work)
+
+    async def _stake(self) -> Check:
+        async def work(ledger: Ledger) -> Check:
+            record = await ledger.node(self._home.load_registration().node_id)
+            least = (await ledger.parameters()).min_stake
+            if record is None:
+                return Check("stake", ok=False, detail="not registered", fix="deai node init")
+            ok = record.standing.is_assignable and record.stake >= least
+            detail = f"{record.stake} of at least {least}, {record.standing.label}"
+            return Check("stake", ok=ok, detail=detail, fix="" if ok else "deai stake status")
+
+        return await self._with_ledger(work)
+
+    async def _gas(self) -> Check:
+        async def work(ledger: Ledger) -> Check:
+            account = self._home.load_registration().operator
+            gas = (await ledger.balances(account)).gas
+            fix = "" if gas >= LOW_GAS else f"send {account} at least {LOW_GAS} wei"
+            return Check("operator_gas", ok=gas >= LOW_GAS, detail=f"{gas} wei", fix=fix)
+
+        return await self._with_ledger(work)
+
+    def _running(self) -> dict[str, Any] | None:
+        try:
+            return daemon.call(self._home, "GET", "/status")
+        except DeaiError:
+            return None
+
+    async def _port(self) -> Check:
+        running = self._running()
+        if running is not None:
+            return Check("port", ok=True, detail="in use by the node: " + str(running["addresses"]))
+        for address in self._config.listen:
+            parts = address.split("/")
+            if len(parts) < 5 or parts[1] not in ("ip4", "ip6") or parts[3] != "tcp":
+                return Check("port", ok=False, detail=f"{address} is no TCP multiaddr")
+            await self._bindable(parts[2], int(parts[4]))
+        return Check("port", ok=True, detail="free: " + ", ".join(self._config.listen))
+
+    async def _bindable(self, host: str, port: int) -> None:
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            raise NotSetUp(
+                f"cannot listen on {host}:{port}: {error}",
+                hint="stop what uses the port, or change node.listen",
+            ) from error
+        for listener in listeners:
+            await listener.aclose()
+
+    async def _hubs(self) -> Check:
+        hubs = self._load().hubs
+        if not hubs:
+            return Check("hubs", ok=True, detail="the network names none")
+        reached = 0
+        for hub in hubs:
+            for address in hub.addresses:
+                parts = address.split("/")
+                try:
+                    with trio.fail_after(3):
+                        stream = await trio.open_tcp_stream(parts[2], int(parts[4]))
+                    await stream.aclose()
+                except (OSError, trio.TooSlowError, IndexError, ValueError):
+                    continue
+                reached += 1
+                break
+        return Check(
+            "hubs",
+            ok=reached > 0,
+            detail=f"{reached} of {len(hubs)} reached",
+            fix="" if reached else "is the coordinator of this network up?",
+        )
+
+    async def _disk(self) -> Check:
+        free = shutil.disk_usage(self._home.path).free
+        wanted = LOW_DISK + (self._config.max_store_mib << 20)
+        return Check(
+            "disk",
+            ok=free >= LOW_DISK,
+            detail=f"{free >> 20} MiB free, the node may use {wanted >> 20}",
+            fix="" if free >= LOW_DISK else "free some space",
+        )
+
+    async def _models(self) -> Check:
+        found = models_here(self._home)
+        return Check("models", ok=True, detail=", ".join(found) or "none")
+
+    async def _worker(self) -> Check:
+        running = self._running()
+        if running is not None:
+            level = str(running["sandbox"])
+        else:
+            async with open_workbench(self._home, self._config) as bench:
+                level = bench.sandbox.level
+        least = self._config.min_sandbox
+        ok = SANDBOX_LEVELS.index(level) >= SANDBOX_LEVELS.index(least)
+        fix = "" if ok else "a newer kernel (Landlock, seccomp), or lower node.min_sandbox"
+        return Check("worker", ok=ok, detail=f"isolation {level}, needed {least}", fix=fix)

@@ -1,0 +1,161 @@
+"""The node's documents for people: marks with words, no colour needed, at most 100 columns."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from rich.console import Console
+
+from deai.money import format_tokens
+
+Document: TypeAlias = dict[str, Any]
+
+MARKS = {
+    "running": "◉",
+    "joining": "◐",
+    "paused": "–",
+    "draining": "◐",
+    "stopped": "✕",
+    "not_set_up": "○",
+}
+
+
+def short(name: str | None) -> str:
+    """An id cut to six and four characters."""
+    return "–" if not name else name if len(name) <= 14 else f"{name[:6]}…{name[-4:]}"
+
+
+def tokens(amount: str | None) -> str:
+    """Base units as tokens."""
+    return "unknown" if amount is None else format_tokens(int(amount))
+
+
+def row(console: Console, label: str, text: str) -> None:
+    """One `label  value` line."""
+    console.print(f"  {label:<13} {text}")
+
+
+def status(console: Console, document: Document) -> None:
+    """`deai node status`."""
+    state = document["state"]
+    standing = document["standing"] or "not registered"
+    console.print(f"Node {document['node_id'] or '(not set up)'}")
+    console.print(f"{MARKS.get(state, '○')} {state}   standing {standing}")
+    console.print(f"deai {document['version']}   peer {short(document['peer_id'])}\n")
+    tasks = document["tasks"]
+    console.print("Work")
+    row(console, "Now", f"{tasks.get('running', 0)} running, {tasks.get('pending', 0)} pending")
+    row(console, "Ever", f"{tasks.get('paid', 0)} paid, {tasks.get('failed', 0)} not paid")
+    console.print("Money")
+    balance = document["balance"] or {}
+    if "error" in balance or not balance:
+        row(console, "Balance", "▲ unknown: the chain does not answer")
+    else:
+        row(console, "Vault", tokens(balance.get("vault")))
+        row(console, "Wallet", tokens(balance.get("tokens")))
+        row(console, "Gas", f"{int(balance.get('gas', 0)) / 10**18:.4f} of the chain's coin")
+    console.print("Standing")
+    row(console, "Stake", tokens(document["stake"]))
+    reputation = document["reputation"]
+    row(console, "Reputation", "unknown" if reputation is None else f"{reputation:.1f} of 1000")
+    console.print("Network")
+    row(console, "Heartbeat", f"seen {document['last_heartbeat_seen'] or 'never'}")
+    for name, chain in document["chains"].items():
+        if chain.get("reachable"):
+            lag = "" if chain["lag_s"] is None else f", {chain['lag_s']} s behind"
+            row(console, name, f"block {chain['head']:,}{lag}")
+        else:
+            row(console, name, "▲ no answer")
+    for address in document["addresses"]:
+        row(console, "Listens", address)
+    row(console, "Worker", f"isolation {document['sandbox'] or 'unknown'}")
+    console.print("")
+    if not document["problems"]:
+        console.print("Nothing is wrong.")
+    for problem in document["problems"]:
+        console.print(f"▲ {problem['message']}")
+        if problem["hint"]:
+            console.print(f"  Do this   {problem['hint']}")
+
+
+def why(console: Console, document: Document) -> None:
+    """`deai node why`."""
+    console.print("Why no work?\n")
+    if not document["reasons"]:
+        console.print("● Nothing was declined and nothing is wrong.")
+    for reason in document["reasons"]:
+        count = f"{reason['count']:>6} ×" if reason["count"] else "   now  "
+        console.print(f"{count}  {reason['code']}: {reason['message']}")
+        if reason["hint"]:
+            console.print(f"          {reason['hint']}")
+    console.print(
+        f"\nAsked for {document['asked']}, accepted {document['accepted']}, paid {document['paid']}"
+    )
+
+
+def doctor(console: Console, document: Document) -> None:
+    """`deai node doctor`."""
+    failed = [check for check in document["checks"] if not check["ok"]]
+    for check in document["checks"]:
+        mark = "● ok  " if check["ok"] else "✕ fail"
+        console.print(f"{check['name']:<14} {mark}  {check['detail']}")
+    console.print(f"\n✕ {len(failed)} failed   ● {len(document['checks']) - len(failed)} ok")
+    for check in failed:
+        console.print(f"\n✕ {check['name']}\n  {check['detail']}")
+        if check["fix"]:
+            console.print(f"  Do this   {check['fix']}")
+
+
+def init(console: Console, document: Document) -> None:
+    """`deai node init`."""
+    for step in document["steps"]:
+        mark = {"done": "●", "done_before": "–", "waiting": "○"}.get(step["state"], "○")
+        words = step["state"].replace("_", " ")
+        sent = f"   tx {short(step['transaction'])}" if step["transaction"] else ""
+        console.print(f"{mark} {step['name']:<14} {words}{sent}")
+    for warning in document["warnings"]:
+        console.print(f"▲ {warning}")
+    console.print(f"\nNode {document['node_id']}\nOwner {document['owner']}")
+    needs = document["needs"]
+    if needs is None:
+        console.print("● Registered. Next:  deai node run")
+        return
+    console.print(f"\n○ {needs['address']} needs")
+    if needs["tokens"] != "0":
+        row(console, "Tokens", tokens(needs["tokens"]))
+    if needs["gas"] != "0":
+        row(console, "Gas", f"{int(needs['gas']) / 10**18:.4f} of the chain's coin")
+    console.print("  Then run the same command again; it goes on where it stands.")
+
+
+def tasks(console: Console, document: Document) -> None:
+    """`deai node tasks`."""
+    if not document["items"]:
+        console.print("No task yet.")
+    for item in document["items"]:
+        done = "" if item["progress"] is None else f" {item['progress']:.0%}"
+        console.print(
+            f"{short(item['task_id'])}  seat {item['seat']}.{item['attempt']}  "
+            f"{item['workload']:<16} {item['state']}{done}  {tokens(item['paid'])}"
+            + (f"  {item['reason']}" if item["reason"] else "")
+        )
+
+
+def earnings(console: Console, document: Document) -> None:
+    """`deai node earnings`."""
+    for name in ("paid", "pending", "forfeited", "slashed"):
+        row(console, name.capitalize(), tokens(document[name]))
+    for day in document["by_day"][-30:]:
+        row(console, day["day"], tokens(day["paid"]))
+    for workload in document["by_workload"]:
+        row(console, workload["workload"], tokens(workload["paid"]))
+
+
+def bench(console: Console, document: Document) -> None:
+    """`deai node bench`."""
+    for one in document["results"]:
+        if "error" in one:
+            console.print(f"✕ {one['workload']:<16} {one['error']}")
+        else:
+            console.print(f"● {one['workload']:<16} {one['units_per_second']:,} units a second")
+    console.print("Offers carry these from the node's next start.")
