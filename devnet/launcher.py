@@ -10,20 +10,20 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import trio
-from deai.chain.sei.deploy import Deployment, deploy
-from deai.chain.sei.ledger import open_sei_ledger
 
 from deai.chain.ledger import Ledger, Parameters
+from deai.chain.sei.deploy import Deployment, deploy
+from deai.chain.sei.ledger import open_sei_ledger
 from deai.codec import decode_json, encode_json
 from deai.errors import DeaiError, NodeFault, NotSetUp
-from deai.ids import AccountId, ChainName
+from deai.ids import AccountId, ChainName, parse_account
 from deai.keys import create_key
 from deai.money import UNIT, Amount
 from deai.network import BootstrapPeer, ChainEntry, Network, load_network, save_network
@@ -40,6 +40,9 @@ STAKE: Final = 1_200 * UNIT
 CLIENT_TOKENS: Final = 10_000 * UNIT
 GENESIS_GAS: Final = 1_000_000 * 10**18
 BLOCK_SECONDS: Final = 0.4
+MAX_INITS: Final = 4
+"""`deai node init` asks at most for the owner's and the operator's needs, one after the other."""
+NEEDS_FUNDS: Final = 5
 START_S: Final = 90.0
 """How long one process may take until it says that it is ready."""
 
@@ -124,7 +127,7 @@ async def up(
     await runner.fund(devnet)
     async with trio.open_nursery() as nursery:
         for node in plan.nodes:
-            nursery.start_soon(runner.node, node)
+            nursery.start_soon(runner.node, devnet, node)
     return devnet
 
 
@@ -165,7 +168,7 @@ async def restart(layout: Layout, name: str, environment: Mapping[str, str], tel
     elif name == "coordinator":
         await runner.coordinator()
     else:
-        await runner.node(planned(state.plan, name))
+        await runner.node(opened(layout, environment), planned(state.plan, name))
 
 
 def planned(plan: Plan, name: str) -> NodePlan:
@@ -186,6 +189,8 @@ class _Runner:
     environment: dict[str, str]
     tied: bool
     tell: Tell
+    at_faucet: trio.Lock = field(default_factory=trio.Lock)
+    """One at a time: the faucet's outbox has one owner."""
 
     async def chain(self) -> dict[str, Any]:
         directory = self.layout.chain
@@ -212,10 +217,9 @@ class _Runner:
             return decode_json(path.read_bytes(), Deployment)
         parameters = DevnetParameters()
         deployment = await deploy(
-            ready["rpc_url"],
+            (ready["rpc_url"],),
             LocalSigner(self.layout.secret(self.plan.seed, "faucet")),
-            supply=SUPPLY,
-            parameters=Parameters(
+            Parameters(
                 min_stake=Amount(parameters.min_stake),
                 min_fee=Amount(parameters.min_fee),
                 min_lease=parameters.min_lease,
@@ -227,6 +231,8 @@ class _Runner:
                 bounty=Amount(parameters.bounty),
                 treasury=self._account("treasury"),
             ),
+            supply=SUPPLY,
+            outbox_path=self.layout.keys / "outbox-deployment.db",
         )
         path.write_bytes(encode_json(deployment))
         self.tell("contracts", f"{len(deployment.contracts)} deployed, bytecode as shipped")
@@ -290,7 +296,7 @@ class _Runner:
                 marker.parent.mkdir(exist_ok=True)
                 marker.touch()
 
-    async def node(self, node: NodePlan) -> None:
+    async def node(self, devnet: Devnet, node: NodePlan) -> None:
         home = self.layout.node(node.name)
         environment = {
             **self.environment,
@@ -303,17 +309,7 @@ class _Runner:
         if node.behaviour:
             target = BEHAVIOURS.get(node.behaviour, node.behaviour)
             environment["DEAI_NODE__BEHAVIOUR"] = json.dumps(target)
-        if not (home / "registered").exists():
-            await self._run(
-                f"{node.name}-init",
-                processes.deai(
-                    "node", "init", "--home", str(home), "--network", str(self.layout.network),
-                    "--non-interactive", "--stake", str(STAKE), "--json",
-                    "--listen", f"/ip4/127.0.0.1/tcp/{node.port}",
-                ),
-                environment,
-            )  # fmt: skip
-            (home / "registered").touch()
+        await self._init(devnet, node, environment)
         command = processes.deai("node", "run", "--home", str(home))
         ready = await self._started(node.name, command, home / "node.json", environment)
         self.tell(node.name, ready["node_id"])
@@ -321,15 +317,30 @@ class _Runner:
     def _account(self, name: str) -> AccountId:
         return LocalSigner(self.layout.secret(self.plan.seed, name)).account
 
-    async def _run(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
-        log = self.layout.log(name)
+    async def _init(self, devnet: Devnet, node: NodePlan, environment: Mapping[str, str]) -> None:
+        """`deai node init` until it asks for nothing more; what it needs comes from the faucet."""
+        home = self.layout.node(node.name)
+        log = self.layout.log(f"{node.name}-init")
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output, trio.fail_after(START_S):
-            done = await trio.run_process(
-                command, stdout=output, stderr=output, env=dict(environment), check=False
-            )
-        if done.returncode:
-            raise _not_up(name, log)
+        command = processes.deai(
+            "node", "init", "--home", str(home), "--network", str(self.layout.network),
+            "--non-interactive", "--stake", str(STAKE), "--json",
+            "--listen", f"/ip4/127.0.0.1/tcp/{node.port}",
+        )  # fmt: skip
+        for _ in range(MAX_INITS):
+            with log.open("ab") as output, trio.move_on_after(START_S):
+                done = await trio.run_process(
+                    command, capture_stdout=True, stderr=output, env=dict(environment), check=False
+                )
+                output.write(done.stdout)
+                if done.returncode == 0:
+                    return
+                if done.returncode != NEEDS_FUNDS:
+                    break
+                needs = json.loads(done.stdout)["needs"]
+                async with self.at_faucet, devnet.faucet() as faucet:
+                    await faucet.give(parse_account(needs["address"]), int(needs["tokens"]))
+        raise _not_up(f"{node.name}-init", log)
 
     async def _started(
         self,
