@@ -19,12 +19,12 @@ from deai.chain.tasks_view import fold
 from deai.client.directory import Directory, RegistryEvents, Source
 from deai.client.documents import make_receipt, seconds_to_ms, task_document
 from deai.client.following import Following, accepts_of
-from deai.client.journal import Entry, Journal, Proposal
+from deai.client.journal import Entry, Journal, Offload, Proposal, in_a_thread
 from deai.client.requests import Prepared, TaskRequest, prepare
 from deai.client.sessions import Sessions
 from deai.client.submission import Plan, match, submit
 from deai.client.tools import Tools, no_crash
-from deai.client.updates import Feed, TaskUpdate
+from deai.client.updates import Feed, Reader
 from deai.errors import DeaiError, Declined
 from deai.ids import NodeId, TaskId
 from deai.lifecycle import TaskState
@@ -70,8 +70,8 @@ class TaskHandle:
         self.task_id: TaskId | None = None
         """Set once the task is on chain (`await posted()`)."""
 
-    def follow(self) -> AsyncIterator[TaskUpdate]:
-        """Everything that happens to it, from the beginning, until it has ended."""
+    def follow(self) -> Reader:
+        """Updates to iterate over: everything from the beginning, until it has ended."""
         return self._feed.read()
 
     async def posted(self) -> TaskId:
@@ -300,7 +300,7 @@ class Client:
         data = following.output()
         path = ""
         if data is not None:
-            path = str(await trio.to_thread.run_sync(_save, tools.results / view.task_id, data))
+            path = str(await tools.offload(_save, tools.results / view.task_id, data))
             tools.crash("output_saved")
         spec = entry.spec if entry is not None else None
         receipt = await self._save_receipt(following, spec) if view.is_over and spec else ""
@@ -332,7 +332,7 @@ class Client:
         if receipt is None:
             return ""
         target = self.tools.receipts / f"{following.task}.json"
-        path = await trio.to_thread.run_sync(_save, target, write_receipt(receipt))
+        path = await self.tools.offload(_save, target, write_receipt(receipt))
         self.tools.crash("receipt_saved")
         return str(path)
 
@@ -343,7 +343,7 @@ class Client:
         data = None
         if entry.output:
             try:
-                data = await trio.Path(entry.output).read_bytes()
+                data = await self.tools.offload(Path(entry.output).read_bytes)
             except OSError:
                 data = None
         return TaskOutcome(entry.document, data)
@@ -386,6 +386,7 @@ async def open_client(
     sources: Sequence[Source] = (),
     fallback: Sequence[Source] | None = None,
     journal: Journal | None = None,
+    offload: Offload = in_a_thread,
     random: Callable[[int], bytes] = secrets.token_bytes,
     crash: Callable[[str], None] = no_crash,
 ) -> AsyncIterator[Client]:
@@ -394,7 +395,7 @@ async def open_client(
     `sources` say which nodes there are, `fallback` is asked when they do not know enough
     (default: the registry's events). Files go to `home`: `client.db`, `results/`, `receipts/`.
     """
-    own = journal or Journal(home / "client.db")
+    own = journal or Journal(home / "client.db", offload)
     try:
         async with trio.open_nursery() as nursery:
             sessions = Sessions(net, nursery)
@@ -414,6 +415,7 @@ async def open_client(
                 receipts=home / "receipts",
                 random=random,
                 wall_clock=time.time,
+                offload=offload,
                 crash=crash,
             )
             try:

@@ -6,7 +6,7 @@ that node told. Both only look at what is known now, so either may start at any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -49,6 +49,8 @@ OUTPUT_WAIT: Final = 30.0
 UNREACHABLE_LIMIT: Final = 60.0
 LOOK_AHEAD: Final = 15
 """Seconds before the end of a silent member's lease at which a substitute is asked."""
+LINK_GRACE: Final = 3.0
+"""Seconds a link may be down before its node counts as silent."""
 SEEK_PAUSE: Final = 3.0
 FAREWELL: Final = 1.0
 
@@ -93,6 +95,7 @@ class Following:
         self._scopes: dict[int, trio.CancelScope] = {}
         self._accepts: dict[int, tuple[int, Seated]] = {}
         self._sought_at: dict[int, float] = {}
+        self._seeking = trio.Lock()
         self._tried: dict[int, set[NodeId]] = {}
         self._not_before: dict[str, tuple[float, float]] = {}
         self._told: set[tuple[str, int, int]] = set()
@@ -157,16 +160,22 @@ class Following:
         view = fold(records)
         if view is None:
             raise Declined(f"no task {self.task} is on this chain", code="not_found")
+        places = {
+            seat: await self._place(seat)
+            for index, seat in enumerate(view.committee)
+            if index >= len(self.members) or self.members[index].seat != seat
+        }
+        # From here to the end without a wait: nobody sees a view without its members.
         self._view = view
-        await self._seat_members()
+        self._seat_members(places)
         self._tell_changes()
 
-    async def _seat_members(self) -> None:
+    def _seat_members(self, places: Mapping[Seat, PeerAddress | None]) -> None:
         view, now = self.view, trio.current_time()
         for index, seat in enumerate(view.committee):
             if index < len(self.members) and self.members[index].seat == seat:
                 continue
-            member = Member(index, seat, await self._place(seat), now)
+            member = Member(index, seat, places[seat], now)
             member.was_connected = self.entry is None or self.proposal is None
             if index < len(self.members):
                 self._scopes[index].cancel()
@@ -280,7 +289,7 @@ class Following:
         for member in self.members:
             if self._needs_substitute(member, now):
                 self._sought_at[member.index] = now
-                self._nursery.start_soon(self._seek, member)
+                self._nursery.start_soon(self._seek_one, member)
 
     def _needs_substitute(self, member: Member, now: float) -> bool:
         view, chain_now = self.view, self.clock.now
@@ -300,10 +309,17 @@ class Following:
             return False
         if held.state is SeatState.RELEASED or chain_now > member.seat.lease_end:
             return True
-        is_silent = now - member.heard_at > task.lease * 2 / 3 or not member.is_connected
+        quiet = now - member.heard_at
+        is_silent = quiet > task.lease * 2 / 3 or (quiet > LINK_GRACE and not member.is_connected)
         if is_silent:
             self.tell("silent", member, "no sign of life", once=True)
         return is_silent and chain_now >= member.seat.lease_end - LOOK_AHEAD
+
+    async def _seek_one(self, member: Member) -> None:
+        # One at a time, so that nobody is asked to take two seats.
+        async with self._seeking:
+            if self.members[member.index] is member:
+                await self._seek(member)
 
     async def _seek(self, member: Member) -> None:
         assert self.prepared is not None
@@ -336,7 +352,10 @@ class Following:
             seats=(member.index,),
             attempt=attempt,
             candidates=fit,
-            taken=[other.seat.owner for other in self.members if other is not member],
+            taken=[
+                *(other.seat.owner for other in self.members if other is not member),
+                *(held.ranked.candidate.owner for _, held in self._accepts.values()),
+            ],
             now=now,
         )
         tried.update(refusal.node for refusal in asked.refusals)

@@ -9,6 +9,7 @@ the next life finds which of its proposals reached the chain, if any.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,14 @@ CREATE TABLE IF NOT EXISTS proposals (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS proposals_request ON proposals (request);
 """
+
+
+_THREADS: Final = trio.CapacityLimiter(2)
+
+
+async def in_a_thread(function: Callable[..., T], *args: object) -> T:
+    """Run a blocking call beside the event loop; finished even if its waiter is cancelled."""
+    return await trio.to_thread.run_sync(function, *args, limiter=_THREADS)
 
 
 class MemberRecord(msgspec.Struct, frozen=True):
@@ -121,8 +130,8 @@ class Journal:
 
         `offload` runs a blocking call away from the event loop (default: one thread).
         """
-        self._limiter = trio.CapacityLimiter(1)
-        self._offload = offload or self._in_thread
+        self._lock = threading.Lock()
+        self._offload = offload or in_a_thread
         try:
             if isinstance(path, Path):
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -219,6 +228,10 @@ class Journal:
         """Newest requests first."""
         return await self._run(self._recent, limit)
 
+    def _alone(self, function: Callable[..., T], *args: object) -> T:
+        with self._lock:
+            return function(*args)
+
     # Everything below runs wherever `offload` puts it.
 
     def _find(self, chain: str, account: str, digest: bytes, key: str) -> Entry | None:
@@ -312,14 +325,10 @@ class Journal:
 
     async def _run(self, function: Callable[..., T], *args: object) -> T:
         try:
-            result: T = await self._offload(function, *args)
+            result: T = await self._offload(self._alone, function, *args)
         except sqlite3.Error as error:
             raise JournalError(f"the client's journal cannot be written: {error}") from error
         return result
-
-    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
-        # A write is finished even if its waiter is cancelled: the thread is not abandoned.
-        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
 
 
 class JournalError(DeaiError):

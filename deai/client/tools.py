@@ -10,7 +10,7 @@ import trio
 
 from deai.chain.ledger import Head, Ledger, Parameters
 from deai.client.directory import Directory
-from deai.client.journal import Journal
+from deai.client.journal import Journal, Offload, in_a_thread
 from deai.client.sessions import Sessions
 from deai.errors import ConfigError
 from deai.ids import AccountId
@@ -34,6 +34,8 @@ class Tools:
     receipts: Path
     random: Callable[[int], bytes] = field(repr=False)
     wall_clock: Callable[[], float]
+    offload: Offload = in_a_thread
+    """Runs a blocking call (files) beside the event loop."""
     crash: Callable[[str], None] = no_crash
 
     @property

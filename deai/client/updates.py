@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Final, Literal
 
 import msgspec
@@ -66,19 +65,34 @@ class Feed:
         self.is_over = True
         self._wake()
 
-    async def read(self) -> AsyncIterator[TaskUpdate]:
+    def read(self) -> Reader:
         """Every update from the first on, then live until the end."""
-        position = 0
-        while True:
-            changed = self._changed
-            while position < len(self.history):
-                yield self.history[position]
-                position += 1
-            if self.is_over and position == len(self.history):
-                return
-            if changed is self._changed:
-                await changed.wait()
+        return Reader(self)
+
+    async def changed(self) -> None:
+        """Wait for the next update or the end."""
+        await self._changed.wait()
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+class Reader:
+    """One reader's place in a feed; may be left at any time."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._position = 0
+
+    def __aiter__(self) -> Reader:
+        return self
+
+    async def __anext__(self) -> TaskUpdate:
+        await trio.lowlevel.checkpoint()
+        while self._position >= len(self._feed.history):
+            if self._feed.is_over:
+                raise StopAsyncIteration
+            await self._feed.changed()
+        self._position += 1
+        return self._feed.history[self._position - 1]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from deai.client.client import Client, TaskOutcome
 from deai.client.requests import TaskRequest
@@ -16,8 +17,6 @@ from deai.receipts import read_receipt, verify_receipt
 from deai.tasks import FaultCode
 from tests.client.support.node import Script, honest
 from tests.client.support.world import World, open_world
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 FEE = UNIT // 100
 
@@ -58,6 +57,7 @@ def expected(world: World) -> bytes:
 
 async def test_an_exact_task_is_computed_by_three_paid_and_its_output_returned(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         outcome = await run(client)
@@ -72,6 +72,7 @@ async def test_an_exact_task_is_computed_by_three_paid_and_its_output_returned(
 
 async def test_commitments_of_nodes_that_finish_together_travel_in_one_transaction(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         kinds = [one["kind"] for one in (await run(client)).document["transactions"]]
@@ -80,6 +81,7 @@ async def test_commitments_of_nodes_that_finish_together_travel_in_one_transacti
 
 async def test_the_receipt_of_a_task_verifies_offline_together_with_its_output(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         outcome = await run(client)
@@ -91,7 +93,9 @@ async def test_the_receipt_of_a_task_verifies_offline_together_with_its_output(
 
 
 @pytest.mark.parametrize("policy", ["exact/1", "none/1"])
-async def test_every_receipt_verifies(tmp_path: Path, policy: str) -> None:
+async def test_every_receipt_verifies(
+    tmp_path: Path, autojump_clock: MockClock, policy: str
+) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         outcome = await run(client, policy=policy)
         receipt = read_receipt(Path(outcome.document["receipt"]).read_bytes())
@@ -99,7 +103,9 @@ async def test_every_receipt_verifies(tmp_path: Path, policy: str) -> None:
         assert report.ok, [check for check in report.checks if not check.ok]
 
 
-async def test_an_unchecked_task_has_one_seat_and_goes_to_the_cheapest(tmp_path: Path) -> None:
+async def test_an_unchecked_task_has_one_seat_and_goes_to_the_cheapest(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = Script(base_fee=3 * FEE), Script(base_fee=FEE), Script(base_fee=2 * FEE)
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         outcome = await run(client, policy="none/1")
@@ -109,7 +115,9 @@ async def test_an_unchecked_task_has_one_seat_and_goes_to_the_cheapest(tmp_path:
         check_money(world, outcome)
 
 
-async def test_under_tolerance_members_see_each_others_outputs_and_approve(tmp_path: Path) -> None:
+async def test_under_tolerance_members_see_each_others_outputs_and_approve(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         outcome = await run(client, workload="embedding", data=b"one\ntwo")
         assert outcome.document["policy"] == "tol32/1"
@@ -123,6 +131,7 @@ async def test_under_tolerance_members_see_each_others_outputs_and_approve(tmp_p
 
 async def test_under_tolerance_a_lazy_node_is_approved_by_nobody_and_not_paid(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     scripts = Script(), Script(compute=lie, mask=0b111), Script()
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -138,6 +147,7 @@ async def test_under_tolerance_a_lazy_node_is_approved_by_nobody_and_not_paid(
 
 async def test_a_member_that_approves_nobody_holds_nothing_up_beyond_the_window(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     scripts = Script(), Script(), Script(mask=0)
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -150,7 +160,9 @@ async def test_a_member_that_approves_nobody_holds_nothing_up_beyond_the_window(
         check_money(world, outcome)
 
 
-async def test_a_liar_is_outvoted_and_its_fee_is_forfeited(tmp_path: Path) -> None:
+async def test_a_liar_is_outvoted_and_its_fee_is_forfeited(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = Script(), Script(compute=lie), Script()
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         outcome = await run(client)
@@ -165,7 +177,9 @@ async def test_a_liar_is_outvoted_and_its_fee_is_forfeited(tmp_path: Path) -> No
         check_money(world, outcome)
 
 
-async def test_when_no_two_agree_the_task_fails_and_nobody_is_paid(tmp_path: Path) -> None:
+async def test_when_no_two_agree_the_task_fails_and_nobody_is_paid(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = Script(), Script(compute=lie), Script(compute=other_lie)
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         outcome = await run(client)
@@ -176,7 +190,9 @@ async def test_when_no_two_agree_the_task_fails_and_nobody_is_paid(tmp_path: Pat
         check_money(world, outcome)
 
 
-async def test_two_liars_together_win_a_digest_that_only_they_can_deliver(tmp_path: Path) -> None:
+async def test_two_liars_together_win_a_digest_that_only_they_can_deliver(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = Script(), Script(compute=lie), Script(compute=lie)
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         outcome = await run(client)
@@ -186,7 +202,7 @@ async def test_two_liars_together_win_a_digest_that_only_they_can_deliver(tmp_pa
 
 @pytest.mark.parametrize("moment", ["assigned"])
 async def test_a_node_that_dies_is_replaced_and_the_task_completes(
-    tmp_path: Path, moment: str
+    tmp_path: Path, autojump_clock: MockClock, moment: str
 ) -> None:
     async with open_world(Script(dies_on=moment), Script(), Script(), Script()) as world:
         victim = world.nodes[0]
@@ -204,7 +220,9 @@ async def test_a_node_that_dies_is_replaced_and_the_task_completes(
             assert verify_receipt(receipt, outcome.data).ok
 
 
-async def test_a_seat_that_is_given_back_goes_to_another_node_at_once(tmp_path: Path) -> None:
+async def test_a_seat_that_is_given_back_goes_to_another_node_at_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     async with open_world(Script(releases=True), Script(), Script(), Script()) as world:
         seed = await seed_that_chooses(world, tmp_path, world.nodes[0].node)
         async with world.client(tmp_path, seed=seed) as client:
@@ -217,6 +235,7 @@ async def test_a_seat_that_is_given_back_goes_to_another_node_at_once(tmp_path: 
 
 async def test_without_a_substitute_the_others_are_paid_when_the_deadline_has_passed(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     scripts = Script(), Script(), Script(dies_on="assigned")
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -228,6 +247,7 @@ async def test_without_a_substitute_the_others_are_paid_when_the_deadline_has_pa
 
 async def test_a_task_to_which_nobody_commits_expires_and_everything_comes_back(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     scripts = [Script(dies_on="assigned")] * 3
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -240,7 +260,7 @@ async def test_a_task_to_which_nobody_commits_expires_and_everything_comes_back(
 
 @pytest.mark.parametrize("spoiled", ["tree", "chunk"])
 async def test_an_output_that_is_not_what_was_committed_to_is_taken_from_another_node(
-    tmp_path: Path, spoiled: str
+    tmp_path: Path, autojump_clock: MockClock, spoiled: str
 ) -> None:
     scripts = Script(), Script(spoils_output=spoiled), Script(spoils_output=spoiled)
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -251,6 +271,7 @@ async def test_an_output_that_is_not_what_was_committed_to_is_taken_from_another
 
 async def test_an_output_that_everybody_withholds_is_missing_and_said_to_be(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     scripts = [Script(withholds_output=True)] * 3
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -260,7 +281,9 @@ async def test_an_output_that_everybody_withholds_is_missing_and_said_to_be(
         assert outcome.document["result"]["path"] is None
 
 
-async def test_a_node_that_never_opens_is_not_waited_for_beyond_the_window(tmp_path: Path) -> None:
+async def test_a_node_that_never_opens_is_not_waited_for_beyond_the_window(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = Script(), Script(), Script(withholds_opening=True)
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         outcome = await run(client)
@@ -271,6 +294,7 @@ async def test_a_node_that_never_opens_is_not_waited_for_beyond_the_window(tmp_p
 
 async def test_when_all_nodes_find_the_input_bad_the_task_fails_and_most_comes_back(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     scripts = [Script(fault=FaultCode.NOT_FINITE)] * 3
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -281,7 +305,9 @@ async def test_when_all_nodes_find_the_input_bad_the_task_fails_and_most_comes_b
         check_money(world, outcome)
 
 
-async def test_a_node_that_declines_is_passed_over(tmp_path: Path) -> None:
+async def test_a_node_that_declines_is_passed_over(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = Script(), Script(declines="capacity"), Script(), Script()
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         outcome = await run(client)
@@ -292,6 +318,7 @@ async def test_a_node_that_declines_is_passed_over(tmp_path: Path) -> None:
 
 async def test_when_too_few_accept_nothing_is_paid_and_every_reason_is_named(
     tmp_path: Path,
+    autojump_clock: MockClock,
 ) -> None:
     scripts = Script(), Script(declines="capacity"), Script()
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
@@ -301,7 +328,9 @@ async def test_when_too_few_accept_nothing_is_paid_and_every_reason_is_named(
         assert (await client.tools.ledger.balances(world.payer.account)).vault == 0
 
 
-async def test_a_price_below_every_offer_names_the_cheapest(tmp_path: Path) -> None:
+async def test_a_price_below_every_offer_names_the_cheapest(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = Script(base_fee=5 * FEE), Script(base_fee=4 * FEE), Script(base_fee=6 * FEE)
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         with pytest.raises(TaskDeclined) as caught:
@@ -311,7 +340,9 @@ async def test_a_price_below_every_offer_names_the_cheapest(tmp_path: Path) -> N
         assert str(4 * FEE) in caught.value.hint
 
 
-async def test_without_tokens_the_error_says_how_many_are_missing(tmp_path: Path) -> None:
+async def test_without_tokens_the_error_says_how_many_are_missing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     async with open_world(Script(base_fee=500 * UNIT), Script(), Script()) as world:
         async with world.client(tmp_path) as client:
             with pytest.raises(InsufficientFunds) as caught:
@@ -321,7 +352,7 @@ async def test_without_tokens_the_error_says_how_many_are_missing(tmp_path: Path
             assert await client.tools.journal.recent(10) == ()
 
 
-async def test_only_what_is_missing_is_deposited(tmp_path: Path) -> None:
+async def test_only_what_is_missing_is_deposited(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with open_world(Script(), Script(), Script(), deposit=FEE) as world:
         async with world.client(tmp_path) as client:
             await run(client)
@@ -348,7 +379,7 @@ async def test_only_what_is_missing_is_deposited(tmp_path: Path) -> None:
     ],
 )
 async def test_what_cannot_be_meant_is_refused_before_anybody_is_asked(
-    tmp_path: Path, options: dict[str, Any], error: type[Exception]
+    tmp_path: Path, autojump_clock: MockClock, options: dict[str, Any], error: type[Exception]
 ) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         with pytest.raises(error):
@@ -356,7 +387,9 @@ async def test_what_cannot_be_meant_is_refused_before_anybody_is_asked(
         assert not any(node.seen for node in world.nodes)
 
 
-async def test_many_tasks_at_once_use_different_lanes_and_all_complete(tmp_path: Path) -> None:
+async def test_many_tasks_at_once_use_different_lanes_and_all_complete(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     async with open_world(Script(), Script(), Script(), Script()) as world:
         async with world.client(tmp_path) as client:
             outcomes: list[TaskOutcome] = []
@@ -375,7 +408,9 @@ async def test_many_tasks_at_once_use_different_lanes_and_all_complete(tmp_path:
             assert (entry.lane, entry.nonce) == (0, 2)
 
 
-async def test_a_lost_link_is_dialled_again_and_nothing_is_lost(tmp_path: Path) -> None:
+async def test_a_lost_link_is_dialled_again_and_nothing_is_lost(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     scripts = [Script(seconds=6.0)] * 3
     async with open_world(*scripts) as world, world.client(tmp_path) as client:
         handle = await client.submit("matmul-proof", b"", max_fee=UNIT)
@@ -389,7 +424,9 @@ async def test_a_lost_link_is_dialled_again_and_nothing_is_lost(tmp_path: Path) 
         assert outcome.data == expected(world)
 
 
-async def test_the_updates_tell_the_whole_story_in_order(tmp_path: Path) -> None:
+async def test_the_updates_tell_the_whole_story_in_order(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         handle = await client.submit("matmul-proof", b"", max_fee=UNIT)
         updates = [update async for update in handle.follow()]

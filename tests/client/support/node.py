@@ -39,7 +39,7 @@ from deai.messages import (
 )
 from deai.money import UNIT, Amount
 from deai.net import Link
-from deai.offers import Hardware, Offer, WorkloadOffer, sign_offer
+from deai.offers import Hardware, Offer, Signed, WorkloadOffer, sign_offer
 from deai.signing import LocalSigner, word
 from deai.tasks import (
     FaultCode,
@@ -172,7 +172,7 @@ class ScriptedNode:
             work.is_started = True
             self.nursery.start_soon(self._work, id_, work)
 
-    async def offer(self) -> object:
+    async def offer(self) -> Signed:
         now = (await self.ledger.head()).time
         offer = Offer(
             node=self.node,
@@ -246,7 +246,11 @@ class ScriptedNode:
         if not work.digest:
             return
         if work.task.policy is not Policy.NONE:
-            while len((await self._view(id_)).commitments) < work.task.seats:
+            while True:
+                view = await self._view(id_)
+                now = (await self.ledger.head()).time
+                if len(view.commitments) == work.task.seats or now > work.task.commit_deadline:
+                    break
                 await trio.sleep(0.2)
         signed = self.operator.sign(
             result_digest(domain, id_, work.seat, work.attempt, work.digest, work.digest)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 
 from deai import actions as act
@@ -27,8 +28,6 @@ from rewards.rules import Rules
 from tests.client.support import node as scripted
 from tests.client.support.node import Script, ScriptedNode
 from workloads.inputs import InstalledWorkloads
-
-import msgspec
 
 PARAMETERS: Parameters = msgspec.structs.replace(DEFAULT_PARAMETERS, min_window=60, min_lease=5)
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -128,6 +127,7 @@ class World:
                     home=home,
                     sources=(source,),
                     journal=journal,
+                    offload=inline,
                     random=random,
                     crash=crash,
                 ) as client,
