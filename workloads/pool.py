@@ -25,6 +25,8 @@ from workloads.spec import SandboxLevel
 READY_TIMEOUT: Final = 20.0
 PROBE_TIMEOUT: Final = 20.0
 COMPARE_TIMEOUT: Final = 120.0
+AT_REST_AFTER: Final = ("runner", "model_missing")
+"""Failures that a worker reported in order, so that it can take the next request."""
 
 T = TypeVar("T")
 
@@ -275,7 +277,7 @@ class WorkerPool:
             worker.sound = True
             return result
         # A fault and a runner's own exception leave the worker at rest between two requests.
-        worker.sound = isinstance(failure, WorkloadFault) or failure.reason_code == "runner"
+        worker.sound = isinstance(failure, WorkloadFault) or failure.reason_code in AT_REST_AFTER
         self._counts["faults" if isinstance(failure, WorkloadFault) else "failures"] += 1
         raise failure
 
@@ -350,6 +352,16 @@ async def open_worker_pool(config: PoolConfig) -> AsyncIterator[WorkerPool]:
         yield pool
     finally:
         await pool.stop()
+
+
+def open_workbench(
+    models: Path, *, threads: int = 1, workloads: tuple[str, ...] = ()
+) -> AbstractAsyncContextManager[WorkerPool]:
+    """A pool of one worker for somebody's own use (entry point of `deai.adapters`).
+
+    `models` is the store, usually `<home>/models`; `workloads` limits what is imported.
+    """
+    return open_worker_pool(PoolConfig(models=models, threads=threads, workloads=workloads))
 
 
 def judge(ready: wire.Ready, denied: Mapping[str, bool]) -> SandboxReport:

@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from deai.codec import decode_value
-from deai.errors import DeaiError, WorkloadFault
+from deai.errors import DeaiError, NodeFault, WorkloadFault
 from deai.tasks import FaultCode
 from workloads import wire
 from workloads.faults import fault
@@ -100,6 +100,8 @@ def _answer(tools: Tools, pipe: _Pipe, request: wire.Request) -> None:
                 _compare(tools, pipe, request)
     except WorkloadFault as error:
         pipe.send(wire.Fault(code=error.fault, message=str(error)[:2000]))
+    except NodeFault as error:
+        pipe.send(wire.Failed(reason=error.reason_code, message=str(error)[:2000]))
     except (MemoryError, RecursionError) as error:
         pipe.send(wire.Failed(reason="memory", message=repr(error)[:2000]))
     except BrokenPipeError:
