@@ -16,6 +16,7 @@ from coordinator.api import problems, routes
 from coordinator.api.guard import Guard
 from coordinator.api.hot import Hot
 from coordinator.api.live import Feed
+from coordinator.api.pages import Pages
 from coordinator.metrics import Metrics
 from coordinator.store.engine import READERS
 from coordinator.store.reader import Reader
@@ -53,6 +54,7 @@ class Web:
             redirect_slashes=False,
         )
         self.fastapi.include_router(routes.build(reader, self.hot, self.feed, clock))
+        self.fastapi.include_router(Pages(reader, self.hot, clock).router())
         problems.install(self.fastapi)
         self.app: ASGIApp = Guard(self.fastapi, metrics, hosts)
 

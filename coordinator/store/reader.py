@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Integer, Select, func, select, tuple_
 from sqlalchemy.engine import Connection
 
 from coordinator.store import rows, schema
@@ -143,14 +143,17 @@ class Reader:
         with self.snapshot() as connection:
             return connection.execute(query).scalar() or 0
 
-    def recent_tasks(self, limit: int) -> list[Row]:
-        """The tasks that changed last."""
+    def completed_by_minute(self, since: int) -> list[tuple[int, int]]:
+        """(minute since 1970, tasks completed in it) from a chain time on."""
         tasks = schema.tasks.c
-        return self._all(
-            select(schema.tasks)
-            .order_by(tasks.posted_block.desc(), tasks.posted_idx.desc())
-            .limit(limit)
+        minute = (tasks.ended_at // 60).cast(Integer)
+        query = (
+            select(minute, func.count())
+            .where(tasks.ended_at >= since, tasks.state == "completed")
+            .group_by(minute)
         )
+        with self.snapshot() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
 
     def durations(self, limit: int) -> list[int]:
         """Chain seconds from posted to completed of the newest completed tasks, sorted."""

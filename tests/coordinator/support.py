@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,17 @@ from coordinator.config import CoordinatorConfig
 from coordinator.main import Ports, run
 from deai.chain.ledger import ChainInfo, Cursor, EventBatch, Parameters
 from deai.errors import LedgerUnreachable
-from deai.ids import AccountId, ChainName, PeerId
+from deai.ids import AccountId, ChainName, NodeId, PeerId
 from deai.money import UNIT, Amount
+from deai.offers import (
+    Beat,
+    Hardware,
+    Offer,
+    Signed,
+    WorkloadOffer,
+    sign_beat,
+    sign_offer,
+)
 from deai.signing import Domain
 from deai.tasks import ESCROW_NAME, REGISTRY_NAME
 from p2p.identity import Identity
@@ -178,3 +188,61 @@ class Starter:
 def peer() -> PeerId:
     """A fresh peer id."""
     return Identity.generate().peer_id
+
+
+def make_offer(chain: Chain, node: NodeId, peer_id: PeerId, **changes: Any) -> Signed:
+    """A signed offer of one of the chain's nodes."""
+    now = int(time.time())
+    fields: dict[str, Any] = {
+        "node": node,
+        "peer_id": peer_id,
+        "addresses": ("/ip4/192.0.2.7/tcp/4001",),
+        "version": "0.1.0",
+        "sequence": now,
+        "issued_at": now,
+        "expires_at": now + 600,
+        "capacity": 2,
+        "sandbox": "full",
+        "hardware": Hardware(device="AMD EPYC 7763", cores=16, memory_mib=65536),
+        "workloads": (
+            WorkloadOffer(
+                workload="embedding",
+                version=1,
+                models=("all-MiniLM-L6-v2",),
+                policies=("tol32/1", "none/1"),
+                base_fee=Amount(UNIT // 100),
+                unit_fee=Amount(UNIT // 10_000),
+                milliunits_per_second=412_300,
+            ),
+            WorkloadOffer(
+                workload="portfolio-risk",
+                version=1,
+                models=(),
+                policies=("exact/1",),
+                base_fee=Amount(UNIT // 50),
+                unit_fee=Amount(UNIT // 20_000),
+                milliunits_per_second=88_000,
+            ),
+        ),
+    }
+    signer = changes.pop("signer", chain.signers[node])
+    return sign_offer(Offer(**(fields | changes)), REGISTRY, signer)
+
+
+def make_beat(chain: Chain, node: NodeId, peer_id: PeerId, **changes: Any) -> Signed:
+    """A signed heartbeat of one of the chain's nodes."""
+    fields: dict[str, Any] = {
+        "node": node,
+        "peer_id": peer_id,
+        "sequence": 1,
+        "sent_at": int(time.time()),
+        "mode": "running",
+        "running": 1,
+        "queued": 0,
+        "completed": 3,
+        "failed": 0,
+        "head": chain.block,
+        "instance": b"instance",
+    }
+    signer = changes.pop("signer", chain.signers[node])
+    return sign_beat(Beat(**(fields | changes)), REGISTRY, signer)

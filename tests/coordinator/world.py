@@ -39,6 +39,7 @@ from deai.events import (
 from deai.hashing import keccak
 from deai.ids import AccountId, NodeId, TaskId, hexed, node_id
 from deai.money import UNIT, Amount
+from deai.signing import LocalSigner
 from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task
 
@@ -73,6 +74,7 @@ class Chain:
         self.block = 1
         self.nodes: list[NodeId] = []
         self.stakes: dict[NodeId, list[int]] = {}
+        self.signers: dict[NodeId, LocalSigner] = {}
         self.open: list[OpenTask] = []
         self.ended: list[OpenTask] = []
         self.posted = 0
@@ -120,11 +122,12 @@ class Chain:
         number = len(self.nodes)
         node = node_id(account(1000 + number), 0)
         stake = 1000 * UNIT
-        operator = account(5000 + number)
+        signer = LocalSigner(keccak(f"operator {number}".encode()))
+        self.signers[node] = signer
         self.nodes.append(node)
         self.stakes[node] = [stake, 0]
         self.emit(
-            NodeRegistered(node, operator, Amount(stake), PEERS, ("/ip4/127.0.0.1/tcp/4001",))
+            NodeRegistered(node, signer.account, Amount(stake), PEERS, ("/ip4/127.0.0.1/tcp/4001",))
         )
         return node
 

@@ -1,0 +1,1 @@
+"""The pages: templates, style and what they show; served by `coordinator.api.pages`."""
