@@ -14,11 +14,12 @@ from pathlib import Path
 
 import uvicorn
 
-from deai.errors import ConfigError
+from deai.errors import ConfigError, DeaiError
 from devnet.evm.chain import Chain, open_chain
 from devnet.evm.directory import locked, publish_ready, read_genesis
+from devnet.evm.errors import StorageFailed
 from devnet.evm.rules import MAX_BODY_BYTES, SEI_LOCAL_CHAIN_ID, SEI_SSTORE_SET_GAS, Rules
-from devnet.evm.server import application, block_production
+from devnet.evm.server import application, produce_blocks
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 512
@@ -34,9 +35,19 @@ class Server(uvicorn.Server):
 
 
 async def serve(chain: Chain, directory: Path, listener: socket.socket, block_time: float) -> None:
-    """Serve ``chain`` on ``listener`` until SIGTERM or SIGINT."""
+    """Serve ``chain`` on ``listener`` until SIGTERM or SIGINT.
+
+    Raises :class:`StorageFailed` when a block could not be stored: a chain that cannot store must
+    not go on answering from memory.
+    """
+    failures: list[StorageFailed] = []
+
+    def failed(error: StorageFailed) -> None:
+        failures.append(error)
+        server.should_exit = True
+
     config = uvicorn.Config(
-        application(chain),
+        application(chain, failed),
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -49,16 +60,18 @@ async def serve(chain: Chain, directory: Path, listener: socket.socket, block_ti
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
     port = listener.getsockname()[1]
-    async with block_production(chain, block_time):
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        # The listener accepts already, so whoever connects now is answered a moment later.
-        publish_ready(
-            directory,
-            rpc_url=f"http://{HOST}:{port}",
-            ws_url=f"ws://{HOST}:{port}",
-            chain_id=chain.rules.chain_id,
-        )
-        await serving
+    producing = asyncio.create_task(produce_blocks(chain, block_time, failed))
+    # The listener accepts already: whoever connects now is answered a moment later.
+    publish_ready(
+        directory,
+        rpc_url=f"http://{HOST}:{port}",
+        ws_url=f"ws://{HOST}:{port}",
+        chain_id=chain.rules.chain_id,
+    )
+    await server.serve(sockets=[listener])
+    producing.cancel()
+    if failures:
+        raise failures[0]
 
 
 def main() -> int:
@@ -90,7 +103,7 @@ def main() -> int:
                     asyncio.run(serve(chain, flags.dir, listener, flags.block_time))
             finally:
                 chain.store.close()
-    except ConfigError as error:
+    except DeaiError as error:
         print(f"error: {error} {error.hint}".rstrip(), file=sys.stderr)  # noqa: T201
         return error.exit_status
     return 0

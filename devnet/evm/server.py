@@ -4,8 +4,7 @@ Everything runs in one asyncio loop: a request is answered between two blocks, n
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,10 +19,12 @@ from devnet.evm import params
 from devnet.evm.blocks import Sealed
 from devnet.evm.chain import Chain
 from devnet.evm.errors import (
+    INTERNAL_ERROR,
     INVALID_REQUEST,
     PARSE_ERROR,
     RESPONSE_TOO_LARGE,
     RpcError,
+    StorageFailed,
     invalid_params,
     refused,
 )
@@ -37,6 +38,9 @@ PAUSE_EVERY_S: Final = 0.02  # a long batch lets others in this often
 DRAINED_BYTES: Final = 64 << 20  # read and thrown away of an oversized body, to be able to answer
 SEND_S: Final = 10  # for one message
 POLICY_VIOLATION: Final = 1008
+
+
+OnFailure = Callable[[StorageFailed], None]
 
 
 class Answers:
@@ -151,8 +155,8 @@ class Connection:
         )
 
 
-def application(chain: Chain) -> Starlette:
-    """Return the ASGI application that serves ``chain``."""
+def application(chain: Chain, failed: OnFailure) -> Starlette:
+    """Return the ASGI application that serves ``chain``; ``failed`` must end the server."""
     answers = Answers(Rpc(chain))
 
     async def http(request: Request) -> Response:
@@ -163,7 +167,12 @@ def application(chain: Chain) -> Starlette:
         if message is None:
             error = RpcError(INVALID_REQUEST, f"request too large, at most {MAX_BODY_BYTES} bytes")
             return Response(failure(None, error), 413, media_type="application/json")
-        answer = await answers.to(message)
+        try:
+            answer = await answers.to(message)
+        except StorageFailed as error:
+            failed(error)
+            told = failure(None, RpcError(INTERNAL_ERROR, str(error)))
+            return Response(told, 500, media_type="application/json")
         return Response(answer or b"", media_type="application/json")
 
     async def websocket(socket: WebSocket) -> None:
@@ -173,6 +182,8 @@ def application(chain: Chain) -> Starlette:
         sender = asyncio.create_task(_send_all(socket, connection))
         try:
             await _receive_all(socket, connection, answers)
+        except StorageFailed as error:
+            failed(error)
         finally:
             chain.watchers.remove(connection.announce)
             sender.cancel()
@@ -182,26 +193,19 @@ def application(chain: Chain) -> Starlette:
     )
 
 
-@asynccontextmanager
-async def block_production(chain: Chain, block_time: float) -> AsyncIterator[None]:
-    """Make a block every ``block_time`` seconds while the context lasts.
-
-    An exception (a full disk) ends the context's body: a chain that cannot store must not answer.
-    """
-    async with asyncio.TaskGroup() as group:
-        ticker = group.create_task(_tick(chain, block_time))
-        yield
-        ticker.cancel()
-
-
-async def _tick(chain: Chain, block_time: float) -> None:
+async def produce_blocks(chain: Chain, block_time: float, failed: OnFailure) -> None:
+    """Make a block every ``block_time`` seconds until cancelled, or until storing one fails."""
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:
         # After a stall (a suspended machine) blocks are not made up for, time just goes on.
         due = max(due + block_time, loop.time() - block_time)
         await asyncio.sleep(max(0.0, due - loop.time()))
-        chain.mine(budget=block_time * EXECUTING_SHARE)
+        try:
+            chain.mine(budget=block_time * EXECUTING_SHARE)
+        except StorageFailed as error:
+            failed(error)
+            return
 
 
 async def _body(request: Request) -> bytes | None:

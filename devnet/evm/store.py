@@ -15,6 +15,7 @@ from eth.db.backends.base import BaseDB
 
 from deai.errors import ConfigError
 from devnet.evm.blocks import Head, Sealed
+from devnet.evm.errors import StorageFailed
 
 FORMAT: Final = "1"
 NODE_CACHE_ENTRIES: Final = 65_536
@@ -111,10 +112,13 @@ class Store:
         return default if row is None else str(row[0])
 
     def commit(self, blocks: Iterable[Sealed], settings: dict[str, str]) -> None:
-        """Store blocks, the nodes written since the last commit, and settings: all or nothing."""
+        """Store blocks, the nodes written since the last commit, and settings: all or nothing.
+
+        Raises :class:`StorageFailed`; the store is of no use any more then.
+        """
         run = self._connection.execute
-        run("BEGIN IMMEDIATE")
         try:
+            run("BEGIN IMMEDIATE")
             self.nodes.flush()
             for block in blocks:
                 self._insert(block)
@@ -122,20 +126,27 @@ class Store:
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 [*settings.items(), ("format", FORMAT)],
             )
-        except sqlite3.Error:
-            run("ROLLBACK")
-            raise
-        run("COMMIT")
+            run("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageFailed(f"the block cannot be stored: {error}") from error
 
     def rewind(self, number: int, settings: dict[str, str]) -> None:
-        """Remove every block above ``number``, with its transactions and logs."""
+        """Remove every block above ``number``, with its transactions and logs.
+
+        Raises :class:`StorageFailed`; the store is of no use any more then.
+        """
         run = self._connection.execute
-        run("BEGIN IMMEDIATE")
-        run("DELETE FROM log WHERE block > ?", (number,))
-        run("DELETE FROM tx WHERE block > ?", (number,))
-        run("DELETE FROM block WHERE number > ?", (number,))
-        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", settings.items())
-        run("COMMIT")
+        try:
+            run("BEGIN IMMEDIATE")
+            run("DELETE FROM log WHERE block > ?", (number,))
+            run("DELETE FROM tx WHERE block > ?", (number,))
+            run("DELETE FROM block WHERE number > ?", (number,))
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", settings.items()
+            )
+            run("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageFailed(f"the chain cannot be rewound: {error}") from error
 
     def head(self) -> Head | None:
         """Return the newest block, None in a new store."""

@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deai.errors import ConfigError
@@ -23,21 +22,21 @@ KILLS = 3
 @pytest.mark.chain
 @pytest.mark.network
 def test_ready_says_where_it_serves_and_goes_away_at_the_end(tmp_path: Path) -> None:
-    chain = Running(tmp_path)
-    assert set(chain.ready) == {"pid", "rpc_url", "ws_url", "chain_id"}
-    assert chain.ready["chain_id"] == 713_714
-    second = subprocess.run(
-        [sys.executable, "-m", "devnet.evm", "--dir", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert second.returncode == ConfigError.exit_status
-    assert "in use by another chain process" in second.stderr
-    assert "Traceback" not in second.stderr
-    assert chain.rpc("eth_chainId") == hex(713_714)
-    assert chain.stop() == 0
+    with Running(tmp_path) as chain:
+        assert set(chain.ready) == {"pid", "rpc_url", "ws_url", "chain_id"}
+        assert chain.ready["chain_id"] == 713_714
+        second = subprocess.run(
+            [sys.executable, "-m", "devnet.evm", "--dir", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert second.returncode == ConfigError.exit_status
+        assert "in use by another chain process" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert chain.rpc("eth_chainId") == hex(713_714)
+        assert chain.stop() == 0
     assert not (tmp_path / "ready.json").exists()
 
 
@@ -47,60 +46,62 @@ def test_ready_says_where_it_serves_and_goes_away_at_the_end(tmp_path: Path) -> 
 def test_a_kill_never_takes_back_an_acknowledged_block(tmp_path: Path) -> None:
     chance = random.Random(7)
     known: dict[str, dict[str, Any]] = {}
-    head, nonce = -1, 0
-    for _ in range(KILLS):
-        chain = Running(tmp_path, "--block-time", "0.05")
+    head = nonce = 0
+
+    def check(chain: Running) -> None:
         assert int(chain.rpc("eth_blockNumber"), 16) >= head
+        assert int(chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest"), 16) >= nonce
         for sent, receipt in known.items():
             assert chain.rpc("eth_getTransactionReceipt", sent) == receipt
-        assert int(chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest"), 16) >= nonce
-        nonce = int(chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest"), 16)
-        sent_now: list[str] = []
-        for _batch in range(chance.randrange(2, 5)):
-            for _transaction in range(BATCH):
-                sent_now.append(chain.send(sign(KEYS[0], nonce, KEYS[1].address, value=1)))
-                nonce += 1
-            eventually(lambda: chain.rpc("eth_getTransactionReceipt", sent_now[0]))  # noqa: B023
-        # Now it is in the middle of blocks: note what it admits to, and kill it at once.
-        for sent in sent_now:
-            receipt = chain.rpc("eth_getTransactionReceipt", sent)
-            if receipt is not None:
-                known[sent] = receipt
-        nonce = int(chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest"), 16)
-        head = int(chain.rpc("eth_blockNumber"), 16)
-        chain.kill()
+
+    for _ in range(KILLS):
+        with Running(tmp_path, "--block-time", "0.05") as chain:
+            check(chain)
+            following = int(chain.rpc("eth_getTransactionCount", KEYS[0].address), 16)
+            hashes: list[str] = []
+            for _batch in range(chance.randrange(2, 5)):
+                for _transaction in range(BATCH):
+                    raw = sign(KEYS[0], following + len(hashes), KEYS[1].address, value=1)
+                    hashes.append(chain.send(raw))
+                chain.receipt(hashes[0])
+            # It is in the middle of its blocks: note what it admits to, and kill it at once.
+            for sent in hashes:
+                receipt = chain.rpc("eth_getTransactionReceipt", sent)
+                if receipt is not None:
+                    known[sent] = receipt
+            nonce = int(chain.rpc("eth_getTransactionCount", KEYS[0].address), 16)
+            head = int(chain.rpc("eth_blockNumber"), 16)
+            chain.kill()
     assert len(known) >= KILLS * BATCH
-    chain = Running(tmp_path, "--block-time", "0.05")
-    assert int(chain.rpc("eth_blockNumber"), 16) >= head
-    for sent, receipt in known.items():
-        assert chain.rpc("eth_getTransactionReceipt", sent) == receipt
-    blocks = [chain.rpc("eth_getBlockByNumber", hex(number), False) for number in range(head + 1)]
-    assert all(block["parentHash"] == parent["hash"] for parent, block in pairwise(blocks))
-    assert chain.stop() == 0
+    with Running(tmp_path, "--block-time", "3600") as chain:
+        check(chain)
+        blocks = [
+            chain.rpc("eth_getBlockByNumber", hex(number), False) for number in range(head + 1)
+        ]
+        assert all(block["parentHash"] == parent["hash"] for parent, block in pairwise(blocks))
+        assert chain.stop() == 0
 
 
 @pytest.mark.chain
 @pytest.mark.network
 def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path: Path) -> None:
-    chain = Running(tmp_path, "--block-time", "3600")
-    database = tmp_path / "chain.sqlite"
-    # A file size limit is what a full disk is to a writer, and needs no disk to fill.
-    limit = max(entry.stat().st_size for entry in tmp_path.iterdir()) + 8_192
-    subprocess.run(
-        ["prlimit", f"--pid={chain.process.pid}", f"--fsize={limit}"], check=True, timeout=10
-    )
-    sent = [
-        chain.send(sign(KEYS[0], nonce, KEYS[1].address, data=os.urandom(4_000), gas=1_000_000))
-        for nonce in range(10)
-    ]
-    with pytest.raises((httpx.HTTPError, AssertionError, ValueError)):
-        chain.rpc("evm_mine")
-    chain.kill()
-    assert database.exists()
-    chain = Running(tmp_path)
-    assert chain.rpc("eth_getTransactionReceipt", sent[0]) is None
-    assert chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest") == "0x0"
-    assert chain.stop() == 0
+    with Running(tmp_path, "--block-time", "3600") as chain:
+        # A limit on the size of files is what a full disk is to a writer, without filling one.
+        limit = max(entry.stat().st_size for entry in tmp_path.iterdir()) + 8_192
+        command = ["prlimit", f"--pid={chain.process.pid}", f"--fsize={limit}"]
+        subprocess.run(command, check=True, timeout=10)
+        raws = [
+            sign(KEYS[0], nonce, KEYS[1].address, data=os.urandom(4_000), gas=1_000_000)
+            for nonce in range(10)
+        ]
+        sent = [chain.send(raw) for raw in raws]
+        answer = chain.post('{"jsonrpc": "2.0", "id": 1, "method": "evm_mine"}')
+        assert answer.status_code == 500
+        assert eventually(chain.process.poll) != 0
+    with Running(tmp_path, "--block-time", "3600") as chain:
+        assert chain.rpc("eth_getTransactionReceipt", sent[0]) is None
+        assert chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest") == "0x0"
+        assert chain.stop() == 0
 
 
 def test_ready_is_complete_for_whoever_sees_it(tmp_path: Path) -> None:

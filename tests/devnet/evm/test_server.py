@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.chain, pytest.mark.network]
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("chain"), "--block-time", "0.1")
-    yield running
-    assert running.stop() == 0
+    with Running(tmp_path_factory.mktemp("chain"), "--block-time", "0.1") as running:
+        yield running
+        assert running.stop() == 0
 
 
 def request(method: str, *params: Any, identity: object = 1) -> dict[str, Any]:
@@ -75,17 +75,14 @@ def test_a_transaction_is_pending_and_then_has_a_receipt(chain: Running) -> None
 
 
 def test_a_waiting_transaction_is_shown_without_a_block(tmp_path: Path) -> None:
-    chain = Running(tmp_path / "slow", "--block-time", "3600")
-    try:
+    with Running(tmp_path / "slow", "--block-time", "3600") as chain:
         sent = chain.send(sign(KEYS[0], 0, KEYS[1].address))
         assert chain.rpc("eth_getTransactionByHash", sent)["blockHash"] is None
         assert chain.rpc("eth_getTransactionReceipt", sent) is None
-        counts = [chain.rpc("eth_getTransactionCount", KEYS[0].address, tag) for tag in
-                  ("latest", "pending")]  # fmt: skip
-        assert counts == ["0x0", "0x1"]
+        for tag, count in (("latest", "0x0"), ("pending", "0x1")):
+            assert chain.rpc("eth_getTransactionCount", KEYS[0].address, tag) == count
         chain.rpc("evm_mine")
         assert chain.rpc("eth_getTransactionReceipt", sent)["status"] == "0x1"
-    finally:
         assert chain.stop() == 0
 
 
@@ -140,8 +137,10 @@ def test_malformed_requests_get_an_error_and_the_server_lives(
 
 
 def test_every_method_refuses_wrong_types_and_none_breaks(chain: Running) -> None:
-    wrong = [None, True, -1, 1.5, "", "0x", "latest", "0xzz", "0x" + "11" * 33, [], {}, [[]],
-             {"to": 5}, {"topics": [[[]]]}, {"blockHash": 3}, 2**70]  # fmt: skip
+    wrong: list[Any] = [
+        *(None, True, -1, 1.5, 2**70, "", "0x", "latest", "0xzz", "0x" + "11" * 33),
+        *([], {}, [[]], {"to": 5}, {"topics": [[[]]]}, {"blockHash": 3}),
+    ]
     methods = [
         "eth_getBalance", "eth_getTransactionCount", "eth_getCode", "eth_getStorageAt", "eth_call",
         "eth_estimateGas", "eth_sendRawTransaction", "eth_getTransactionByHash", "eth_getLogs",

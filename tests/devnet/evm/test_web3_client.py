@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from eth_account.signers.local import LocalAccount
@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.chain, pytest.mark.network]
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("chain"), "--block-time", "0.1")
-    yield running
-    assert running.stop() == 0
+    with Running(tmp_path_factory.mktemp("chain"), "--block-time", "0.1") as running:
+        yield running
+        assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,15 @@ def w3(chain: Running) -> Web3:
 
 
 def send(w3: Web3, key: LocalAccount, **fields: Any) -> Any:
-    transaction: TxParams = {
+    transaction: dict[str, Any] = {
         "chainId": w3.eth.chain_id,
         "nonce": w3.eth.get_transaction_count(key.address, "pending"),
         "maxFeePerGas": w3.eth.gas_price * 2,
         "maxPriorityFeePerGas": w3.eth.max_priority_fee,
-        **fields,  # type: ignore[typeddict-item]
+        **fields,
     }
-    transaction["gas"] = w3.eth.estimate_gas({"from": key.address, **transaction})
-    signed = key.sign_transaction(dict(transaction))
+    simulated = cast("TxParams", {"from": key.address, **transaction})
+    signed = key.sign_transaction(transaction | {"gas": w3.eth.estimate_gas(simulated)})
     sent = w3.eth.send_raw_transaction(signed.raw_transaction)
     return w3.eth.wait_for_transaction_receipt(sent, timeout=60, poll_latency=0.05)
 
@@ -74,7 +74,7 @@ def test_subscriptions_over_a_websocket(chain: Running) -> None:
             await w3.eth.subscribe("newHeads")
             numbers: list[int] = []
             async for message in w3.socket.process_subscriptions():
-                head: Any = message["result"]  # type: ignore[typeddict-item]
+                head: Any = message["result"]
                 numbers.append(head["number"])
                 if len(numbers) == 2:
                     break

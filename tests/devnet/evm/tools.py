@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_checksum_address
 
 from devnet.evm.chain import Chain, open_chain
 from devnet.evm.rules import GWEI, Rules
@@ -70,7 +71,7 @@ def sign(
         "maxPriorityFeePerGas": tip,
     }
     if to is not None:
-        transaction["to"] = to
+        transaction["to"] = to_checksum_address(to)
     return bytes(key.sign_transaction(transaction).raw_transaction)
 
 
@@ -136,7 +137,7 @@ class Running:
             text=True,
         )
         self.ready: dict[str, Any] = eventually(self._is_ready)
-        self.client = httpx.Client(timeout=60)
+        self.client = httpx.Client(timeout=60, headers={"content-type": "application/json"})
 
     def _is_ready(self) -> dict[str, Any] | None:
         if self.process.poll() is not None:
@@ -170,6 +171,15 @@ class Running:
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self.client.close()
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()  # does nothing to one that has ended
+        if self.process.stderr and not self.process.stderr.closed:
+            self.process.communicate()
         self.client.close()
 
     def stop(self) -> int:
