@@ -3,108 +3,28 @@
 from __future__ import annotations
 
 import os
-import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from deai.actions import CancelTask
-from deai.chain.ledger import Ledger, Transaction
+from deai.chain.ledger import Transaction
 from deai.chain.tasks_view import fold
-from deai.client.directory import Directory, RegistryEvents, Source
 from deai.client.documents import make_receipt, seconds_to_ms, task_document
 from deai.client.following import Following, accepts_of
-from deai.client.journal import Entry, Journal, Offload, Proposal, in_a_thread
+from deai.client.handle import TaskHandle, TaskOutcome
+from deai.client.journal import Entry, Proposal
 from deai.client.requests import Prepared, TaskRequest, prepare
-from deai.client.sessions import Sessions
 from deai.client.submission import Plan, match, submit
-from deai.client.tools import Tools, no_crash
-from deai.client.updates import Feed, Reader
+from deai.client.tools import Tools
+from deai.client.updates import Feed
 from deai.errors import DeaiError, Declined
 from deai.ids import NodeId, TaskId
 from deai.lifecycle import TaskState
-from deai.net import Net
-from deai.ports import Catalogue
 from deai.receipts import write_receipt
 from deai.tasks import TaskSpec
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOutcome:
-    """How a task ended: its document, and the output if one won."""
-
-    document: dict[str, Any]
-    data: bytes | None = field(repr=False)
-
-    @property
-    def task_id(self) -> TaskId:
-        """The task."""
-        return TaskId(self.document["task_id"])
-
-    @property
-    def state(self) -> str:
-        """`completed`, `failed` or `cancelled`; anything else means it still goes on."""
-        return str(self.document["state"])
-
-    @property
-    def ok(self) -> bool:
-        """Whether it completed and the output is here."""
-        return self.state == TaskState.COMPLETED and self.data is not None
-
-
-class TaskHandle:
-    """A submitted task: follow it, wait for it, or leave it."""
-
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._done = trio.Event()
-        self._known = trio.Event()
-        self._outcome: TaskOutcome | None = None
-        self._error: Exception | None = None
-        self.scope = trio.CancelScope()
-        self.task_id: TaskId | None = None
-        """Set once the task is on chain (`await posted()`)."""
-
-    def follow(self) -> Reader:
-        """Updates to iterate over: everything from the beginning, until it has ended."""
-        return self._feed.read()
-
-    async def posted(self) -> TaskId:
-        """Wait until the task is on chain; raise what stopped it."""
-        await self._known.wait()
-        if self.task_id is None:
-            assert self._error is not None
-            raise self._error
-        return self.task_id
-
-    async def wait(self) -> TaskOutcome:
-        """Wait for the end; raise what stopped the submission (`DeaiError`)."""
-        await self._done.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._outcome is not None
-        return self._outcome
-
-    def leave(self) -> None:
-        """Stop following. A task that was posted goes on without its client."""
-        self.scope.cancel()
-
-    def is_posted(self, task: TaskId) -> None:
-        """For the client: the task is on chain."""
-        self.task_id = task
-        self._known.set()
-
-    def ended(self, outcome: TaskOutcome | None, error: Exception | None) -> None:
-        """For the client: nothing more will happen."""
-        self._outcome, self._error = outcome, error
-        self._feed.close()
-        self._known.set()
-        self._done.set()
 
 
 class Client:
@@ -257,6 +177,7 @@ class Client:
             prepared=prepared,
             entry=posted.entry,
             proposal=posted.proposal,
+            resumed=posted.transaction is None,
         )
         following.marks["posted"] = trio.current_time()
         if posted.transaction is not None:
@@ -291,6 +212,7 @@ class Client:
             started=trio.current_time(),
             entry=entry,
             proposal=proposal,
+            resumed=True,
         )
         await following.run()
         return await self._finish(following)
@@ -374,54 +296,3 @@ def _save(path: Path, data: bytes) -> Path:
         os.fsync(file.fileno())
     temporary.replace(path)
     return path
-
-
-@asynccontextmanager
-async def open_client(
-    *,
-    ledger: Ledger,
-    net: Net,
-    catalogue: Catalogue,
-    home: Path,
-    sources: Sequence[Source] = (),
-    fallback: Sequence[Source] | None = None,
-    journal: Journal | None = None,
-    offload: Offload = in_a_thread,
-    random: Callable[[int], bytes] = secrets.token_bytes,
-    crash: Callable[[str], None] = no_crash,
-) -> AsyncIterator[Client]:
-    """A client over the given ports, until the context ends; posted tasks go on without it.
-
-    `sources` say which nodes there are, `fallback` is asked when they do not know enough
-    (default: the registry's events). Files go to `home`: `client.db`, `results/`, `receipts/`.
-    """
-    own = journal or Journal(home / "client.db", offload)
-    try:
-        async with trio.open_nursery() as nursery:
-            sessions = Sessions(net, nursery)
-            directory = Directory(
-                ledger,
-                sessions,
-                sources,
-                (RegistryEvents(ledger),) if fallback is None else fallback,
-            )
-            tools = Tools(
-                ledger=ledger,
-                sessions=sessions,
-                directory=directory,
-                journal=own,
-                catalogue=catalogue,
-                results=home / "results",
-                receipts=home / "receipts",
-                random=random,
-                wall_clock=time.time,
-                offload=offload,
-                crash=crash,
-            )
-            try:
-                yield Client(tools, nursery)
-            finally:
-                nursery.cancel_scope.cancel()
-    finally:
-        if journal is None:
-            own.close()

@@ -69,8 +69,11 @@ class Following:
         prepared: Prepared | None = None,
         entry: Entry | None = None,
         proposal: Proposal | None = None,
+        resumed: bool = False,
     ) -> None:
-        """`started` is the local time at which the submission began.
+        """`resumed`: an earlier life or another process may have talked to the members before.
+
+        `started` is the local time at which the submission began.
 
         Without `prepared` the input is not at hand: the task is watched and settled, but no
         seat can be given to another node.
@@ -90,6 +93,7 @@ class Following:
         self.input = OutgoingBlob(prepared.data) if prepared is not None else None
         self._outgoing: dict[int, OutgoingBlob] = {}
         self._since = since
+        self._resumed = resumed
         self._view: TaskView | None = None
         self._wake = trio.Event()
         self._scopes: dict[int, trio.CancelScope] = {}
@@ -176,7 +180,7 @@ class Following:
             if index < len(self.members) and self.members[index].seat == seat:
                 continue
             member = Member(index, seat, places[seat], now)
-            member.was_connected = self.entry is None or self.proposal is None
+            member.was_connected = self._resumed
             if index < len(self.members):
                 self._scopes[index].cancel()
                 self.members[index] = member
@@ -479,10 +483,13 @@ class Following:
         if view is None:
             return
         if view.is_over:
-            if member.asks and self.output() is None:
-                yield ("ask", 0)
-            else:
+            if self._is_done():
                 yield ("ended", 0)
+                return
+            if member.was_connected:
+                yield ("resume", 0)
+            if member.asks:
+                yield ("ask", 0)
             return
         yield ("assigned", len(view.attempts))
         if member.was_connected:

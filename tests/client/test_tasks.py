@@ -9,7 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from deai.client.client import Client, TaskOutcome
+from deai.client.client import Client
+from deai.client.handle import TaskOutcome
 from deai.client.requests import TaskRequest
 from deai.errors import ConfigError, InsufficientFunds, TaskDeclined, WorkloadFault
 from deai.money import UNIT

@@ -15,9 +15,10 @@ import trio
 from deai import actions as act
 from deai.chain.ledger import Parameters
 from deai.chain.memory import DEFAULT_PARAMETERS, GENESIS_TIME, MemoryChain
-from deai.client.client import Client, open_client
+from deai.client.client import Client
 from deai.client.directory import PeerList
 from deai.client.journal import Journal
+from deai.client.opening import open_client
 from deai.ids import NodeId, PeerId, node_id
 from deai.money import UNIT, Amount
 from deai.net import PeerAddress

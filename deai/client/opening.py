@@ -1,0 +1,86 @@
+"""Opening a client over its ports."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import trio
+
+from deai.chain.ledger import Ledger
+from deai.client.client import Client
+from deai.client.directory import Directory, RegistryEvents, Source
+from deai.client.journal import Journal, Offload, in_a_thread
+from deai.client.sessions import Sessions
+from deai.client.tools import Tools, no_crash
+from deai.net import Net
+from deai.ports import Catalogue
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Let an error that is alone in its group out without the group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from error.__cause__
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    ledger: Ledger,
+    net: Net,
+    catalogue: Catalogue,
+    home: Path,
+    sources: Sequence[Source] = (),
+    fallback: Sequence[Source] | None = None,
+    journal: Journal | None = None,
+    offload: Offload = in_a_thread,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+    crash: Callable[[str], None] = no_crash,
+) -> AsyncIterator[Client]:
+    """A client over the given ports, until the context ends; posted tasks go on without it.
+
+    `sources` say which nodes there are, `fallback` is asked when they do not know enough
+    (default: the registry's events). Files go to `home`: `client.db`, `results/`, `receipts/`.
+    """
+    own = journal or Journal(home / "client.db", offload)
+    try:
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                sessions = Sessions(net, nursery)
+                directory = Directory(
+                    ledger,
+                    sessions,
+                    sources,
+                    (RegistryEvents(ledger),) if fallback is None else fallback,
+                )
+                tools = Tools(
+                    ledger=ledger,
+                    sessions=sessions,
+                    directory=directory,
+                    journal=own,
+                    catalogue=catalogue,
+                    results=home / "results",
+                    receipts=home / "receipts",
+                    random=random,
+                    wall_clock=time.time,
+                    offload=offload,
+                    crash=crash,
+                )
+                try:
+                    yield Client(tools, nursery)
+                finally:
+                    nursery.cancel_scope.cancel()
+    finally:
+        if journal is None:
+            own.close()
