@@ -27,7 +27,7 @@ import msgspec
 from deai.codec import Codec
 from deai.errors import MalformedMessage
 from deai.net import MAX_FRAME_BYTES, Dialect
-from deai.offers import Address, Signed, Text
+from deai.offers import Address, Sequence, Signed, Text
 from deai.tasks import (
     AttemptIndex,
     Digest,
@@ -262,7 +262,7 @@ class PublishBeat(_Message, frozen=True):
 class BeatSeen(_Message, frozen=True):
     """Hub → node: the newest sequence heard, and how many instances of this node beat."""
 
-    sequence: Seconds
+    sequence: Sequence
     instances: Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 

@@ -28,6 +28,8 @@ _BEAT: Final = b"deai beat/1\x00"
 Text = Annotated[str, msgspec.Meta(max_length=128)]
 Address = Annotated[str, msgspec.Meta(max_length=256)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""Grows from one statement of a node to its next; Unix nanoseconds fit."""
 
 
 class WorkloadOffer(
@@ -64,8 +66,8 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     peer_id: Text
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=16)]
     version: Text
-    sequence: Seconds
-    """Grows with every offer of a node (chain seconds of issue will do)."""
+    sequence: Sequence
+    """Grows with every offer of a node."""
     issued_at: Seconds
     expires_at: Seconds
     capacity: Count
@@ -80,7 +82,7 @@ class Beat(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
     node: Node
     peer_id: Text
-    sequence: Seconds
+    sequence: Sequence
     sent_at: Seconds
     """Unix seconds by the node's clock."""
     mode: Annotated[str, msgspec.Meta(pattern="^(running|draining|paused|joining)$")]
