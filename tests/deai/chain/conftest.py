@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator, Iterator
 
-import msgspec
 import pytest
 
-from deai.chain.memory import DEFAULT_PARAMETERS, MemoryChain
-from deai.ids import AccountId
-from deai.money import UNIT, Amount
+from deai.chain.ledger import Ledger
+from deai.chain.memory import MemoryChain
 from deai.signing import LocalSigner
 from rewards.rules import RULES
-from tests.support.ledger_conformance import World
-
-PARAMETERS = msgspec.structs.replace(
-    DEFAULT_PARAMETERS, min_lease=5, min_window=20, max_span=3_600, unbonding_seconds=7_201
+from tests.deai.chain.chains import (
+    PARAMETERS,
+    ChainProcess,
+    chain_process,
+    chain_world,
+    is_anvil_here,
 )
+from tests.support.ledger_conformance import World
 
 
 def memory_world() -> tuple[World, MemoryChain]:
@@ -28,16 +30,48 @@ def memory_world() -> tuple[World, MemoryChain]:
     holder = signer()
     chain = MemoryChain(RULES, holder=holder.account, parameters=PARAMETERS)
 
-    async def open_(by: LocalSigner) -> object:
+    async def open_(by: LocalSigner) -> Ledger:
         return chain.ledger(by)
 
     async def advance(seconds: int) -> None:
         chain.advance(seconds)
 
-    world = World("memory", chain.ledger(), holder, open_, advance, signer)  # type: ignore[arg-type]
-    return world, chain
+    return World("memory", chain.ledger(), holder, open_, advance, signer), chain
 
 
-@pytest.fixture(params=["memory"])
-def world(request: pytest.FixtureRequest) -> World:
-    return memory_world()[0]
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
+    with chain_process("embedded", tmp_path_factory.mktemp("embedded")) as chain:
+        yield chain
+
+
+@pytest.fixture(scope="session")
+def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
+    if not is_anvil_here():
+        pytest.skip("anvil is not installed: npm ci --prefix contracts/sei")
+    with chain_process("anvil", tmp_path_factory.mktemp("anvil")) as chain:
+        yield chain
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("embedded", marks=[pytest.mark.chain, pytest.mark.network]),
+        pytest.param("anvil", marks=[pytest.mark.chain, pytest.mark.network, pytest.mark.slow]),
+    ]
+)
+def chain(request: pytest.FixtureRequest) -> ChainProcess | None:
+    """The process behind `world`, None for the ledger in memory."""
+    if request.param == "memory":
+        return None
+    found: ChainProcess = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def world(chain: ChainProcess | None) -> AsyncIterator[World]:
+    if chain is None:
+        yield memory_world()[0]
+        return
+    async with chain_world(chain) as found:
+        yield found

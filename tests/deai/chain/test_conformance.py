@@ -727,7 +727,7 @@ async def test_a_lapsed_seat_is_reassigned_only_after_its_lease_and_never_a_comm
     await playing.as_client(reassign(2))
     view = await playing.view()
     assert view.committee[2].lease_end > committee[2].lease_end
-    assert [a.state for a in view.attempts if a.index == 2][0] is SeatState.REPLACED
+    assert next(a.state for a in view.attempts if a.index == 2) is SeatState.REPLACED
     await world.pass_(deadline - LEASE // 2)
     another = (await provider(world)).accepts(playing.id, 1, deadline, 1)
     late = act.ReassignSeat(playing.task, view.committee, 1, another)

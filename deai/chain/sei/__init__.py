@@ -1,0 +1,1 @@
+"""The Sei adapter: our contracts on an EVM chain, over JSON-RPC."""

@@ -1,0 +1,184 @@
+"""An action as the contract call that carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol, assert_never
+
+import msgspec
+
+from deai import actions as act
+from deai.chain.sei.abi import call_data, values
+from deai.ids import AccountId, raw
+from deai.signing import split
+from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
+
+_ADDRESSES_SEPARATOR: Final = "\n"
+_REGISTER: Final = ("uint96", "address", "uint40", "bytes", "bytes", "string")
+
+
+class ContractCall(msgspec.Struct, frozen=True):
+    """Where to send what. `least_gas` is what the verb needs when no slot is fresh."""
+
+    to: AccountId | None
+    data: bytes
+    least_gas: int
+
+
+def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> ContractCall:
+    """The call for an action."""
+    name, data, gas = _encode(action, contracts)
+    return ContractCall(contracts[name], data, gas)
+
+
+def join_addresses(addresses: Sequence[str]) -> str:
+    """The contract's one text for a node's addresses."""
+    return _ADDRESSES_SEPARATOR.join(addresses)
+
+
+def split_addresses(text: str) -> tuple[str, ...]:
+    """The addresses behind that text."""
+    return tuple(text.split(_ADDRESSES_SEPARATOR)) if text else ()
+
+
+def _encode(  # one row per verb
+    action: act.Action, contracts: Mapping[str, AccountId]
+) -> tuple[str, bytes, int]:
+    def token(function: str, *arguments: object) -> tuple[str, bytes, int]:
+        return "ComputeToken", call_data("ComputeToken", function, *arguments), 35_000
+
+    def paid_to(contract: str, amount: int, data: bytes, gas: int) -> tuple[str, bytes, int]:
+        transfer = token("transferAndCall", contracts[contract], amount, data)
+        return transfer[0], transfer[1], gas
+
+    def registry(function: str, gas: int, *arguments: object) -> tuple[str, bytes, int]:
+        return "NodeRegistry", call_data("NodeRegistry", function, *arguments), gas
+
+    def escrow(function: str, gas: int, *arguments: object) -> tuple[str, bytes, int]:
+        return "TaskEscrow", call_data("TaskEscrow", function, *arguments), gas
+
+    match action:
+        case act.TransferTokens():
+            return token("transfer", action.to, action.amount)
+        case act.Deposit():
+            return paid_to("TaskEscrow", action.amount, b"", 55_000)
+        case act.WithdrawVault():
+            return escrow("withdraw", 45_000, action.to, action.amount)
+        case act.RegisterNode():
+            data = values(
+                _REGISTER, action.index, action.operator, action.valid_until,
+                action.operator_signature, action.peer_id.encode(),
+                join_addresses(action.addresses),
+            )  # fmt: skip
+            return paid_to("NodeRegistry", action.stake, data, 200_000)
+        case act.AddStake():
+            return paid_to("NodeRegistry", action.amount, raw(action.node), 60_000)
+        case act.RequestUnstake():
+            return registry("requestUnstake", 45_000, raw(action.node), action.amount)
+        case act.WithdrawStake():
+            return registry("withdrawStake", 60_000, raw(action.node), action.to)
+        case act.RotateOperator():
+            return registry(
+                "rotateOperator", 45_000, raw(action.node), action.operator, action.valid_until,
+                action.operator_signature,
+            )  # fmt: skip
+        case act.Unjail():
+            return registry("unjail", 40_000, raw(action.node))
+        case act.Announce():
+            return registry(
+                "announce", 40_000, raw(action.node), action.peer_id.encode(),
+                join_addresses(action.addresses),
+            )  # fmt: skip
+        case act.Heartbeat():
+            return registry("heartbeat", 32_000, raw(action.node))
+        case act.PostTask():
+            return escrow("post", 60_000, task_words(action.task))
+        case act.AssignTask():
+            accepts = [_accept(one) for one in action.accepts]
+            return escrow(
+                "assign", _each(50_000, 14_000, accepts), task_words(action.task), accepts
+            )
+        case act.PostAndAssign():
+            accepts = [_accept(one) for one in action.accepts]
+            gas = _each(65_000, 14_000, accepts)
+            return escrow("postAndAssign", gas, task_words(action.task), accepts)
+        case act.CancelTask():
+            return escrow("cancel", 55_000, task_words(action.task))
+        case act.CommitResults():
+            gas = _each(45_000, 8_000, action.commitments)
+            new = [_commitment(one) for one in action.commitments]
+            return escrow("commit", gas, *_open(action), new)
+        case act.DeliverResult():
+            return escrow("deliver", 65_000, *_open(action), _result(action.result))
+        case act.ObjectToResult():
+            return escrow("object", 60_000, *_open(action))
+        case act.ReleaseSeat():
+            return escrow("release", 50_000, *_open(action), action.seat)
+        case act.ReassignSeat():
+            return escrow("reassign", 80_000, *_open(action), action.seat, _accept(action.accept))
+        case act.RevealResults():
+            gas = _each(50_000, 5_000, action.openings)
+            return escrow("reveal", gas, *_open(action), _openings(action.openings))
+        case act.ApproveOutputs():
+            return escrow("approve", 60_000, *_open(action), _approval(action.approval))
+        case act.FinaliseTask():
+            approvals = [_approval(one) for one in action.approvals]
+            gas = _each(_each(60_000, 20_000, action.committee), 8_000, approvals)
+            return escrow("finalise", gas, *_open(action), _openings(action.openings), approvals)
+        case act.ExpireTask():
+            return escrow("expire", 80_000, *_open(action))
+        case act.ProveEquivocation():
+            return escrow(
+                "proveEquivocation", 120_000, *_open(action), action.seat,
+                _result(action.first), _result(action.second),
+            )  # fmt: skip
+        case act.SweepFees():
+            gas = _each(50_000, 10_000, action.lanes)
+            return escrow("sweep", gas, action.client, list(action.lanes))
+        case _:
+            assert_never(action)
+
+
+class _OnCommittee(Protocol):
+    """What every action on a running task names."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def committee(self) -> tuple[Seat, ...]: ...
+
+
+def task_words(task: Task) -> tuple[object, ...]:
+    """A task as the contract's tuple."""
+    return (
+        task.client, task.lane, task.nonce, int(task.fee), int(task.tip), task.seats,
+        int(task.policy), task.lease, task.commit_deadline, task.window, task.spec_hash,
+    )  # fmt: skip
+
+
+def _open(action: _OnCommittee) -> tuple[object, object]:
+    return task_words(action.task), [(raw(seat.node), seat.info) for seat in action.committee]
+
+
+def _each(base: int, more: int, items: Sequence[object]) -> int:
+    return base + more * len(items)
+
+
+def _accept(accept: Accept) -> tuple[object, ...]:
+    return (raw(accept.node), accept.valid_until, *split(accept.signature))
+
+
+def _commitment(commitment: Commitment) -> tuple[object, ...]:
+    return (commitment.seat, commitment.value, *split(commitment.signature))
+
+
+def _openings(openings: Sequence[Opening]) -> list[tuple[object, ...]]:
+    return [(one.seat, one.digest, one.salt) for one in openings]
+
+
+def _result(result: Result) -> tuple[object, ...]:
+    return (result.output_digest, result.evidence_digest, *split(result.signature))
+
+
+def _approval(approval: Approval) -> tuple[object, ...]:
+    return (approval.seat, approval.mask, *split(approval.signature))

@@ -1,0 +1,103 @@
+"""Put the contracts on a chain. Repeating a deployment with the same outbox gives the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from deai.chain.ledger import Parameters
+from deai.chain.sei.abi import creation_data
+from deai.chain.sei.calls import ContractCall
+from deai.chain.sei.logs import quantity
+from deai.chain.sei.pool import open_pool
+from deai.chain.sei.sender import Sender, SenderSettings, no_crash, open_sender
+from deai.chain.sei.transaction import contract_address
+from deai.errors import ConfigError
+from deai.ids import AccountId
+from deai.money import UNIT
+from deai.signing import Signer
+
+SUPPLY: Final = 10**9 * UNIT
+ADMIN_DELAY_S: Final = 3 * 24 * 3600
+"""Between the two steps by which an admin hands over."""
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the contracts stand, and the block of the first of them."""
+
+    contracts: dict[str, AccountId]
+    block: int
+    chain_id: int
+
+
+async def deploy(
+    rpc_urls: Sequence[str],
+    deployer: Signer,
+    parameters: Parameters,
+    *,
+    supply: int = SUPPLY,
+    admin: AccountId | None = None,
+    outbox_path: Path | None = None,
+    crash: Callable[[str], None] = no_crash,
+    settings: SenderSettings | None = None,
+    timeout: float = 30.0,
+) -> Deployment:
+    """Deploy token, registry and escrow; the whole supply goes to the deployer.
+
+    `admin` (default: the deployer) may hand out roles and is the guardian. The deployer needs
+    money for gas and must send nothing else meanwhile. Raises `LedgerRejected`,
+    `LedgerUnreachable`.
+    """
+    async with open_pool(rpc_urls, timeout=timeout) as pool:
+        chain_id = quantity(await pool.call("eth_chainId"))
+        identity = f"{chain_id}:deployment:{deployer.account}"
+        async with open_sender(
+            pool, deployer, chain_id, outbox_path, identity, crash=crash, settings=settings
+        ) as sender:
+            return await _deploy(sender, deployer, parameters, supply, admin, chain_id)
+
+
+async def _deploy(
+    sender: Sender,
+    deployer: Signer,
+    parameters: Parameters,
+    supply: int,
+    admin: AccountId | None,
+    chain_id: int,
+) -> Deployment:
+    by, ruler = deployer.account, admin if admin is not None else deployer.account
+
+    async def create(contract: str, *arguments: object) -> tuple[AccountId, int, int]:
+        call = ContractCall(None, creation_data(contract, *arguments), 1_000_000)
+        done = await sender.send(call, kind=f"Deploy{contract}", key=f"deploy/1:{contract}")
+        nonce = await sender.nonce_of(f"deploy/1:{contract}")
+        return contract_address(by, nonce), done.block, nonce
+
+    token, block, _ = await create("ComputeToken", by, supply)
+    # Registry and escrow name each other: the escrow's address follows from its nonce, which is
+    # the one after the registry's.
+    expected = contract_address(by, await sender.next_nonce("deploy/1:NodeRegistry") + 1)
+    registry, _, _ = await create(
+        "NodeRegistry", token, expected, ruler, ADMIN_DELAY_S, ruler,
+        (
+            int(parameters.min_stake), int(parameters.weight_fee), parameters.epoch_seconds,
+            parameters.unbonding_seconds, int(parameters.bounty),
+        ),
+    )  # fmt: skip
+    escrow, _, _ = await create(
+        "TaskEscrow", token, registry,
+        (
+            parameters.treasury, int(parameters.min_fee), parameters.min_lease,
+            parameters.min_window, parameters.max_span,
+        ),
+    )  # fmt: skip
+    if escrow != expected:
+        raise ConfigError(
+            "the deployer sent other transactions meanwhile, so the contracts do not fit together",
+            hint="deploy again from an account that does nothing else",
+        )
+    contracts = {"ComputeToken": token, "NodeRegistry": registry, "TaskEscrow": escrow}
+    return Deployment(contracts=contracts, block=block, chain_id=chain_id)

@@ -1,0 +1,271 @@
+"""The `Ledger` port on Sei: reading, sending and following one deployment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from deai.actions import Action, intent_key
+from deai.chain.ledger import (
+    Balances,
+    ChainInfo,
+    Cursor,
+    EventBatch,
+    Head,
+    LaneRecord,
+    NodeRecord,
+    Parameters,
+    Transaction,
+)
+from deai.chain.refusals import refusal
+from deai.chain.sei.abi import CONTRACTS, call_data, read_answer
+from deai.chain.sei.background import Background
+from deai.chain.sei.calls import encode_action
+from deai.chain.sei.follower import MOST_BLOCKS, Follower, read_head, read_records
+from deai.chain.sei.logs import Decoder, quantity
+from deai.chain.sei.pool import Pool, open_pool
+from deai.chain.sei.rpc import Request, RpcError
+from deai.chain.sei.sender import Sender, SenderSettings, no_crash, open_sender, refused
+from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
+from deai.events import LedgerRecord
+from deai.ids import AccountId, ChainName, NodeId, TaskId, hexed, raw
+from deai.money import Amount
+from deai.network import ChainEntry
+from deai.signing import Signer
+from deai.standing import Standing
+
+TIMEOUT_S: Final = 10.0
+SEI: Final = ChainName("sei")
+
+
+class SeiLedger:
+    """A `Ledger` over JSON-RPC; made by `open_sei_ledger`."""
+
+    def __init__(
+        self, pool: Pool, info: ChainInfo, sender: Sender | None, by: Signer | None
+    ) -> None:
+        self._pool = pool
+        self._info = info
+        self._sender = sender
+        self._account = by.account if by is not None else None
+        self._decoder = Decoder(info.contracts)
+        self._parameters: Parameters | None = None
+
+    @property
+    def info(self) -> ChainInfo:
+        return self._info
+
+    @property
+    def account(self) -> AccountId | None:
+        return self._account
+
+    @property
+    def pool(self) -> Pool:
+        """The endpoints and what is known of their health."""
+        return self._pool
+
+    async def parameters(self) -> Parameters:
+        if self._parameters is None:
+            registry, escrow = await self._read(
+                self._view("NodeRegistry", "parameters"), self._view("TaskEscrow", "parameters")
+            )
+            least_stake, w0, epoch, unbonding, bounty = self._value(
+                "NodeRegistry", "parameters", registry
+            )
+            treasury, least_fee, least_lease, least_window, span = self._value(
+                "TaskEscrow", "parameters", escrow
+            )
+            self._parameters = Parameters(
+                min_stake=Amount(least_stake),
+                min_fee=Amount(least_fee),
+                min_lease=least_lease,
+                min_window=least_window,
+                epoch_seconds=epoch,
+                unbonding_seconds=unbonding,
+                weight_fee=Amount(w0),
+                bounty=Amount(bounty),
+                treasury=AccountId(treasury.lower()),
+                max_span=span,
+            )
+        return self._parameters
+
+    async def head(self) -> Head:
+        (block,) = await self._read(("eth_getBlockByNumber", ["latest", False]))
+        head: Head = _checked(read_head, block)
+        return head
+
+    async def balances(self, account: AccountId) -> Balances:
+        gas, tokens, vault = await self._read(
+            ("eth_getBalance", [account, "latest"]),
+            self._view("ComputeToken", "balanceOf", account),
+            self._view("TaskEscrow", "accountOf", account),
+        )
+        return Balances(
+            int(str(gas), 16),
+            self._value("ComputeToken", "balanceOf", tokens),
+            self._value("TaskEscrow", "accountOf", vault)[0],
+        )
+
+    async def node(self, node: NodeId) -> NodeRecord | None:
+        (answer,) = await self._read(self._view("NodeRegistry", "nodeOf", raw(node)))
+        (_, operator, standing, reputation, epoch, _, checked, bonded, unbonding, unbond_at) = (
+            self._value("NodeRegistry", "nodeOf", answer)
+        )
+        if standing == Standing.NONE:
+            return None
+        return NodeRecord(
+            node=node,
+            operator=AccountId(operator.lower()),
+            standing=Standing(standing),
+            stake=bonded,
+            unbonding=unbonding,
+            unbond_at=unbond_at,
+            reputation=reputation,
+            checked_tasks=checked,
+            last_epoch=epoch,
+        )
+
+    async def lane(self, client: AccountId, lane: int) -> LaneRecord:
+        (answer,) = await self._read(self._view("TaskEscrow", "laneOf", client, lane))
+        (_, acc, _, nonce, closed, committed, revealed, released, _, _, accrued, _) = self._value(
+            "TaskEscrow", "laneOf", answer
+        )
+        return LaneRecord(
+            nonce=nonce,
+            closed=closed,
+            committed=committed,
+            revealed=revealed,
+            released=released & ~committed,
+            # Before the first commit the word still holds that of an earlier task.
+            acc=acc if committed else 0,
+            accrued=accrued,
+        )
+
+    async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
+        head = await self.head()
+        records: list[LedgerRecord] = []
+        for low in range(since, head.number + 1, MOST_BLOCKS):
+            high = min(head.number, low + MOST_BLOCKS - 1)
+            query = {
+                "address": self._decoder.escrow,
+                "topics": [None, task],
+                "fromBlock": hex(low),
+                "toBlock": hex(high),
+            }
+            (logs,) = await self._read(("eth_getLogs", [query]))
+            try:
+                records += await read_records(self._pool, self._decoder, logs, low, high)
+            except MalformedMessage as error:
+                raise LedgerUnreachable(f"the chain's logs make no sense: {error}") from error
+        return tuple(records)
+
+    async def simulate(self, action: Action) -> int:
+        return await self._as_sender().estimate(encode_action(action, self._info.contracts))
+
+    async def submit(self, action: Action, *, key: str = "") -> Transaction:
+        call = encode_action(action, self._info.contracts)
+        return await self._as_sender().send(
+            call, kind=type(action).__name__, key=key or intent_key(action)
+        )
+
+    @asynccontextmanager
+    async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[EventBatch]]:
+        follower = Follower(self._pool, self._decoder, self._info.deployed_at)
+        batches = follower.batches(cursor)
+        try:
+            yield batches
+        finally:
+            await batches.aclose()
+
+    def _as_sender(self) -> Sender:
+        if self._sender is None:
+            raise refusal("Forbidden", {"caller": None})
+        return self._sender
+
+    def _view(self, contract: str, function: str, *arguments: object) -> Request:
+        message = {
+            "to": self._info.contracts[contract],
+            "data": hexed(call_data(contract, function, *arguments)),
+        }
+        return "eth_call", [message, "latest"]
+
+    async def _read(self, *requests: Request) -> list[Any]:
+        answers = await self._pool.batch(requests)
+        for answer in answers:
+            if isinstance(answer, RpcError):
+                raise refused(answer) if answer.is_revert else LedgerUnreachable(str(answer))
+        return answers
+
+    @staticmethod
+    def _value(contract: str, function: str, answer: object) -> Any:  # noqa: ANN401 - ABI values
+        try:
+            return read_answer(contract, function, bytes.fromhex(str(answer)[2:]))
+        except (MalformedMessage, ValueError) as error:
+            raise LedgerUnreachable(
+                f"{contract}.{function} gave no answer: is the contract there?",
+                hint="the network file may be of another chain, or of an earlier devnet",
+            ) from error
+
+
+@asynccontextmanager
+async def open_sei_ledger(
+    entry: ChainEntry,
+    signer: Signer | None = None,
+    outbox_path: Path | None = None,
+    *,
+    crash: Callable[[str], None] = no_crash,
+    settings: SenderSettings | None = None,
+    timeout: float = TIMEOUT_S,
+) -> AsyncIterator[SeiLedger]:
+    """Open a deployment, as `signer` or as a reader.
+
+    `outbox_path` keeps what was sent over restarts; without it intents are forgotten with the
+    process. Entering raises `LedgerUnreachable` when no endpoint answers and `ConfigError` for
+    another chain than the entry's, or an outbox that is in use.
+    """
+    info = _info(entry)
+    async with open_pool(entry.rpc_urls, timeout=timeout) as pool, Background() as nursery:
+        await _check_chain(pool, entry)
+        nursery.start_soon(pool.watch)
+        if signer is None:
+            yield SeiLedger(pool, info, None, None)
+            return
+        identity = f"{entry.chain_id}:{info.contracts['TaskEscrow']}:{signer.account}"
+        async with open_sender(
+            pool, signer, entry.chain_id, outbox_path, identity, crash=crash, settings=settings
+        ) as sender:
+            yield SeiLedger(pool, info, sender, signer)
+
+
+def _info(entry: ChainEntry) -> ChainInfo:
+    missing = [name for name in CONTRACTS if name not in entry.contracts]
+    if missing:
+        raise ConfigError(f"the network file lacks the contracts {', '.join(missing)}")
+    return ChainInfo(
+        name=SEI,
+        kind=entry.kind,
+        chain_id=entry.chain_id,
+        contracts={name: AccountId(entry.contracts[name].lower()) for name in CONTRACTS},
+        registry=entry.registry,
+        escrow=entry.escrow,
+        deployed_at=entry.deployed_at,
+    )
+
+
+async def _check_chain(pool: Pool, entry: ChainEntry) -> None:
+    answer = await pool.call("eth_chainId")
+    found = _checked(quantity, answer)
+    if found != entry.chain_id:
+        raise ConfigError(
+            f"the endpoint serves chain {found}, not {entry.chain_id}",
+            hint="the network file and its endpoints do not belong together",
+        )
+
+
+def _checked(read: Callable[[object], Any], answer: object) -> Any:  # noqa: ANN401
+    try:
+        return read(answer)
+    except MalformedMessage as error:
+        raise LedgerUnreachable(f"an endpoint's answer makes no sense: {error}") from error

@@ -1,0 +1,236 @@
+"""A chain's logs as typed events. What our contracts did not say is skipped, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from deai import events as ev
+from deai.chain.sei.abi import interface, read_event
+from deai.chain.sei.calls import split_addresses
+from deai.errors import MalformedMessage
+from deai.hashing import ZERO
+from deai.ids import AccountId, NodeId, TaskId, hexed
+from deai.money import Amount
+from deai.standing import Standing
+from deai.tasks import Policy, Seat, Task, seat_from_words
+
+_MAX_NUMBER: Final = 1 << 53
+_AMOUNT_BITS: Final = 96
+_POLICIES: Final = frozenset(Policy)
+_REPUTATION_MASK: Final = (1 << 24) - 1
+
+Log: TypeAlias = Mapping[str, Any]
+"""One log as JSON-RPC gives it; `read_log` has checked nothing before."""
+
+
+class RawLog(msgspec.Struct, frozen=True, kw_only=True):
+    """A log whose fields have the right types."""
+
+    contract: AccountId
+    topics: tuple[bytes, ...]
+    data: bytes
+    block: int
+    block_hash: str
+    index: int
+    transaction: str
+
+
+def read_log(log: object) -> RawLog:
+    """Check the form of a log; raises `MalformedMessage`."""
+    try:
+        fields: Any = log
+        return RawLog(
+            contract=AccountId(str(fields["address"]).lower()),
+            topics=tuple(_bytes(topic) for topic in fields["topics"]),
+            data=_bytes(fields["data"]),
+            block=quantity(fields["blockNumber"]),
+            block_hash=hexed(_bytes(fields["blockHash"])),
+            index=quantity(fields["logIndex"]),
+            transaction=hexed(_bytes(fields["transactionHash"])),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedMessage(f"not a log: {error!r}") from error
+
+
+def quantity(text: object) -> int:
+    """A JSON-RPC quantity of at most 53 bits; raises `MalformedMessage`."""
+    if not isinstance(text, str) or not text.startswith("0x") or len(text) > 80:
+        raise MalformedMessage(f"not a quantity: {str(text)[:40]!r}")
+    try:
+        value = int(text, 16)
+    except ValueError as error:
+        raise MalformedMessage(f"not a quantity: {text[:40]!r}") from error
+    if not 0 <= value < _MAX_NUMBER:
+        raise MalformedMessage(f"out of range: {text[:40]!r}")
+    return value
+
+
+class Decoder:
+    """Logs of one deployment."""
+
+    def __init__(self, contracts: Mapping[str, AccountId]) -> None:
+        self._names: Final = {address: name for name, address in contracts.items()}
+        self.addresses: Final = sorted(contracts.values())
+        self.escrow: Final = contracts["TaskEscrow"]
+
+    def topics(self) -> list[str]:
+        """First topics of all events that `decode` reads."""
+        return sorted(
+            hexed(topic)
+            for name in self._names.values()
+            for topic, shape in interface(name).events.items()
+            if shape.name in _READERS
+        )
+
+    def decode(self, log: RawLog) -> ev.LedgerEvent | None:
+        """The event behind a log, None for one that we do not follow.
+
+        Raises `MalformedMessage` for a log that the contract cannot have written.
+        """
+        name = self._names.get(log.contract)
+        if name is None:
+            return None
+        found = read_event(name, log.topics, log.data)
+        if found is None or found[0] not in _READERS:
+            return None
+        try:
+            event: ev.LedgerEvent | None = _READERS[found[0]](found[1])
+        except (ValueError, TypeError, UnicodeDecodeError) as error:
+            raise MalformedMessage(f"not a {found[0]}: {error}") from error
+        return event
+
+
+def _bytes(text: object) -> bytes:
+    if not isinstance(text, str) or not text.startswith("0x"):
+        raise MalformedMessage(f"not hex: {str(text)[:40]!r}")
+    return bytes.fromhex(text[2:])
+
+
+def _account(value: str) -> AccountId:
+    return AccountId(value.lower())
+
+
+def _node(value: bytes) -> NodeId:
+    return NodeId(hexed(value))
+
+
+def _id(values: Mapping[str, Any]) -> TaskId:
+    return TaskId(hexed(values["id"]))
+
+
+def _text(value: bytes) -> str:
+    # Whatever an owner registered: printable or not, it must not stop an index.
+    return value.decode("utf-8", "replace")
+
+
+def _seats(words: list[tuple[bytes, int]]) -> tuple[Seat, ...]:
+    return tuple(seat_from_words(node, info) for node, info in words)
+
+
+def _posted(v: Mapping[str, Any]) -> ev.TaskPosted | None:
+    client, lane, nonce, fee, tip, seats, policy, lease, deadline, window, spec = v["task"]
+    if policy not in _POLICIES:
+        return None  # a policy of a later version: such tasks are not followed
+    task = Task(
+        _account(client), lane, nonce, Amount(fee), Amount(tip), seats, Policy(policy), lease,
+        deadline, window, spec,
+    )  # fmt: skip
+    return ev.TaskPosted(_id(v), task)
+
+
+def _settlement(packed: int) -> ev.SeatSettlement:
+    return ev.SeatSettlement(
+        Amount(packed & ((1 << _AMOUNT_BITS) - 1)),
+        packed >> 96 & _REPUTATION_MASK,
+        packed >> 120 & _REPUTATION_MASK,
+        packed >> 144 & 0xFF,
+    )
+
+
+def _finalised(v: Mapping[str, Any]) -> ev.TaskFinalised:
+    return ev.TaskFinalised(
+        _id(v),
+        v["result"] if v["result"] != ZERO else None,
+        v["fault"],
+        Amount(v["refunded"]),
+        Amount(v["protocolFee"]),
+        _account(v["finaliser"]),
+        Amount(v["tip"]),
+        tuple(_settlement(packed) for packed in v["seats"]),
+    )
+
+
+def _slashed(v: Mapping[str, Any]) -> ev.NodeSlashed:
+    return ev.NodeSlashed(
+        _node(v["node"]), _account(v["submitter"]), Amount(v["amount"]), Amount(v["bounty"]),
+        Amount(v["burned"]),
+    )  # fmt: skip
+
+
+def _registered(v: Mapping[str, Any]) -> ev.NodeRegistered:
+    return ev.NodeRegistered(
+        _node(v["node"]), _account(v["operator"]), Amount(v["stake"]), _text(v["peerId"]),
+        split_addresses(_text(v["addresses"])),
+    )  # fmt: skip
+
+
+def _standing(v: Mapping[str, Any]) -> ev.StandingChanged:
+    return ev.StandingChanged(_node(v["node"]), Standing(v["standing"]))
+
+
+_READERS: Final[Mapping[str, Any]] = {
+    "Transfer": lambda v: ev.TokensMoved(
+        _account(v["from"]), _account(v["to"]), Amount(v["value"])
+    ),
+    "NodeRegistered": _registered,
+    "NodeAnnounced": lambda v: ev.NodeAnnounced(
+        _node(v["node"]), _text(v["peerId"]), split_addresses(_text(v["addresses"]))
+    ),
+    "OperatorRotated": lambda v: ev.OperatorRotated(_node(v["node"]), _account(v["operator"])),
+    "StakeAdded": lambda v: ev.StakeAdded(
+        _node(v["node"]), Amount(v["added"]), Amount(v["bonded"])
+    ),
+    "UnbondingStarted": lambda v: ev.UnbondingStarted(
+        _node(v["node"]), Amount(v["amount"]), v["unbondAt"]
+    ),
+    "StakeWithdrawn": lambda v: ev.StakeWithdrawn(
+        _node(v["node"]), _account(v["to"]), Amount(v["amount"])
+    ),
+    "Heartbeat": lambda v: ev.NodeBeat(_node(v["node"]), v["epoch"]),
+    "NodeSlashed": _slashed,
+    "NodeReleased": _standing,
+    "NodeStatus": _standing,
+    "Deposited": lambda v: ev.Deposited(
+        _account(v["account"]), _account(v["payer"]), Amount(v["amount"])
+    ),
+    "Withdrawn": lambda v: ev.VaultWithdrawn(
+        _account(v["account"]), _account(v["to"]), Amount(v["amount"])
+    ),
+    "TaskPosted": _posted,
+    "TaskAssigned": lambda v: ev.TaskAssigned(_id(v), _seats(v["committee"])),
+    "SeatReassigned": lambda v: ev.SeatReassigned(
+        _id(v), v["seat"], _node(v["from"]), v["released"], _seats(v["committee"])
+    ),
+    "SeatReleased": lambda v: ev.SeatReleased(_id(v), v["seat"]),
+    "ResultCommitted": lambda v: ev.ResultCommitted(
+        _id(v), v["seat"], v["attempt"], v["commitment"]
+    ),
+    "ResultDelivered": lambda v: ev.ResultDelivered(
+        _id(v), _node(v["node"]), v["outputDigest"], v["evidenceDigest"]
+    ),
+    "ResultRevealed": lambda v: ev.ResultRevealed(_id(v), v["seat"], v["digest"], v["salt"]),
+    "ResultApproved": lambda v: ev.OutputsApproved(_id(v), v["seat"], v["mask"], v["r"] + v["vs"]),
+    "TaskFinalised": _finalised,
+    "TaskExpired": lambda v: ev.TaskExpired(_id(v), Amount(v["refunded"])),
+    "TaskCancelled": lambda v: ev.TaskCancelled(_id(v), Amount(v["refunded"])),
+    "TaskObjected": lambda v: ev.TaskObjected(
+        _id(v), Amount(v["protocolFee"]), Amount(v["refunded"])
+    ),
+    "EquivocationProven": lambda v: ev.EquivocationProven(
+        _id(v), v["seat"], _node(v["node"]), _account(v["submitter"])
+    ),
+    "FeesSwept": lambda v: ev.FeesSwept(_account(v["client"]), v["lane"], Amount(v["amount"])),
+}
