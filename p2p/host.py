@@ -38,7 +38,7 @@ PINNED: Final = "0.8.1"
 CONNECTIONS_PER_PEER: Final = 4
 """Both sides may dial at once, and a peer that lost us may come back before we noticed."""
 
-_HINTS: Final = {
+_HINTS: Final[dict[int | None, str]] = {
     errno.EADDRINUSE: "another program has the port; stop it or choose another port",
     errno.EADDRNOTAVAIL: "listen on an address of this machine, or on /ip4/0.0.0.0",
     errno.EACCES: "choose a port above 1023",

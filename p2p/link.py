@@ -30,6 +30,7 @@ from p2p.framing import (
 from p2p.limits import NetLimits
 
 M = TypeVar("M")
+_PASSES_BEFORE_WRITE: Final = 2
 
 
 class ByteStream(Protocol):
@@ -224,6 +225,10 @@ class StreamLink(Generic[M]):
     async def _write_all(self) -> None:
         while True:
             if self._outgoing:
+                # Whoever the last read woke gets to add to this write. Without this, 16 callers
+                # settle into small groups: 2 frames a write instead of 16, at 5 times the CPU.
+                for _ in range(_PASSES_BEFORE_WRITE):
+                    await trio.lowlevel.checkpoint()
                 data, self._outgoing = bytes(self._outgoing), bytearray()
                 self._counters.bytes_sent += len(data)
                 await self._stream.write(data)

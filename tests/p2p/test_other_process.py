@@ -89,7 +89,7 @@ async def test_the_port_of_another_process_is_refused() -> None:
 @pytest.mark.parametrize(
     "listen",
     [
-        "",
+        "/",
         "nonsense",
         "/ip4/127.0.0.1/udp/1",
         "/ip4/300.0.0.1/tcp/1",
