@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from contextlib import AsyncExitStack
@@ -14,15 +15,17 @@ from rich.console import Console
 from coordinator.config import CoordinatorConfig, load, resolve
 from deai.chain.ledger import Ledger
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio
-from deai.errors import ConfigError, NotSetUp
+from deai.errors import ConfigError, LedgerUnreachable, NotSetUp
 from deai.ids import ChainName
 
-DRAIN_SECONDS = 5.0
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
 
 
 @group("coordinator")
 def coordinator() -> None:
-    r"""Run the indexer, API and pages.
+    """Run the indexer, API and pages.
 
     A coordinator holds no funds and decides nothing: it reads the chain, hears heartbeats, and
     shows both. Any number of them may run; tasks work without one.
@@ -30,19 +33,19 @@ def coordinator() -> None:
     \b
     Example:
       deai coordinator run --config network/coordinator/config.toml
-    """
+    """  # noqa: D301 - click wants a real backspace
 
 
 @coordinator.command("run")
 def run_command(settings: Settings) -> None:
-    r"""Follow the chains and serve until told to stop.
+    """Follow the chains and serve until told to stop.
 
     Writes HOME/coordinator.json (url, metrics_url, peer_id, addresses, pid) when it is ready.
 
     \b
     Example:
       deai coordinator run --home ~/.deai
-    """
+    """  # noqa: D301 - click wants a real backspace
     from coordinator import logs
 
     config = load(settings.config)
@@ -52,12 +55,12 @@ def run_command(settings: Settings) -> None:
 
 @coordinator.command("migrate")
 def migrate_command(settings: Settings) -> None:
-    r"""Bring the database to this version's schema; the data stays.
+    """Bring the database to this version's schema; the data stays.
 
     \b
     Example:
       deai coordinator migrate --home ~/.deai
-    """
+    """  # noqa: D301 - click wants a real backspace
     from coordinator.store.engine import open_engine, writer_lock
     from coordinator.store.migrate import migrate
 
@@ -74,12 +77,12 @@ def migrate_command(settings: Settings) -> None:
 
 @coordinator.command("rebuild")
 def rebuild_command(settings: Settings) -> None:
-    r"""Drop what is derived from stored events, derive it again, and compare digests.
+    """Drop what is derived from stored events, derive it again, and compare digests.
 
     \b
     Example:
       deai coordinator rebuild --json
-    """
+    """  # noqa: D301 - click wants a real backspace
     from coordinator.audit import examine
     from coordinator.store.engine import writer_lock
     from coordinator.store.store import Store
@@ -107,12 +110,12 @@ def rebuild_command(settings: Settings) -> None:
 
 @coordinator.command("audit")
 def audit_command(settings: Settings) -> None:
-    r"""Build the index again from the chain, beside the running one, and compare digests.
+    """Build the index again from the chain, beside the running one, and compare digests.
 
     \b
     Example:
       deai coordinator audit --json
-    """
+    """  # noqa: D301 - click wants a real backspace
     _conclude(settings, run_trio(_audit, settings))
 
 
@@ -148,6 +151,18 @@ async def _open_ledger(settings: Settings, chain: ChainName, stack: AsyncExitSta
     return await stack.enter_async_context(open_sei_ledger(entry, None, None))
 
 
+async def _open_patiently(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:
+    """A chain that is down now is no reason to give up: it may be starting beside us."""
+    while True:
+        try:
+            return await _open_ledger(settings, chain, stack)
+        except LedgerUnreachable as error:
+            logger.warning(
+                "the chain does not answer yet", extra={"action": "start", "cause": str(error)}
+            )
+            await trio.sleep(RETRY_SECONDS)
+
+
 async def _serve(settings: Settings, config: CoordinatorConfig) -> None:
     from coordinator.main import Ports, run
     from p2p.net import open_net
@@ -156,19 +171,19 @@ async def _serve(settings: Settings, config: CoordinatorConfig) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     ready.unlink(missing_ok=True)
     async with AsyncExitStack() as stack:
-        ledgers = {
-            name: await _open_ledger(settings, name, stack) for name in settings.network.chains
-        }
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(_until_told, nursery.cancel_scope)
+        ledgers = {}
+        for name in settings.network.chains:
+            ledgers[name] = await _open_patiently(settings, name, stack)
         net = await stack.enter_async_context(
             open_net(_identity(settings, config), listen=config.p2p, announce=config.announce)
         )
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        nursery.start_soon(_until_told, nursery.cancel_scope)
         await run(config, _database(settings), Ports(ledgers, net), ready_file=ready)
 
 
 async def _until_told(scope: trio.CancelScope) -> None:
-    """Stop at SIGTERM or Ctrl-C; at a second one, leave at once."""
+    """Stop at SIGTERM or Ctrl-C; later ones change nothing, the drain is short."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             break

@@ -28,7 +28,7 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("uvicorn.access", "httpx", "httpcore", "libp2p", "alembic", "asyncio"):
+    for chatty in ("uvicorn", "httpx", "httpcore", "libp2p", "alembic", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared[:1], shared[2], structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -128,7 +128,7 @@ def lanes(task: dict[str, Any]) -> dict[str, Any]:
         return 3 + (_seconds(text) - start) / span * 92
 
     rows = []
-    for attempt in task["attempts"]:
+    for attempt in sorted(task["attempts"], key=lambda one: (one["seat"], one["attempt"])):
         begin = place(attempt["started_at"])
         stop = place(attempt["committed_at"] or attempt["ended_at"] or task["timeline"][-1]["at"])
         rows.append(
