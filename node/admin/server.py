@@ -70,9 +70,9 @@ async def serve_admin(
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled."""
+    """Serve until cancelled. Takes `bound` over: the server closes it."""
     config = Config()
-    config.bind = [f"fd://{bound.fileno()}"]
+    config.bind = [f"fd://{bound.detach()}"]
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = 0.5
@@ -82,12 +82,4 @@ async def serve_admin(
     config.backlog = 64
     # Hypercorn spells the same ASGI types in its own way.
     app = cast("Any", make_app(node, token))
-    try:
-        await serve(
-            app,
-            config,
-            shutdown_trigger=trio.sleep_forever,
-            task_status=task_status,
-        )
-    finally:
-        bound.close()
+    await serve(app, config, shutdown_trigger=trio.sleep_forever, task_status=task_status)

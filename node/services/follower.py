@@ -10,7 +10,7 @@ import trio
 
 from deai.chain.ledger import Cursor, EventBatch
 from deai.chain.tasks_view import task_of
-from deai.errors import DeaiError, LedgerUnreachable
+from deai.errors import IllegalTransition, LedgerUnreachable
 from deai.events import (
     LedgerRecord,
     NodeBeat,
@@ -19,9 +19,11 @@ from deai.events import (
     OperatorRotated,
     StandingChanged,
     TaskFinalised,
+    TaskPosted,
     UnbondingStarted,
 )
 from deai.ids import TaskId
+from node.engagement import Engagement
 from node.state import Node
 
 logger = structlog.get_logger(__name__)
@@ -29,6 +31,7 @@ logger = structlog.get_logger(__name__)
 RETRY: Final = 1.0
 SILENT_AFTER: Final = 15.0
 """Local seconds without a new block after which no new work is taken."""
+SEARCH_BLOCKS: Final = 2000
 _OWN: Final = (
     NodeRegistered,
     NodeBeat,
@@ -69,10 +72,7 @@ class Follower:
         node.head, node.head_at = head, trio.current_time()
         node.record = await node.ports.ledger.node(node.ports.node)
         for engagement in list(node.engagements.values()):
-            records = await node.ports.ledger.task_events(
-                engagement.task_id, since=engagement.since
-            )
-            engagement.apply(records)
+            await self._read_again(engagement)
         node.chain_time = head.time
         self._cursor = Cursor(head.number, head.hash)
 
@@ -99,15 +99,8 @@ class Follower:
             if records or batch.rewind_to is not None:
                 try:
                     engagement.apply(records, rewind_to=batch.rewind_to)
-                except DeaiError as error:
-                    # Events that do not fit what we have: read the whole task again.
-                    logger.warning("task read again", action="refetch", reason=str(error))
-                    engagement.records = ()
-                    engagement.apply(
-                        await node.ports.ledger.task_events(
-                            engagement.task_id, since=engagement.since
-                        )
-                    )
+                except IllegalTransition:
+                    await self._read_again(engagement)
         self._cursor = batch.cursor
         if node.head is None or batch.head.number != node.head.number:
             node.head_at = trio.current_time()
@@ -118,3 +111,23 @@ class Follower:
         node.solved("chain_unreachable")
         if stale:
             node.record = await node.ports.ledger.node(node.ports.node)
+
+    async def _read_again(self, engagement: Engagement) -> None:
+        """Read a whole task from the chain: we came late to it, or its events did not fit.
+
+        A task may have been posted before we were asked (a substitute always is), by at most
+        the longest time a task may wait; the search goes back in growing steps.
+        """
+        node, step = self._node, SEARCH_BLOCKS
+        since = engagement.since
+        while True:
+            records = await node.ports.ledger.task_events(engagement.task_id, since=since)
+            if not records or isinstance(records[0].event, TaskPosted):
+                break
+            if since <= node.info.deployed_at:
+                logger.warning("task without beginning", action="refetch", task=engagement.task_id)
+                return
+            since = max(node.info.deployed_at, engagement.since - step)
+            step *= 4
+        engagement.records = ()
+        engagement.apply(records)

@@ -81,11 +81,11 @@ class Heartbeat:
                 async with self._node.ports.net.dial(
                     hub, BEAT_DIALECT, timeout=self._node.config.patience.dial
                 ) as link:
-                    failures = 0
                     await self._talk(link)
             except (PeerUnreachable, ProtocolError) as error:
                 logger.info("hub lost", action="hub_lost", peer_id=hub.peer_id, reason=str(error))
-            self._node.hubs.pop(hub.peer_id, None)
+            if self._node.hubs.pop(hub.peer_id, None) is not None:
+                failures = 0
             self._instances.pop(hub.peer_id, None)
             if not self._node.hubs:
                 self._node.problem(
@@ -134,7 +134,8 @@ class Heartbeat:
 
     def _beat(self) -> Signed:
         node = self._node
-        self._sequence = max(self._sequence + 1, int(node.ports.wall() * 1000))
+        # Hundredths of a second: grows across restarts and fits the field's 40 bits.
+        self._sequence = max(self._sequence + 1, int(node.ports.wall() * 100))
         beat = Beat(
             node=node.ports.node,
             peer_id=node.ports.net.peer_id,
