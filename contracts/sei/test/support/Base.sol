@@ -15,7 +15,6 @@ interface Vm {
     function stopPrank() external;
     function warp(uint256) external;
     function chainId(uint256) external;
-    function assume(bool) external pure;
     function addr(uint256 privateKey) external pure returns (address);
     function sign(uint256 privateKey, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function expectRevert(bytes calldata) external;
@@ -28,13 +27,12 @@ interface Vm {
     function etch(address, bytes calldata) external;
     function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address);
     function getNonce(address) external view returns (uint64);
-    function exists(string calldata path) external view returns (bool);
-    function readFile(string calldata path) external view returns (string memory);
+    function readFile(string calldata path) external pure returns (string memory);
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
-    function parseJsonUintArray(string calldata json, string calldata key)
+    function parseJsonIntArray(string calldata json, string calldata key)
         external
         pure
-        returns (uint256[] memory);
+        returns (int256[] memory);
     function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
     function parseJsonBytes32Array(string calldata json, string calldata key)
         external
@@ -42,9 +40,7 @@ interface Vm {
         returns (bytes32[] memory);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
-    function parseJsonBool(string calldata json, string calldata key) external pure returns (bool);
-    function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
-    function keyExistsJson(string calldata json, string calldata key) external view returns (bool);
+    function keyExistsJson(string calldata json, string calldata key) external pure returns (bool);
     function toString(uint256) external pure returns (string memory);
 }
 
