@@ -14,8 +14,8 @@ from deai.offers import Hardware, Offer, WorkloadOffer, sign_offer
 from deai.ports import WorkloadInfo
 from node.state import Node
 
-UNMEASURED: Final = 1000
-"""Thousandths of a unit per second, claimed until `deai node bench` has measured."""
+UNMEASURED: Final = 0
+"""Claimed until `deai node bench` has measured: unknown, so clients leave room."""
 
 
 class Offers:
