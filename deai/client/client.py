@@ -109,11 +109,10 @@ class Client:
             return entry.document
         identity = TaskId(entry.task_id if entry is not None and entry.task_id else task)
         records = await self.tools.ledger.task_events(identity, since=self._since(entry))
-        view = fold(records)
-        if view is None:
+        if not records:
             raise Declined(f"no task {task} is known here or on this chain", code="not_found")
         return task_document(
-            view, self.tools.ledger.info, workload=entry.spec.workload if entry else ""
+            records, self.tools.ledger.info, workload=entry.spec.workload if entry else ""
         )
 
     async def cancel(self, task: str) -> Transaction:
@@ -227,7 +226,7 @@ class Client:
         spec = entry.spec if entry is not None else None
         receipt = await self._save_receipt(following, spec) if view.is_over and spec else ""
         document = task_document(
-            view,
+            following.records,
             tools.ledger.info,
             workload=spec.workload if spec is not None else "",
             sent=following.transactions,
@@ -249,7 +248,7 @@ class Client:
             if (accept := accepts_of(following.proposal, member.index, member.seat.attempt))
         }
         receipt = make_receipt(
-            following.view, self.tools.ledger.info, spec, following.members, accepts
+            following.records, self.tools.ledger.info, spec, following.members, accepts
         )
         if receipt is None:
             return ""

@@ -7,9 +7,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deai.chain.ledger import ChainInfo, Transaction
-from deai.chain.tasks_view import AttemptView, TaskView
+from deai.chain.tasks_view import AttemptView, TaskView, fold
 from deai.client.members import Member
-from deai.events import SeatSettlement
+from deai.events import (
+    EquivocationProven,
+    LedgerRecord,
+    OutputsApproved,
+    ResultCommitted,
+    ResultDelivered,
+    ResultRevealed,
+    SeatReassigned,
+    SeatReleased,
+    SeatSettlement,
+    TaskAssigned,
+    TaskCancelled,
+    TaskExpired,
+    TaskFinalised,
+    TaskObjected,
+    TaskPosted,
+)
 from deai.hashing import ZERO
 from deai.ids import hexed
 from deai.lifecycle import SeatState, TaskState
@@ -17,6 +33,22 @@ from deai.money import Amount
 from deai.receipts import Receipt, ReceiptTransaction, SeatProof
 from deai.tasks import Accept, FaultCode, Policy, TaskSpec, fault_digest
 
+VERBS: Mapping[type, str] = {
+    TaskPosted: "post",
+    TaskAssigned: "assign",
+    SeatReassigned: "reassign",
+    SeatReleased: "release",
+    ResultCommitted: "commit",
+    ResultDelivered: "deliver",
+    ResultRevealed: "reveal",
+    OutputsApproved: "approve",
+    TaskFinalised: "finalise",
+    TaskExpired: "expire",
+    TaskCancelled: "cancel",
+    TaskObjected: "object",
+    EquivocationProven: "prove_equivocation",
+}
+"""What a transaction did, by the events it left."""
 REASONS: Mapping[SeatState, str] = {
     SeatState.RELEASED: "the node gave its seat back",
     SeatState.REPLACED: "replaced: no commitment when the lease ended, or given back",
@@ -26,7 +58,7 @@ REASONS: Mapping[SeatState, str] = {
 
 
 def task_document(
-    view: TaskView,
+    records: Sequence[LedgerRecord],
     info: ChainInfo,
     *,
     workload: str,
@@ -39,9 +71,12 @@ def task_document(
 ) -> dict[str, Any]:
     """What `task submit` and `task show` print. Sums are decimal strings in base units.
 
-    `sent` are transactions whose gas is known here; `digests` what seats opened beside the
-    chain; `path` and `size` where the output lies and how long it is.
+    `records` are the task's own, from its posting on; `sent` are transactions whose gas is
+    known here; `digests` what seats opened beside the chain; `path` and
+    `size` where the output lies and how long it is.
     """
+    view = fold(records)
+    assert view is not None
     return {
         "task_id": view.task_id,
         "workload": workload,
@@ -62,7 +97,7 @@ def task_document(
             for one in view.attempts
             if one.settlement is not None and one.settlement.payment
         ],
-        "transactions": transactions(view, sent),
+        "transactions": transactions(records, sent),
         "receipt": receipt or None,
         "timings": dict(timings or {}),
     }
@@ -93,53 +128,41 @@ def detail(view: TaskView) -> str:
             return "no result won: fewer than 60 % of the seats agreed"
 
 
-def transactions(view: TaskView, sent: Iterable[Transaction]) -> list[dict[str, Any]]:
+def transactions(
+    records: Iterable[LedgerRecord], sent: Iterable[Transaction] = ()
+) -> list[dict[str, Any]]:
     """Every transaction that touched the task; gas only of those that were sent from here."""
-    known = {one.hash: one for one in sent}
+    gas = {one.hash: one.gas_used for one in sent}
     found: dict[str, dict[str, Any]] = {}
-
-    def add(kind: str, position: Any) -> None:  # noqa: ANN401 - a Position
-        if position is None or position.transaction in found:
-            return
-        mine = known.get(position.transaction)
-        found[position.transaction] = {
-            "kind": mine.kind if mine is not None else kind,
-            "hash": position.transaction,
-            "block": position.block,
-            "gas_used": mine.gas_used if mine is not None else None,
-        }
-
-    add("PostAndAssign" if view.attempts else "PostTask", view.posted)
-    for one in view.attempts:
-        add("ReassignSeat" if one.seat.attempt else "AssignTask", one.since)
-        kind = "DeliverResult" if view.task.policy is Policy.NONE else "CommitResults"
-        add(kind, one.committed_at)
-    if view.is_over:
-        ends = {TaskState.CANCELLED: "CancelTask"}
-        last = "FinaliseTask" if view.settlement is not None else "ExpireTask"
-        add(ends.get(view.state, last), view.updated)
-    for hash_ in view.transactions:
-        if hash_ not in found:
-            mine = known.get(hash_)
-            found[hash_] = {
-                "kind": mine.kind if mine is not None else "Other",
-                "hash": hash_,
-                "block": mine.block if mine is not None else None,
-                "gas_used": mine.gas_used if mine is not None else None,
-            }
-    return [found[hash_] for hash_ in view.transactions]
+    for record in records:
+        at, verb = record.position, VERBS.get(type(record.event), "other")
+        known = found.setdefault(
+            at.transaction,
+            {
+                "kind": verb,
+                "hash": at.transaction,
+                "block": at.block,
+                "at": rfc3339(at.time),
+                "gas_used": gas.get(at.transaction),
+            },
+        )
+        if (known["kind"], verb) == ("post", "assign"):
+            known["kind"] = "post_and_assign"
+        elif verb == "finalise":
+            known["kind"] = verb
+    return list(found.values())
 
 
 def make_receipt(
-    view: TaskView,
+    records: Sequence[LedgerRecord],
     info: ChainInfo,
     spec: TaskSpec,
     members: Sequence[Member],
     accepts: Mapping[int, Accept],
 ) -> Receipt | None:
     """The receipt of a settled task; None for one that ended without a settlement."""
-    settled = view.settlement
-    if settled is None:
+    view = fold(records)
+    if view is None or (settled := view.settlement) is None:
         return None
     seats = tuple(_proof(view, member, accepts.get(member.index)) for member in members)
     return Receipt(
@@ -157,8 +180,8 @@ def make_receipt(
         protocol_fee=Amount(settled.protocol_fee),
         tip=Amount(settled.tip),
         transactions=tuple(
-            ReceiptTransaction(kind=one["kind"], hash=one["hash"], block=one["block"] or 0)
-            for one in transactions(view, ())
+            ReceiptTransaction(kind=one["kind"], hash=one["hash"], block=one["block"])
+            for one in transactions(records)
         ),
     )
 

@@ -26,6 +26,7 @@ from deai.client.requests import Prepared
 from deai.client.tools import ChainClock, Tools
 from deai.client.updates import Feed, Kind, TaskUpdate
 from deai.errors import Declined, LedgerRejected, LedgerUnreachable
+from deai.events import LedgerRecord
 from deai.ids import NodeId, PeerId, TaskId, parse_peer
 from deai.lifecycle import SeatState
 from deai.messages import (
@@ -87,6 +88,7 @@ class Following:
         self.started = started
         self.members: list[Member] = []
         self.transactions: list[Transaction] = []
+        self.records: tuple[LedgerRecord, ...] = ()
         self.clock = ChainClock()
         self.marks: dict[str, float] = {}
         """Local times of the first input sent, the last commitment, the end."""
@@ -169,6 +171,7 @@ class Following:
             for index, seat in enumerate(view.committee)
             if index >= len(self.members) or self.members[index].seat != seat
         }
+        self.records = records
         # From here to the end without a wait: nobody sees a view without its members.
         self._view = view
         self._seat_members(places)

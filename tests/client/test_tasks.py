@@ -77,7 +77,7 @@ async def test_commitments_of_nodes_that_finish_together_travel_in_one_transacti
 ) -> None:
     async with open_world(Script(), Script(), Script()) as world, world.client(tmp_path) as client:
         kinds = [one["kind"] for one in (await run(client)).document["transactions"]]
-        assert kinds == ["PostAndAssign", "CommitResults", "FinaliseTask"]
+        assert kinds == ["post_and_assign", "commit", "finalise"]
 
 
 async def test_the_receipt_of_a_task_verifies_offline_together_with_its_output(

@@ -277,5 +277,6 @@ def _locked(path: Path) -> IO[bytes]:
         raise ConfigError(
             f"{path} is in use by another process",
             hint="one key, one process: stop the other one first",
+            code="outbox_in_use",
         ) from error
     return lock

@@ -1,0 +1,114 @@
+"""A client on a real network: chain, peers, workloads and sources from a network file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from deai.chain.ledger import Ledger
+from deai.client.account import TurnTaking
+from deai.client.adapters import load_catalogue, open_net
+from deai.client.client import Client
+from deai.client.coordinator import Coordinator, CoordinatorNodes
+from deai.client.directory import PeerList, RegistryEvents, Source
+from deai.client.opening import one_error, open_client
+from deai.errors import ConfigError
+from deai.ids import ChainName, parse_peer
+from deai.keys import create_peer_key, load_signer
+from deai.net import PeerAddress
+from deai.network import ChainEntry, Network, load_network
+from deai.signing import Signer
+
+
+@asynccontextmanager
+async def connect(
+    network: Network | Path,
+    *,
+    key: Signer | Path,
+    home: Path,
+    chain: str = "sei",
+    passphrase_file: Path | None = None,
+    coordinators: Sequence[str] = (),
+) -> AsyncIterator[Client]:
+    """A client that pays with `key` and keeps its journal, results and receipts in `home`.
+
+    `coordinators` are URLs to ask for nodes (default: those of the network file); none needs to
+    answer. Raises `ConfigError`, `NotSetUp` or `LedgerUnreachable`.
+    """
+    if isinstance(network, Path):
+        network = load_network(network)
+    signer = load_signer(key, passphrase_file) if isinstance(key, Path) else key
+    catalogue = load_catalogue()
+    identity = home / "keys" / "client-peer.key"
+    create_peer_key(identity)
+    with one_error():
+        async with (
+            open_account(network, chain, signer, home) as ledger,
+            open_net(identity) as net,
+            open_client(
+                ledger=ledger,
+                net=net,
+                catalogue=catalogue,
+                home=home,
+                sources=sources_of(network, coordinators),
+                fallback=fallback_of(network, ledger),
+            ) as client,
+        ):
+            yield client
+
+
+@asynccontextmanager
+async def open_account(
+    network: Network, chain: str, signer: Signer, home: Path
+) -> AsyncIterator[Ledger]:
+    """The chain as `signer` sees it; other commands may use the same account meanwhile."""
+    from deai.chain.sei.ledger import open_sei_ledger
+
+    entry = entry_of(network, chain)
+    outbox = home / f"outbox-{chain}-{signer.account}.db"
+    with one_error():
+        async with open_reader(network, chain) as reader, trio.open_nursery() as nursery:
+            yield TurnTaking(
+                reader, signer.account, lambda: open_sei_ledger(entry, signer, outbox), nursery
+            )
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_reader(network: Network, chain: str) -> AsyncIterator[Ledger]:
+    """The chain without a key."""
+    from deai.chain.sei.ledger import open_sei_ledger
+
+    async with open_sei_ledger(entry_of(network, chain)) as ledger:
+        yield ledger
+
+
+def entry_of(network: Network, chain: str) -> ChainEntry:
+    """A chain of the network; raise `ConfigError` if it is not one of it."""
+    entry = network.chains.get(ChainName(chain))
+    if entry is None:
+        raise ConfigError(
+            f"the network {network.name!r} has no chain {chain!r}",
+            hint="one of " + ", ".join(network.chains),
+            code="unknown_chain",
+        )
+    return entry
+
+
+def sources_of(network: Network, coordinators: Sequence[str] = ()) -> tuple[Source, ...]:
+    """Where to look for nodes first."""
+    urls = tuple(coordinators) or network.coordinators
+    return (CoordinatorNodes(Coordinator(urls)),) if urls else ()
+
+
+def fallback_of(network: Network, ledger: Ledger) -> tuple[Source, ...]:
+    """Where to look when the coordinators do not know enough nodes, or are down."""
+    peers = [
+        PeerAddress(parse_peer(peer.peer_id), peer.addresses)
+        for peer in network.bootstrap
+        if peer.role != "hub"
+    ]
+    return (*((PeerList(peers),) if peers else ()), RegistryEvents(ledger))

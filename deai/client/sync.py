@@ -1,0 +1,128 @@
+"""The client without async: the same calls, run in a thread of their own."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Self, TypeVar
+
+import trio
+
+from deai.client.client import Client
+from deai.client.handle import TaskHandle, TaskOutcome
+from deai.client.opening import one_error
+from deai.client.updates import TaskUpdate
+from deai.errors import DeaiError
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """A `Client` for code without an event loop.
+
+    `with SyncClient(lambda: connect(...)) as client: client.run("embedding", data, ...)`.
+    """
+
+    def __init__(self, opener: Callable[[], AbstractAsyncContextManager[Client]]) -> None:
+        self._opener = opener
+        self._thread = threading.Thread(target=self._live, name="deai client", daemon=True)
+        self._ready = threading.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._stop: trio.Event | None = None
+        self._client: Client | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stop is not None and self._thread.is_alive():
+            with suppress(trio.RunFinishedError):
+                trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def submit(self, workload: str, data: bytes = b"", **options: Any) -> SyncHandle:  # noqa: ANN401
+        """As `Client.submit`."""
+        handle = self._call(lambda client: client.submit(workload, data, **options))
+        return SyncHandle(self, handle)
+
+    def run(self, workload: str, data: bytes = b"", **options: Any) -> TaskOutcome:  # noqa: ANN401
+        """Submit a task and wait for its end."""
+        return self.submit(workload, data, **options).wait()
+
+    def result(self, task: str) -> TaskOutcome:
+        """As `Client.result`."""
+        return self._call(lambda client: client.result(task))
+
+    def show(self, task: str) -> dict[str, Any]:
+        """As `Client.show`."""
+        return self._call(lambda client: client.show(task))
+
+    def call(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine function beside the client; raise what it raises."""
+        return self._call(lambda _client: function())
+
+    def _call(self, function: Callable[[Client], Awaitable[T]]) -> T:
+        async def there() -> T:
+            assert self._client is not None
+            return await function(self._client)
+
+        return trio.from_thread.run(there, trio_token=self._token)
+
+    def _live(self) -> None:
+        try:
+            trio.run(self._main)
+        except (DeaiError, OSError, ExceptionGroup) as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        with one_error():
+            async with self._opener() as self._client:
+                self._token = trio.lowlevel.current_trio_token()
+                self._stop = trio.Event()
+                self._ready.set()
+                await self._stop.wait()
+
+
+class SyncHandle:
+    """A submitted task, for code without an event loop."""
+
+    def __init__(self, client: SyncClient, handle: TaskHandle) -> None:
+        self._client = client
+        self._handle = handle
+
+    def wait(self, timeout: float = math.inf) -> TaskOutcome:
+        """Wait for the end; raise `TimeoutError` after `timeout` seconds, else as `TaskHandle`."""
+
+        async def there() -> TaskOutcome:
+            with trio.fail_after(timeout):
+                return await self._handle.wait()
+
+        try:
+            return self._client.call(there)
+        except trio.TooSlowError as error:
+            raise TimeoutError(f"the task goes on after {timeout:g} s") from error
+
+    def follow(self) -> Iterator[TaskUpdate]:
+        """Everything that happens to the task, until it has ended."""
+        reader = self._handle.follow()
+
+        async def there() -> TaskUpdate | None:
+            try:
+                return await anext(reader)
+            except StopAsyncIteration:
+                return None
+
+        while (update := self._client.call(there)) is not None:
+            yield update
