@@ -43,7 +43,8 @@ BLOCK_SECONDS: Final = 0.4
 MAX_INITS: Final = 4
 """`deai node init` asks at most for the owner's and the operator's needs, one after the other."""
 NEEDS_FUNDS: Final = 5
-START_S: Final = 90.0
+READY_POLL_S: Final = 0.2
+START_S: Final = 180.0
 """How long one process may take until it says that it is ready."""
 
 Tell = Callable[[str, str], None]
@@ -367,7 +368,7 @@ class _Runner:
                     document: dict[str, Any] = json.loads(ready.read_bytes())
                     if document.get("pid") == known.pid:
                         return document
-                await trio.sleep(0.05)
+                await trio.sleep(READY_POLL_S)
         raise _not_up(name, self.layout.log(name))
 
 
