@@ -8,6 +8,7 @@ proves against them on a development chain.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from devnet.evm.vm import FEE_COLLECTOR, Log, Outcome
 
 NO_HASH: Final = bytes(32)
 NO_BLOOM: Final = 0
+CACHED_ADDRESSES: Final = 4_096  # an address appears in many transactions and logs
 
 Json = dict[str, object]
 
@@ -87,6 +89,7 @@ def data(raw: bytes) -> str:
     return "0x" + raw.hex()
 
 
+@lru_cache(CACHED_ADDRESSES)
 def checksummed(address: bytes) -> str:
     """Format an address with its EIP-55 checksum."""
     text = address.hex()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from deai.errors import NotSetUp
@@ -20,6 +21,7 @@ from tests.devnet.evm.tools import (
     RICH,
     SPINNER,
     Running,
+    eventually,
     sign,
     words,
 )
@@ -59,7 +61,6 @@ def anvil(binary: Path, tmp_path: Path) -> Iterator[Running]:
     flags = ("--anvil", str(binary), "--block-time", "0.1")
     with Running(tmp_path / "anvil", *flags, module="devnet.evm.anvil") as running:
         yield running
-        assert running.stop() == 0
 
 
 def gas_of(chain: Running) -> list[tuple[str, int, int]]:
@@ -83,6 +84,7 @@ def test_gas_is_the_same_to_the_unit_at_the_price_of_ethereum(
     flags = ("--block-time", "0.1", "--sstore-gas", str(ETHEREUM_SSTORE_SET_GAS))
     with Running(tmp_path / "ours", *flags) as ours:
         assert gas_of(ours) == gas_of(anvil)
+        assert anvil.stop() == 0
         assert ours.stop() == 0
 
 
@@ -101,6 +103,24 @@ def test_anvil_funds_the_genesis_and_keeps_its_state_over_a_proper_end(
         assert int(again.rpc("eth_getBalance", KEYS[1].address, "latest"), 16) == RICH + 5
         assert int(again.rpc("eth_getTransactionCount", KEYS[0].address, "latest"), 16) == 1
         assert again.stop() == 0
+
+
+@pytest.mark.chain
+@pytest.mark.network
+def test_anvil_does_not_outlive_the_process_that_started_it(anvil: Running) -> None:
+    url = anvil.ready["rpc_url"]
+    anvil.process.kill()
+
+    def refused() -> bool | None:
+        try:
+            httpx.post(url, json={})
+        except httpx.ConnectError:
+            return True
+        except httpx.HTTPError:
+            return None  # it is just ending
+        return None
+
+    assert eventually(refused)
 
 
 def test_a_missing_anvil_names_the_command_that_installs_it(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from devnet.evm import params
 from devnet.evm.errors import INVALID_PARAMS, RpcError
@@ -36,6 +36,7 @@ READERS: list[Callable[[object], object]] = [
 
 
 @pytest.mark.parametrize("reader", READERS)
+@settings(deadline=None)
 @given(value=anything)
 def test_any_json_is_read_or_refused_as_invalid_params(
     reader: Callable[[object], object], value: object
@@ -49,6 +50,7 @@ def test_any_json_is_read_or_refused_as_invalid_params(
     assert refusal.number == INVALID_PARAMS
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**256 - 1))
 def test_a_quantity_is_read_back(value: int) -> None:
     assert params.quantity(hex(value)) == value
@@ -60,6 +62,7 @@ def test_a_quantity_in_any_other_form_is_refused(text: str) -> None:
         params.quantity(text)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_bytes_are_read_back(value: bytes) -> None:
     assert params.data("0x" + value.hex()) == value

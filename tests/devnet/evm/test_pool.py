@@ -126,7 +126,7 @@ SIGNED = {
 }
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_whatever_happens_each_sender_waits_with_consecutive_nonces(seed: int) -> None:
     chance = random.Random(seed)

@@ -1,6 +1,6 @@
 """The fee of the next block."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from devnet.evm.rules import GWEI, Rules
 
@@ -9,11 +9,13 @@ fees = st.integers(RULES.base_fee_floor, RULES.base_fee_ceiling)
 gas = st.integers(0, RULES.block_gas_limit)
 
 
+@settings(deadline=None)
 @given(fees, gas)
 def test_the_base_fee_stays_between_its_bounds(base_fee: int, used: int) -> None:
     assert RULES.base_fee_floor <= RULES.next_base_fee(base_fee, used) <= RULES.base_fee_ceiling
 
 
+@settings(deadline=None)
 @given(fees, gas, gas)
 def test_a_fuller_block_never_makes_the_next_one_cheaper(base_fee: int, one: int, two: int) -> None:
     less, more = sorted((one, two))
