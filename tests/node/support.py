@@ -245,6 +245,8 @@ class Provider:
                         await self._run(net, journal, task_status)
                     finally:
                         journal.close()
+        except Killed:
+            self.world.network.kill(self.peer_id)
         except BaseExceptionGroup as group:
             _killed, rest = group.split(Killed)
             if rest is not None:
@@ -430,13 +432,22 @@ class ScriptedClient:
     links: dict[PeerId, Link[TaskMessage]] = field(default_factory=dict)
     replies: list[TaskMessage] = field(default_factory=list)
     nonces: Counter[int] = field(default_factory=Counter)
+    dialling: trio.Lock = field(default_factory=trio.Lock)
+    made: Task | None = None
+    """The task that a test is about."""
+
+    @property
+    def task(self) -> Task:
+        assert self.made is not None
+        return self.made
 
     async def link(self, provider: Provider) -> Link[TaskMessage]:
-        known = self.links.get(provider.peer_id)
-        if known is None:
-            known = await self.nursery.start(self._dial, provider.address)
-            self.links[provider.peer_id] = known
-        return known
+        async with self.dialling:
+            known = self.links.get(provider.peer_id)
+            if known is None:
+                known = await self.nursery.start(self._dial, provider.address)
+                self.links[provider.peer_id] = known
+            return known
 
     async def hang_up(self, provider: Provider) -> None:
         link = self.links.pop(provider.peer_id, None)
@@ -446,14 +457,14 @@ class ScriptedClient:
     async def _dial(
         self, address: PeerAddress, *, task_status: trio.TaskStatus[Link[TaskMessage]]
     ) -> None:
-        try:
-            async with self.net.dial(address, TASK_DIALECT, timeout=5) as link:
-                task_status.started(link)
+        async with self.net.dial(address, TASK_DIALECT, timeout=5) as link:
+            task_status.started(link)
+            try:
                 while True:
                     self._note(await link.receive())
-        except PeerUnreachable:
-            if self.links.get(address.peer_id) is not None:
-                self.links.pop(address.peer_id, None)
+            except PeerUnreachable:
+                if self.links.get(address.peer_id) is link:
+                    del self.links[address.peer_id]
 
     def _note(self, message: TaskMessage) -> None:
         self.replies.append(message)
@@ -578,18 +589,19 @@ class ScriptedClient:
         await send_blob(link, task, "input", 0, data)
 
     async def relay_commits(self, task: Task, seats: Sequence[int]) -> None:
-        """Wait for the commitments of `seats` and put them on chain together."""
+        """Wait for the commitments of `seats`; put on chain what is not there yet."""
         name = self.name(task)
-        await until(lambda: all(self.heard[name, seat].committed for seat in seats))
-        given = []
-        for seat in seats:
-            message = self.heard[name, seat].committed
-            assert message is not None
-            given.append(Commitment(seat, message.value, message.signature))
+
+        def is_known(seat: int) -> bool:
+            there = self.world.view(name).committed >> seat & 1
+            return bool(there or self.heard[name, seat].committed)
+
+        await until(lambda: all(map(is_known, seats)))
         view = self.world.view(name)
-        missing = [one for one in given if not view.committed >> one.seat & 1]
-        if missing:
-            await self.ledger.submit(CommitResults(task, view.committee, tuple(missing)))
+        given = [self.heard[name, s].committed for s in seats if not view.committed >> s & 1]
+        new = tuple(Commitment(one.seat, one.value, one.signature) for one in given if one)
+        if new:
+            await self.ledger.submit(CommitResults(task, view.committee, new))
 
     async def relay_openings(
         self, providers: Sequence[Provider], task: TaskId, seats: Sequence[int]
