@@ -9,20 +9,19 @@ from typing import Any
 
 import trio
 
-from deai.actions import CancelTask
 from deai.chain.ledger import Transaction
-from deai.chain.tasks_view import fold
+from deai.client import looking
 from deai.client.documents import make_receipt, seconds_to_ms, task_document
 from deai.client.following import Following, accepts_of
 from deai.client.handle import TaskHandle, TaskOutcome
 from deai.client.journal import Entry, Proposal
+from deai.client.kept import kept_outcome
 from deai.client.requests import Prepared, TaskRequest, prepare
-from deai.client.submission import Plan, match, submit
+from deai.client.submission import DryRun, look_around, plan_for, submit
 from deai.client.tools import Tools
 from deai.client.updates import Feed
-from deai.errors import DeaiError, Declined
+from deai.errors import ConfigError, DeaiError, Declined, TaskDeclined
 from deai.ids import NodeId, TaskId
-from deai.lifecycle import TaskState
 from deai.receipts import write_receipt
 from deai.tasks import TaskSpec
 
@@ -73,6 +72,10 @@ class Client:
             min_sandbox=min_sandbox,
             idempotency_key=idempotency_key,
         )
+        return await self.start(request, detach=detach)
+
+    async def start(self, request: TaskRequest, *, detach: bool = False) -> TaskHandle:
+        """As `submit`, for a request made elsewhere."""
         prepared = self.prepare(request)
         feed = Feed()
         handle = TaskHandle(feed)
@@ -84,9 +87,15 @@ class Client:
         tools = self.tools
         return prepare(request, tools.catalogue, tools.ledger.info, tools.account)
 
-    async def dry_run(self, request: TaskRequest) -> Plan:
+    async def dry_run(self, request: TaskRequest) -> DryRun:
         """Who would be asked, at what price, and why not the others; sends no proposal."""
-        return await match(self.tools, self.prepare(request), seed=self.tools.random(32))
+        prepared = self.prepare(request)
+        ranking, parameters, now = await look_around(self.tools, prepared, self.tools.random(32))
+        try:
+            plan = plan_for(prepared, ranking, parameters, now, set())
+        except (TaskDeclined, ConfigError) as error:
+            return DryRun(prepared, ranking, None, error)
+        return DryRun(prepared, ranking, plan, None)
 
     async def result(self, task: str) -> TaskOutcome:
         """The outcome of a task of this client, by id or unique prefix.
@@ -96,39 +105,19 @@ class Client:
         """
         entry = await self.tools.journal.by_task(task)
         if entry is not None and not entry.is_open:
-            kept = await self._kept(entry)
-            if kept is not None and (kept.data is not None or kept.document["result"] is None):
+            kept = await kept_outcome(entry, self.tools.offload)
+            if kept is not None and kept.is_whole:
                 return kept
         handle = TaskHandle(Feed())
         return await self._attach(entry, TaskId(entry.task_id or task if entry else task), handle)
 
     async def show(self, task: str) -> dict[str, Any]:
         """A task's document as the chain and the journal tell it now, without following it."""
-        entry = await self.tools.journal.by_task(task)
-        if entry is not None and not entry.is_open and entry.document is not None:
-            return entry.document
-        identity = TaskId(entry.task_id if entry is not None and entry.task_id else task)
-        records = await self.tools.ledger.task_events(identity, since=self._since(entry))
-        if not records:
-            raise Declined(f"no task {task} is known here or on this chain", code="not_found")
-        return task_document(
-            records, self.tools.ledger.info, workload=entry.spec.workload if entry else ""
-        )
+        return await looking.show(self.tools.journal, self.tools.ledger, task)
 
     async def cancel(self, task: str) -> Transaction:
         """Take back a task that was posted and not assigned; raise `Declined` otherwise."""
-        entry = await self.tools.journal.by_task(task)
-        identity = TaskId(entry.task_id if entry is not None and entry.task_id else task)
-        view = fold(await self.tools.ledger.task_events(identity, since=self._since(entry)))
-        if view is None:
-            raise Declined(f"no task {task} is known here or on this chain", code="not_found")
-        if view.state is not TaskState.PENDING:
-            raise Declined(
-                f"the task is {view.state}: it can be cancelled only before nodes are assigned",
-                hint="an assigned task ends by itself; what is not earned comes back",
-                code="not_cancellable",
-            )
-        return await self.tools.ledger.submit(CancelTask(view.task))
+        return await looking.cancel(self.tools.journal, self.tools.ledger, task)
 
     def _since(self, entry: Entry | None) -> int:
         return entry.since if entry is not None else self.tools.ledger.info.deployed_at
@@ -159,10 +148,10 @@ class Client:
             prepared.request.idempotency_key,
         )
         if entry is not None and not entry.is_open:
-            kept = await self._kept(entry)
+            kept = await kept_outcome(entry, tools.offload)
             assert kept is not None
             handle.is_posted(kept.task_id)
-            if kept.data is not None or kept.document["result"] is None:
+            if kept.is_whole:
                 return kept
             return await self._attach(entry, kept.task_id, handle)
         posted = await submit(tools, prepared, entry, tools.wall_clock())
@@ -256,18 +245,6 @@ class Client:
         path = await self.tools.offload(_save, target, write_receipt(receipt))
         self.tools.crash("receipt_saved")
         return str(path)
-
-    async def _kept(self, entry: Entry) -> TaskOutcome | None:
-        """What the journal and the results folder hold of a finished task."""
-        if entry.document is None:
-            return None
-        data = None
-        if entry.output:
-            try:
-                data = await self.tools.offload(Path(entry.output).read_bytes)
-            except OSError:
-                data = None
-        return TaskOutcome(entry.document, data)
 
 
 def _timings(following: Following) -> dict[str, int]:

@@ -34,6 +34,11 @@ class TaskOutcome:
         """Whether it completed and the output is here."""
         return self.state == TaskState.COMPLETED and self.data is not None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing: the output is here, or there is none."""
+        return self.data is not None or self.document["result"] is None
+
 
 class TaskHandle:
     """A submitted task: follow it, wait for it, or leave it."""

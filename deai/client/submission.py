@@ -18,7 +18,14 @@ from deai.client.journal import MAX_LANES, Entry, MemberRecord, Proposal
 from deai.client.matching import Ranked, Ranking, choose, explain, fee_for, rank
 from deai.client.requests import Prepared
 from deai.client.tools import Tools
-from deai.errors import ConfigError, InsufficientFunds, LedgerRejected, LimitExceeded, TaskDeclined
+from deai.errors import (
+    ConfigError,
+    DeaiError,
+    InsufficientFunds,
+    LedgerRejected,
+    LimitExceeded,
+    TaskDeclined,
+)
 from deai.ids import NodeId, TaskId
 from deai.money import Amount, format_tokens
 from deai.tasks import Policy, Task, spec_hash, task_id
@@ -55,17 +62,27 @@ class Posted:
     plan: Plan | None
 
 
-async def match(tools: Tools, prepared: Prepared, *, seed: bytes, fresh: bool = False) -> Plan:
-    """Rank every node that can be found; raise `TaskDeclined` if too few fit."""
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a submission would do; `plan` is None where it could not, and `error` says why."""
+
+    prepared: Prepared
+    ranking: Ranking
+    plan: Plan | None
+    error: DeaiError | None
+
+
+async def look_around(
+    tools: Tools, prepared: Prepared, seed: bytes, *, fresh: bool = False
+) -> tuple[Ranking, Parameters, int]:
+    """Rank every node that can be found; also the contracts' constants and chain time."""
     head = await tools.ledger.head()
     parameters = await tools.ledger.parameters()
-    span = prepared.request.deadline or parameters.max_span
-    wish = prepared.wish(span)
+    wish = prepared.wish(prepared.request.deadline or parameters.max_span)
     candidates = await tools.directory.candidates(wish, head.time, fresh=fresh)
-    ranking = rank(
-        candidates, wish, now=head.time, epoch=head.time // parameters.epoch_seconds, seed=seed
-    )
-    return plan_for(prepared, ranking, parameters, head.time, set())
+    epoch = head.time // parameters.epoch_seconds
+    ranking = rank(candidates, wish, now=head.time, epoch=epoch, seed=seed)
+    return ranking, parameters, head.time
 
 
 def plan_for(
@@ -128,7 +145,7 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
     """
     if entry is None:
         seed = tools.random(32)
-        plan = await match(tools, prepared, seed=seed)
+        plan = plan_for(prepared, *await look_around(tools, prepared, seed), set())
         await ensure_balance(tools, plan.fee * prepared.seats + prepared.request.tip)
         entry = await reserve(tools, prepared, seed, created)
         tools.crash("request_reserved")
@@ -293,11 +310,7 @@ async def _round(
     if saved is not None:
         await _fund(tools, entry, saved.task)
         return saved, None, Asked({}, ())
-    parameters = await tools.ledger.parameters()
-    wish = prepared.wish(prepared.request.deadline or parameters.max_span)
-    candidates = await tools.directory.candidates(wish, head.time, fresh=fresh)
-    epoch = head.time // parameters.epoch_seconds
-    ranking = rank(candidates, wish, now=head.time, epoch=epoch, seed=entry.seed)
+    ranking, parameters, _ = await look_around(tools, prepared, entry.seed, fresh=fresh)
     plan = plan_for(prepared, ranking, parameters, head.time, excluded, patience)
     task = Task(
         client=tools.account,

@@ -446,6 +446,6 @@ async def seed_that_chooses(world: World, home: Path, node: str) -> str:
             plan = await client.dry_run(
                 TaskRequest(workload="matmul-proof", data=b"", max_fee=UNIT)
             )
-            if node in {one.node for one in plan.chosen}:
+            if plan.plan and node in {one.node for one in plan.plan.chosen}:
                 return seed
     raise AssertionError("no seed draws this node")

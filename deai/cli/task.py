@@ -1,0 +1,429 @@
+"""`deai task`: submit, follow, look, fetch, cancel, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deai.cli import task_input
+from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, group, run_trio
+
+if TYPE_CHECKING:
+    from deai.chain.ledger import Ledger
+    from deai.client import Client, TaskOutcome, TaskRequest
+    from deai.client.journal import Journal
+
+RECENT = 50
+
+
+@group("task")
+def task() -> None:
+    r"""Submit tasks, follow them, fetch results, check receipts.
+
+    \b
+    Examples:
+      deai task submit embedding --input texts.txt --output vectors.npy
+      deai task show 0xf13cd5d4
+    """
+
+
+@task.command("submit")
+@click.argument("workload")
+@click.option("--input", "source", metavar="FILE|-", help="The input; - reads standard input.")
+@click.option("--param", "params", multiple=True, metavar="K=V", help="A parameter; repeatable.")
+@click.option("--params", "params_file", type=click.Path(path_type=Path), help="JSON file of them.")
+@click.option("--policy", default="", help="none/1, exact/1 or tol32/1 (default: the workload's).")
+@click.option("--seats", type=int, default=0, help="Nodes that compute it: 1, or 3, 5 … 15.")
+@click.option("--max-fee", metavar="N|0.12CT", help="Most to pay per seat.")
+@click.option("--deadline", metavar="120s", help="When results must be committed, from now.")
+@click.option("--tip", default="0", metavar="N|0.01CT", help="For whoever settles the task.")
+@click.option(
+    "--lane", type=click.Choice(["escrow"]), default="escrow", help="How the task is paid for."
+)
+@click.option("--node", "nodes", multiple=True, metavar="ID", help="Only these nodes; repeatable.")
+@click.option("--output", type=click.Path(path_type=Path), help="FILE, or x.npy, x.jsonl: convert.")
+@click.option("--detach", is_flag=True, help="Return as soon as every node has the input.")
+@click.option("--dry-run", is_flag=True, help="Show who would be asked; send nothing.")
+@click.option("--idempotency-key", default="", metavar="K", help="Same key: the same task, ever.")
+@click.option("--coordinator", default="", metavar="URL", help="Ask this coordinator for nodes.")
+def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: ANN401
+    r"""Submit a task and follow it to its end; the exit code says how it ended.
+
+    The same command again, before the task has ended, goes on with the same task: it is never
+    paid for twice. Ctrl-C ends the watching, not the task.
+
+    \b
+    Examples:
+      deai task submit embedding --input texts.txt --output vectors.npy
+      deai task submit portfolio-risk --input book.json --param paths=1000000 --max-fee 0.12CT
+      cat texts.txt | deai task submit embedding --input - --json
+    """
+    request = _request(settings, workload, options)
+    task_input.check_output_path(options["output"])
+    if options["dry_run"]:
+        document, render = run_trio(_dry_run, settings, request, options["coordinator"])
+        emit(settings, document, render)
+        return
+    seen: dict[str, str] = {}
+    try:
+        outcome = run_trio(_submit, settings, request, options, seen)
+    except KeyboardInterrupt:
+        raise _left(settings, seen) from None
+    _finish(settings, outcome, options["output"])
+
+
+def _request(settings: Settings, workload: str, options: dict[str, Any]) -> TaskRequest:
+    from deai.client.requests import TaskRequest
+    from deai.ids import parse_node
+    from deai.money import parse_amount
+
+    params = task_input.read_params(options["params_file"], options["params"])
+    source = options["source"]
+    if workload == "embedding" and source and source.endswith(".jsonl"):
+        params.setdefault("format", "jsonl")
+    deadline = options["deadline"]
+    return TaskRequest(
+        workload=workload,
+        data=task_input.read_input(source),
+        params=params,
+        policy=options["policy"],
+        seats=options["seats"],
+        max_fee=parse_amount(options["max_fee"] or settings.config.client.max_fee),
+        deadline=task_input.parse_duration(deadline) if deadline is not None else 0.0,
+        nodes=tuple(parse_node(node) for node in options["nodes"]),
+        tip=parse_amount(options["tip"]),
+        idempotency_key=options["idempotency_key"],
+    )
+
+
+async def _submit(
+    settings: Settings, request: TaskRequest, options: dict[str, Any], seen: dict[str, str]
+) -> TaskOutcome:
+    import trio
+
+    from deai.cli.task_progress import follow
+
+    async with _connect(settings, options["coordinator"]) as client:
+        handle = await client.start(request, detach=options["detach"])
+
+        async def note_id() -> None:
+            seen["task_id"] = await handle.posted()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow, settings, handle.follow())
+            nursery.start_soon(note_id)
+        return await handle.wait()
+
+
+async def _dry_run(
+    settings: Settings, request: TaskRequest, coordinator: str
+) -> tuple[dict[str, Any], Callable[[Any], None]]:
+    from deai.cli import render_task
+
+    async with _connect(settings, coordinator) as client:
+        tried = await client.dry_run(request)
+        balances = await client.tools.ledger.balances(client.tools.account)
+        notes = list(client.tools.directory.notes)
+    plan, prepared = tried.plan, tried.prepared
+    chosen = {one.node for one in plan.chosen} if plan is not None else set()
+    escrowed = plan.fee * prepared.seats + request.tip if plan is not None else None
+    document = {
+        "workload": prepared.info.id,
+        "policy": prepared.policy.label,
+        "seats": prepared.seats,
+        "items": prepared.estimate.items,
+        "units": prepared.estimate.units,
+        "fee": str(int(plan.fee)) if plan is not None else None,
+        "escrowed": str(escrowed) if escrowed is not None else None,
+        "lease_s": plan.lease if plan is not None else None,
+        "deadline_s": plan.deadline if plan is not None else None,
+        "nodes": [
+            {
+                "node_id": one.node,
+                "ask": str(one.ask),
+                "seconds": round(one.seconds, 3),
+                "chosen": one.node in chosen,
+            }
+            for one in tried.ranking.fit
+        ],
+        "rejected": [
+            {"node_id": one.node, "code": one.code, "reason": one.reason}
+            for one in tried.ranking.rejected
+        ],
+        "problem": str(tried.error) if tried.error is not None else None,
+        "vault": str(balances.vault),
+        "wallet": str(balances.tokens),
+        "notes": notes,
+    }
+    return document, lambda console: render_task.dry_run(console, document)
+
+
+def _left(settings: Settings, seen: dict[str, str]) -> ExitWith:
+    """What Ctrl-C leaves behind, said."""
+    import json
+    import sys
+
+    known = seen.get("task_id")
+    if known:
+        text = f"stopped watching; the task goes on: deai task result {known}"
+    else:
+        text = "stopped; if the task was posted already, the same command goes on with it"
+    sys.stderr.write(text + "\n")
+    if settings.json:
+        body = {"code": "interrupted", "message": text, "hint": "the same command goes on"}
+        sys.stdout.write(json.dumps({"error": body}) + "\n")
+    return ExitWith(INTERRUPTED)
+
+
+def _finish(settings: Settings, outcome: TaskOutcome, output: Path | None) -> None:
+    from deai.cli import render_task
+
+    document = outcome.document
+    if output is not None and outcome.data is not None:
+        task_input.write_output(output, _converted(document["workload"], outcome.data, output))
+        document = {**document, "result": {**document["result"], "path": str(output)}}
+    emit(settings, document, lambda console: render_task.outcome(console, document))
+    if outcome.state in ("failed", "cancelled"):
+        raise ExitWith(1)
+    if outcome.state == "completed" and outcome.data is None:
+        raise ExitWith(1)
+
+
+def _converted(workload: str, data: bytes, output: Path) -> bytes:
+    if output.suffix not in task_input.CONVERTED:
+        return data
+    from deai.client.adapters import load_catalogue
+
+    return load_catalogue().convert(workload, data, output.suffix)
+
+
+@task.command("show")
+@click.argument("task_id")
+def show(settings: Settings, task_id: str) -> None:
+    r"""Show one task: seats, money, transactions.
+
+    Takes an id, or a unique prefix of a task of this home.
+
+    \b
+    Example:
+      deai task show 0xf13cd5d4
+    """
+    from deai.cli import render_task
+    from deai.client import looking
+
+    document = _look(settings, lambda journal, ledger: looking.show(journal, ledger, task_id))
+    emit(settings, document, lambda console: render_task.show(console, document))
+
+
+@task.command("events")
+@click.argument("task_id")
+def events(settings: Settings, task_id: str) -> None:
+    r"""List everything the chain reported about a task.
+
+    \b
+    Example:
+      deai task events 0xf13cd5d4
+    """
+    from deai.cli import render_task
+    from deai.client import looking
+
+    items = _look(settings, lambda journal, ledger: looking.events(journal, ledger, task_id))
+    emit(
+        settings,
+        {"items": items, "next_cursor": None},
+        lambda console: render_task.events(console, items),
+    )
+
+
+@task.command("list")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=RECENT, help="How many, newest first."
+)
+def list_(settings: Settings, limit: int) -> None:
+    r"""List the tasks that were submitted from this home.
+
+    \b
+    Example:
+      deai task list --limit 10
+    """
+    from deai.cli import render_task
+
+    items = run_trio(_list, settings, limit)
+    emit(
+        settings,
+        {"items": items, "next_cursor": None},
+        lambda console: render_task.listing(console, items),
+    )
+
+
+async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
+    from deai.client.documents import rfc3339
+    from deai.client.journal import Journal
+
+    journal = Journal(settings.home / "client.db")
+    try:
+        entries = await journal.recent(limit)
+    finally:
+        journal.close()
+    return [
+        {
+            "task_id": entry.task_id,
+            "workload": entry.spec.workload,
+            "policy": entry.policy,
+            "chain": entry.chain,
+            "state": entry.document["state"] if entry.document else _unfinished(entry.task_id),
+            "submitted_at": rfc3339(int(entry.created)),
+            "receipt": entry.document["receipt"] if entry.document else None,
+        }
+        for entry in entries
+    ]
+
+
+def _unfinished(task_id: str | None) -> str:
+    return "assigned" if task_id else "pending"
+
+
+@task.command("result")
+@click.argument("task_id")
+@click.option("--output", type=click.Path(path_type=Path), help="FILE, or x.npy, x.jsonl: convert.")
+@click.option("--coordinator", default="", metavar="URL", help="Ask this coordinator for nodes.")
+def result(settings: Settings, task_id: str, output: Path | None, coordinator: str) -> None:
+    r"""Fetch the output of a task; an unfinished one is followed to its end.
+
+    \b
+    Example:
+      deai task result 0xf13cd5d4 --output vectors.npy
+    """
+    task_input.check_output_path(output)
+    try:
+        outcome = run_trio(_result, settings, task_id, coordinator)
+    except KeyboardInterrupt:
+        raise _left(settings, {"task_id": task_id}) from None
+    _finish(settings, outcome, output)
+
+
+async def _result(settings: Settings, task_id: str, coordinator: str) -> TaskOutcome:
+    from deai.client.journal import Journal
+    from deai.client.kept import kept_outcome
+
+    journal = Journal(settings.home / "client.db")
+    try:
+        kept = await kept_outcome(await journal.by_task(task_id))
+    finally:
+        journal.close()
+    if kept is not None and kept.is_whole:
+        return kept
+    async with _connect(settings, coordinator) as client:
+        return await client.result(task_id)
+
+
+@task.command("cancel")
+@click.argument("task_id")
+def cancel(settings: Settings, task_id: str) -> None:
+    r"""Take back a task that was posted and not assigned yet.
+
+    \b
+    Example:
+      deai task cancel 0xf13cd5d4
+    """
+    from deai.cli.render import say, short
+    from deai.client import looking
+
+    done = _look(
+        settings, lambda journal, ledger: looking.cancel(journal, ledger, task_id), signing=True
+    )
+    document = {"task_id": task_id, "state": "cancelled", "transaction": done.hash}
+    emit(
+        settings,
+        document,
+        lambda console: say(console, f"– cancelled   tx {short(done.hash)}"),
+    )
+
+
+@task.command("verify-receipt")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Compare this output with it.")
+def verify(settings: Settings, file: Path, output: Path | None) -> None:
+    r"""Check a receipt offline: ids, digests, signatures, sums. Exit 1 if anything is wrong.
+
+    \b
+    Example:
+      deai task verify-receipt ~/.deai/receipts/0xf13c….json
+    """
+    from deai.cli import render_task
+    from deai.receipts import MAX_RECEIPT_BYTES, read_receipt, verify_receipt
+
+    receipt = read_receipt(_bytes(file, MAX_RECEIPT_BYTES))
+    data = task_input.read_input(str(output)) if output is not None else None
+    report = verify_receipt(receipt, data)
+    document = {
+        "ok": report.ok,
+        "task_id": receipt.task_id,
+        "result": receipt.result or None,
+        "checks": [{"name": one.name, "ok": one.ok, "detail": one.detail} for one in report.checks],
+        "transactions": [one.hash for one in receipt.transactions],
+        "note": "That the transactions are on the chain is for the chain to say; "
+        "everything else was checked here.",
+    }
+    emit(settings, document, lambda console: render_task.receipt(console, document))
+    if not report.ok:
+        raise ExitWith(1)
+
+
+def _bytes(file: Path, limit: int) -> bytes:
+    from deai.errors import ConfigError
+
+    try:
+        with file.open("rb") as opened:
+            return opened.read(limit + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {file}: {error.strerror}", code="unreadable_input"
+        ) from error
+
+
+def _connect(settings: Settings, coordinator: str) -> AbstractAsyncContextManager[Client]:
+    from deai.client.connect import connect
+
+    urls = [coordinator or settings.config.coordinator_url]
+    return connect(
+        settings.network,
+        key=settings.client_key,
+        passphrase_file=settings.client_passphrase,
+        home=settings.home,
+        chain=settings.chain,
+        coordinators=[url for url in urls if url],
+    )
+
+
+def _look(
+    settings: Settings,
+    function: Callable[[Journal, Ledger], Awaitable[Any]],
+    *,
+    signing: bool = False,
+) -> Any:  # noqa: ANN401 - whatever the function gives
+    return run_trio(_looking, settings, function, signing)
+
+
+async def _looking(
+    settings: Settings, function: Callable[[Journal, Ledger], Awaitable[Any]], signing: bool
+) -> Any:  # noqa: ANN401
+    from deai.client.connect import open_account, open_reader
+    from deai.client.journal import Journal
+    from deai.keys import load_signer
+
+    if signing:
+        signer = load_signer(settings.client_key, settings.client_passphrase)
+        opened = open_account(settings.network, settings.chain, signer, settings.home)
+    else:
+        opened = open_reader(settings.network, settings.chain)
+    journal = Journal(settings.home / "client.db")
+    try:
+        async with opened as ledger:
+            return await function(journal, ledger)
+    finally:
+        journal.close()
