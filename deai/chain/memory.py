@@ -287,7 +287,8 @@ class MemoryLedger:
             nonce=now.closed + 1 if busy else now.closed,
             closed=now.closed,
             committed=view.committed if view is not None else 0,
-            revealed=view.revealed if view is not None and busy else 0,
+            # A delivery is no reveal: the contract keeps no mask for it.
+            revealed=view.revealed if view is not None and busy and not view.delivered else 0,
             released=view.released if view is not None and busy else 0,
             acc=view.acc if view is not None else 0,
             accrued=now.accrued,

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from deai import actions as act
 from deai.chain.ledger import Ledger, Transaction
@@ -60,11 +61,13 @@ class World:
     advance: Callable[[int], Awaitable[None]]
     signer: Callable[[], LocalSigner]
     _ledgers: dict[AccountId, Ledger] = field(default_factory=dict)
+    _opening: trio.Lock = field(default_factory=trio.Lock)
 
     async def ledger(self, signer: LocalSigner) -> Ledger:
         """The chain seen by `signer`; opened once."""
-        if signer.account not in self._ledgers:
-            self._ledgers[signer.account] = await self.open(signer)
+        async with self._opening:
+            if signer.account not in self._ledgers:
+                self._ledgers[signer.account] = await self.open(signer)
         return self._ledgers[signer.account]
 
     async def now(self) -> int:
@@ -130,6 +133,19 @@ async def provider(world: World, *, stake: int = STAKE) -> Provider:
     ledger = await world.ledger(owner)
     await ledger.submit(registration(world, owner, operator, stake=stake))
     return Provider(world, owner, operator, node_id(owner.account, 0))
+
+
+async def many_providers(world: World, count: int) -> list[Provider]:
+    """So many new nodes, registered at the same time."""
+    found: list[Provider] = []
+
+    async def add() -> None:
+        found.append(await provider(world))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(add)
+    return found
 
 
 async def client(world: World, *, deposit: int = 1000 * UNIT) -> LocalSigner:
@@ -246,9 +262,7 @@ async def play(
 ) -> Play:
     """A task, posted and assigned unless `start` is False."""
     count = seats if seats is not None else 1 if policy is Policy.NONE else 3
-    members = list(providers) if providers is not None else []
-    while len(members) < count:
-        members.append(await provider(world))
+    members = list(providers) if providers is not None else await many_providers(world, count)
     account = payer if payer is not None else await client(world)
     lane = changed.pop("lane", 0)
     state = await world.reader.lane(account.account, lane)

@@ -17,16 +17,18 @@ import httpx
 import msgspec
 import trio
 
-from deai.chain.ledger import Ledger
+from deai.chain.ledger import Cursor, Head, Ledger
 from deai.chain.memory import DEFAULT_PARAMETERS
 from deai.chain.sei.deploy import deploy
 from deai.chain.sei.ledger import open_sei_ledger
 from deai.chain.sei.sender import SenderSettings
 from deai.errors import NotSetUp
+from deai.events import LedgerRecord
 from deai.hashing import keccak
 from deai.network import ChainEntry
 from deai.signing import LocalSigner
 from devnet.evm.anvil import find_anvil
+from tests.deai.chain.twin import Twin
 from tests.support.ledger_conformance import World
 
 PARAMETERS = msgspec.structs.replace(
@@ -48,6 +50,7 @@ class ChainProcess:
     holder: LocalSigner
     numbers: Iterator[int]
     process: subprocess.Popen[bytes]
+    twin: Twin | None = None
 
     def signer(self) -> LocalSigner:
         """A key that nobody used before and that has money for gas."""
@@ -143,10 +146,28 @@ async def chain_world(chain: ChainProcess) -> AsyncIterator[World]:
         await trio.to_thread.run_sync(chain.advance, seconds)
 
     async with open_sei_ledger(chain.entry) as reader, trio.open_nursery() as nursery:
+        if chain.twin is None:
+            chain.twin = Twin(reader.info, PARAMETERS, chain.holder)
+        twin = chain.twin
 
         async def open_(by: LocalSigner) -> Ledger:
             ledger: Ledger = await nursery.start(hold, by)
-            return ledger
+            return twin.recorded(ledger)
 
+        since = await reader.head()
         yield World(chain.kind, reader, chain.holder, open_, advance, chain.signer)
+        await twin.check(reader, await records_since(reader, since))
         nursery.cancel_scope.cancel()
+
+
+async def records_since(reader: Ledger, head: Head) -> list[LedgerRecord]:
+    """Every event after `head`, up to now."""
+    until = (await reader.head()).number
+    found: list[LedgerRecord] = []
+    with trio.fail_after(60):
+        async with reader.follow(Cursor(head.number, head.hash)) as batches:
+            async for batch in batches:
+                found += batch.records
+                if batch.cursor.number >= until:
+                    break
+    return found

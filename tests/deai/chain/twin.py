@@ -1,0 +1,177 @@
+"""A ledger in memory that replays what a real chain did, and must say the same.
+
+It has the same domain, so ids and signatures are the same too. Every action that goes through a
+recorded ledger is carried out on the twin at the time of the real block: its events, its refusal
+(name and arguments) and afterwards every record it touched must be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
+
+from deai import actions as act
+from deai.chain.ledger import (
+    Balances,
+    ChainInfo,
+    Cursor,
+    EventBatch,
+    Head,
+    LaneRecord,
+    Ledger,
+    NodeRecord,
+    Parameters,
+    Transaction,
+)
+from deai.chain.memory import MemoryChain
+from deai.errors import LedgerRejected
+from deai.events import LedgerEvent, LedgerRecord
+from deai.ids import AccountId, NodeId, TaskId
+from deai.signing import LocalSigner
+from rewards.rules import RULES
+
+
+class Step(msgspec.Struct):
+    """One action on the real chain, when it was final or refused."""
+
+    sender: AccountId
+    action: act.Action
+    key: str
+    time: int
+    done: Transaction | None = None
+    refusal: LedgerRejected | None = None
+
+
+class Twin:
+    """The chain in memory beside a real one."""
+
+    def __init__(self, info: ChainInfo, parameters: Parameters, holder: LocalSigner) -> None:
+        self._time = 0
+        self.chain = MemoryChain(
+            RULES,
+            holder=holder.account,
+            parameters=parameters,
+            clock=lambda: self._time,
+            info=info,
+        )
+        self.steps: list[Step] = []
+        self._told: set[str] = set()
+
+    def recorded(self, ledger: Ledger) -> RecordedLedger:
+        """The same ledger, writing down what goes through it."""
+        return RecordedLedger(ledger, self)
+
+    async def check(self, real: Ledger, records: list[LedgerRecord]) -> None:
+        """Replay what was written down since the last time, and compare everything."""
+        happened: dict[str, list[LedgerEvent]] = {}
+        for record in records:
+            happened.setdefault(record.position.transaction, []).append(record.event)
+        steps, self.steps = self.steps, []
+        for step in steps:
+            self._replay(step, happened)
+        head = await real.head()
+        self._time = max(self._time, head.time)
+        await self._compare_records(real, steps, records)
+
+    def _replay(self, step: Step, happened: dict[str, list[LedgerEvent]]) -> None:
+        self._time = max(self._time, step.time)
+        before = len(self.chain.records)
+        refusal: LedgerRejected | None = None
+        try:
+            self.chain.execute(step.sender, step.action, step.key)
+        except LedgerRejected as error:
+            refusal = error
+        assert _reason(refusal) == _reason(step.refusal), step
+        if refusal is not None:
+            return
+        assert step.done is not None
+        if step.done.hash in self._told:
+            return
+        self._told.add(step.done.hash)
+        mine = [record.event for record in self.chain.records[before:]]
+        assert mine == happened.get(step.done.hash), step
+
+    async def _compare_records(
+        self, real: Ledger, steps: list[Step], records: list[LedgerRecord]
+    ) -> None:
+        mine = self.chain.ledger()
+        accounts = {step.sender for step in steps}
+        nodes: set[NodeId] = set()
+        lanes: set[tuple[AccountId, int]] = set()
+        for record in records:
+            for value in msgspec.structs.astuple(record.event):
+                if isinstance(value, str) and len(value) == 42:
+                    accounts.add(AccountId(value))
+            if (node := getattr(record.event, "node", None)) is not None:
+                nodes.add(node)
+            if (task := getattr(record.event, "task", None)) is not None:
+                lanes.add((task.client, task.lane))
+        for node in nodes:
+            assert await real.node(node) == await mine.node(node)
+        for client, lane in lanes:
+            assert await real.lane(client, lane) == await mine.lane(client, lane)
+        for account in accounts:
+            theirs, ours = await real.balances(account), await mine.balances(account)
+            assert (theirs.vault, theirs.tokens) == (ours.vault, ours.tokens), account
+
+
+def _reason(refusal: LedgerRejected | None) -> tuple[str, dict[str, object]] | None:
+    return None if refusal is None else (refusal.name, refusal.arguments)
+
+
+class RecordedLedger:
+    """A `Ledger` whose submissions are written down."""
+
+    def __init__(self, ledger: Ledger, twin: Twin) -> None:
+        self._ledger = ledger
+        self._twin = twin
+
+    @property
+    def info(self) -> ChainInfo:
+        return self._ledger.info
+
+    @property
+    def account(self) -> AccountId | None:
+        return self._ledger.account
+
+    async def parameters(self) -> Parameters:
+        return await self._ledger.parameters()
+
+    async def head(self) -> Head:
+        return await self._ledger.head()
+
+    async def balances(self, account: AccountId) -> Balances:
+        return await self._ledger.balances(account)
+
+    async def node(self, node: NodeId) -> NodeRecord | None:
+        return await self._ledger.node(node)
+
+    async def lane(self, client: AccountId, lane: int) -> LaneRecord:
+        return await self._ledger.lane(client, lane)
+
+    async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
+        return await self._ledger.task_events(task, since=since)
+
+    async def simulate(self, action: act.Action) -> int:
+        return await self._ledger.simulate(action)
+
+    def follow(
+        self, cursor: Cursor | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[EventBatch]]:
+        return self._ledger.follow(cursor)
+
+    async def submit(self, action: act.Action, *, key: str = "") -> Transaction:
+        assert self.account is not None
+        intent = key or act.intent_key(action)
+        step = Step(self.account, action, intent, 0)
+        try:
+            step.done = await self._ledger.submit(action, key=key)
+        except LedgerRejected as error:
+            step.refusal, step.time = error, (await self._ledger.head()).time
+            self._twin.steps.append(step)
+            raise
+        step.time = step.done.time
+        self._twin.steps.append(step)
+        return step.done
