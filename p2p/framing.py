@@ -26,8 +26,8 @@ two per second on average.
 **Order.** Frames are delivered in the order they were sent, whatever their kind.
 
 Broken rules (unknown kind, a body beyond the dialect's limit, a window overrun, credit that was
-not owed, a FIN within a frame, too many PINGs, a message that does not decode) end the link and
-the connection under it.
+not owed, a FIN within a frame, too many PINGs, a PONG that nobody asked for, a message that does
+not decode) end the link and the connection under it.
 """
 
 from __future__ import annotations

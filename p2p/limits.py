@@ -33,3 +33,5 @@ class NetLimits:
     def __post_init__(self) -> None:
         if not 0 < self.ping_interval < self.ping_timeout:
             raise ValueError("a peer must be pinged before it is taken for dead")
+        if self.ping_interval * self.pings_per_second < 1:
+            raise ValueError("peers would take our own pings for a flood")

@@ -31,6 +31,7 @@ from p2p.limits import NetLimits
 
 M = TypeVar("M")
 _PASSES_BEFORE_WRITE: Final = 2
+_SHORTEST_PAUSE: Final = 0.001
 
 
 class ByteStream(Protocol):
@@ -74,6 +75,7 @@ class StreamLink(Generic[M]):
         self._limits = limits
         self._counters = counters
         self._heard_at = trio.current_time()
+        self._unanswered = 0  # our pings
 
         self._down = trio.Event()  # the link takes no more messages, because of:
         self._reason: PeerUnreachable | MalformedMessage | None = None
@@ -188,12 +190,14 @@ class StreamLink(Generic[M]):
             if arrived:
                 self._heard_at = now
             for kind, body in arrived:
-                if kind in (Kind.PING, Kind.PONG) and pings.take(1, now):
+                if kind is Kind.PING and pings.take(1, now):
                     raise MalformedMessage("too many pings")
                 self._take(kind, body)
-            if pause := frames.take(len(arrived), now):
-                # Shorter than anybody's patience; the windows bound what arrives meanwhile.
+            pause = frames.take(len(arrived), now)
+            while pause > _SHORTEST_PAUSE:
                 await trio.sleep(min(pause, 1.0))
+                self._heard_at = trio.current_time()  # while we do not listen, silence says nothing
+                pause = frames.take(0, self._heard_at)
         if not decoder.is_between_frames:
             raise MalformedMessage("the stream ended within a frame")
         self._peer_ended.set()
@@ -207,7 +211,11 @@ class StreamLink(Generic[M]):
                 self._send_windows[of].hand_back(cost)
                 if self._send_windows[of].is_open:
                     self._senders[of].unpark()
-        elif kind is not Kind.PONG:
+        elif kind is Kind.PONG:
+            self._unanswered -= 1
+            if self._unanswered < 0:
+                raise MalformedMessage("a pong that nobody asked for")
+        else:
             cost = FRAME_COST + len(body)
             self._receive_windows[kind].arrive(cost)
             if not self._down.is_set():
@@ -253,6 +261,7 @@ class StreamLink(Generic[M]):
             if now >= ping_at:
                 ping_at = now + interval
                 self._put(Kind.PING, bytes(PING_BYTES))
+                self._unanswered += 1
 
     def _put(self, kind: Kind, body: bytes) -> None:
         if not self._down.is_set():

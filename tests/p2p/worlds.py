@@ -57,7 +57,7 @@ OTHER: Dialect[Said] = Dialect("/deai-test/other/1", msgspec.msgpack.encode, dec
 GIBBERISH: Dialect[bytes] = Dialect(TALK.protocol_id, encode=bytes, decode=bytes)
 """Speaks the protocol of TALK, but bytes that are none of its messages."""
 
-QUICK = NetLimits(ping_interval=0.2, ping_timeout=1.0, close_timeout=1.0)
+QUICK = NetLimits(ping_interval=0.2, pings_per_second=10, ping_timeout=1.0, close_timeout=1.0)
 
 
 def identity(name: str) -> Identity:
