@@ -1,0 +1,341 @@
+"""The daemon around the tasks: twins, draining, beats, offers, floods, a full disk, bad clocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio.testing
+
+from deai.chain.memory import GENESIS_TIME
+from deai.ids import node_id
+from deai.lifecycle import SeatState
+from deai.messages import (
+    Accepted,
+    Ask,
+    AskOffer,
+    DeclinedSeat,
+    OfferReply,
+    Progress,
+    Refused,
+    Resume,
+)
+from deai.offers import open_offer
+from node.state import Mode
+from node.store.errors import AlreadyRunning
+from tests.node.hub import open_hub
+from tests.node.support import CONFIG, Provider, SmallBench, key, open_world, until
+
+Clock = trio.testing.MockClock
+
+
+async def test_beats_are_signed_steady_and_carry_the_offer(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, open_hub(world) as hub:
+        provider = await world.provider("node-0", hubs=(hub.address,))
+        await trio.sleep(10)
+        assert 9 <= len(hub.beats) <= 13
+        sequences = [beat.sequence for beat in hub.beats]
+        assert sequences == sorted(set(sequences))
+        assert {beat.instance for beat in hub.beats} == {provider.live.instance}
+        assert hub.offers[0].node == provider.node_id
+        assert {one.workload for one in hub.offers[0].workloads} == {"shout", "drift"}
+        assert provider.live.hubs
+
+
+async def test_a_second_instance_of_one_key_never_starts(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, open_hub(world) as hub:
+        first = await world.provider("node-0", hubs=(hub.address,))
+        # A copy of the keys on another machine: another home, another peer id.
+        copy = Provider(
+            world,
+            "copy",
+            tmp_path / "copy",
+            SmallBench(),
+            msgspec.structs.replace(CONFIG, listen_for_twin=8.0),
+            first.node_id,
+            first.signer,
+            hubs=(hub.address,),
+        )
+        with pytest.raises(AlreadyRunning, match="key"):
+            await copy.start()
+        assert copy.stopped.is_set()
+        await trio.sleep(5)
+        assert "another_instance" not in first.live.problems
+
+
+async def test_a_node_that_hears_its_twin_takes_no_new_work(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, open_hub(world) as hub:
+        first = await world.provider("node-0", hubs=(hub.address,))
+        hub.seen[first.node_id, b"copycopy"] = trio.current_time() + 20
+        await until(lambda: "another_instance" in first.live.problems)
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        reply = await client.propose(first, task, spec)
+        assert isinstance(reply, DeclinedSeat)
+        assert reply.code == "another_instance"
+        await until(lambda: "another_instance" not in first.live.problems)
+        assert isinstance(await client.propose(first, task, spec), Accepted)
+
+
+async def test_a_restart_after_a_kill_waits_for_its_own_last_beats_to_fade(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, open_hub(world) as hub:
+        provider = await world.provider("node-0", hubs=(hub.address,))
+        await trio.sleep(3)
+        await provider.kill()
+        await provider.start()
+        assert provider.live.mode is Mode.RUNNING
+
+
+async def test_the_network_works_while_every_hub_is_down(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        async with open_hub(world) as hub:
+            address = hub.address
+        provider = await world.provider("node-0", hubs=(address,))
+        assert "no_hub" in provider.live.problems
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        assert isinstance(await client.propose(provider, task, spec), Accepted)
+        async with open_hub(world) as again:
+            await until(lambda: again.beats)
+            await until(lambda: "no_hub" not in provider.live.problems)
+
+
+async def test_draining_finishes_what_runs_and_accepts_nothing_new(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        nodes = [await world.provider(f"node-{i}", bench=SmallBench(seconds=8)) for i in range(3)]
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        name = await client.engage(nodes, task, spec)
+        await client.assigned(nodes, name)
+        for node in nodes:
+            await client.send_input(node, name, b"hello")
+        await until(lambda: nodes[0].live.running)
+        nodes[0].live.stop.set()
+        await until(lambda: nodes[0].live.mode is Mode.DRAINING)
+        other, other_spec = client.make(b"later", lane=1)
+        refused = await client.propose(nodes[0], other, other_spec)
+        assert isinstance(refused, DeclinedSeat)
+        assert refused.code == "draining"
+        await client.relay_commits(task, [0, 1, 2])
+        await client.relay_openings(nodes, name, [0, 1, 2])
+        await client.finalise(task)
+        assert world.view(name).attempt(0).state is SeatState.PAID
+        await nodes[0].stopped.wait()
+
+
+async def test_what_cannot_be_finished_in_time_is_given_back_at_shutdown(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        hurried = msgspec.structs.replace(
+            CONFIG, patience=msgspec.structs.replace(CONFIG.patience, drain=3.0)
+        )
+        nodes = [
+            await world.provider(f"node-{i}", bench=SmallBench(seconds=20), config=hurried)
+            for i in range(3)
+        ]
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        name = await client.engage(nodes, task, spec)
+        await client.send_input(nodes[0], name, b"hello")
+        await until(lambda: nodes[0].live.running)
+        began = trio.current_time()
+        nodes[0].live.stop.set()
+        await nodes[0].stopped.wait()
+        assert trio.current_time() - began < 20
+        assert world.view(name).released & 1
+        failed = client.heard[name, 0].failed
+        assert failed is not None
+        assert failed.code == "shutdown"
+
+
+async def test_the_second_signal_leaves_at_once(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with open_world(tmp_path) as world:
+        nodes = [await world.provider(f"node-{i}", bench=SmallBench(seconds=20)) for i in range(3)]
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        name = await client.engage(nodes, task, spec)
+        await client.send_input(nodes[0], name, b"hello")
+        await until(lambda: nodes[0].live.running)
+        nodes[0].live.stop.set()
+        await trio.sleep(0.5)
+        began = trio.current_time()
+        nodes[0].live.stop_now.set()
+        await nodes[0].stopped.wait()
+        assert trio.current_time() - began <= 3
+
+
+async def test_a_full_journal_stops_new_work_and_says_so_until_there_is_room(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        roomy = msgspec.structs.replace(CONFIG, capacity=200, queue=200)
+        provider = await world.provider("node-0", config=roomy, max_pages=40)
+        client = await world.client()
+        codes = []
+        for lane in range(120):
+            # Large parameters fill the pages quickly.
+            task, spec = client.make(b"hello", lane=lane, params={"repeat": 1, "pad": "x" * 3000})
+            reply = await client.propose(provider, task, spec)
+            codes.append(reply.code if isinstance(reply, DeclinedSeat) else "accepted")
+        assert codes[0] == "accepted"
+        assert codes[-1] == "disk_full"
+        assert "disk_full" in provider.live.problems
+        assert provider.live.mode is Mode.RUNNING
+        # Accepts that nobody assigned run out, are pruned, and there is room again.
+        await until(lambda: not provider.live.engagements)
+        for saved in await provider.live.ports.journal.history(200):
+            assert saved.outcome == "unassigned"
+        await provider.live.ports.journal.prune(before=world.chain.now + 10**6, keep=0)
+        await until(lambda: "disk_full" not in provider.live.problems)
+        task, spec = client.make(b"hello", lane=500)
+        assert isinstance(await client.propose(provider, task, spec), Accepted)
+
+
+async def test_a_client_that_floods_gets_no_more_than_its_share(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        flooder, honest = await world.client("flooder"), await world.client("honest")
+        replies = []
+        for lane in range(60):
+            task, spec = flooder.make(b"flood", lane=lane)
+            replies.append(await flooder.propose(provider, task, spec))
+        accepted = [one for one in replies if isinstance(one, Accepted)]
+        declined = {one.code for one in replies if isinstance(one, DeclinedSeat)}
+        assert 1 <= len(accepted) <= CONFIG.capacity + CONFIG.queue
+        assert declined == {"capacity"}
+        assert len(provider.live.engagements) == len(accepted)
+        # Its accepts run out soon, and others are served.
+        await until(lambda: not provider.live.engagements, seconds=60)
+        task, spec = honest.make(b"hello")
+        assert isinstance(await honest.propose(provider, task, spec), Accepted)
+        assert provider.live.reasons["capacity"].count >= 50
+
+
+async def test_strangers_learn_nothing_about_a_task(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with open_world(tmp_path) as world:
+        nodes = [await world.provider(f"node-{i}") for i in range(3)]
+        client, stranger = await world.client(), await world.client("stranger")
+        task, spec = client.make(b"hello")
+        name = await client.engage(nodes, task, spec)
+        await client.assigned(nodes, name)
+        for node in nodes:
+            await client.send_input(node, name, b"hello")
+        await client.relay_commits(task, [0, 1, 2])
+        await client.relay_openings(nodes, name, [0, 1, 2])
+        await until(lambda: client.heard[name, 0].output)
+        for question in (Resume(name), Ask(name, "output", 0), Ask(name, "opening", 0)):
+            reply = await stranger.ask(nodes[0], question)
+            assert isinstance(reply, Refused)
+            assert reply.code == "unknown_peer"
+        await client.finalise(task)
+        await until(lambda: name not in nodes[0].live.engagements)
+        reply = await stranger.ask(nodes[0], Resume(name))
+        assert isinstance(reply, Refused)
+
+
+async def test_a_peer_that_says_what_only_nodes_say_is_cut_off_and_others_are_not(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        rude, polite = await world.client("rude"), await world.client("polite")
+        task, _spec = rude.make(b"hello")
+        link = await rude.link(provider)
+        await (await polite.link(provider)).send(AskOffer())
+        await link.send(Progress(rude.name(task), 0, 0, 1))
+        await until(lambda: provider.peer_id not in rude.links)
+        assert isinstance(await polite.ask(provider, AskOffer()), OfferReply)
+
+
+async def test_offers_are_renewed_before_they_expire(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with open_world(tmp_path) as world:
+        short = msgspec.structs.replace(CONFIG, offer_seconds=60)
+        provider = await world.provider("node-0", config=short)
+        seen = set()
+        for _ in range(20):
+            assert provider.live.offer is not None
+            offer = open_offer(provider.live.offer, world.chain.info.registry)
+            assert offer.expires_at > world.chain.now
+            seen.add(offer.sequence)
+            await trio.sleep(15)
+        assert len(seen) >= 8
+
+
+async def test_the_epochs_beat_is_on_chain_soon_after_each_epoch_begins(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        epoch = world.chain.parameters.epoch_seconds
+        for _ in range(3):
+            await trio.sleep(epoch)
+            record = await world.chain.ledger().node(provider.node_id)
+            assert record is not None
+            assert record.last_epoch >= world.chain.now // epoch - 1
+        await trio.sleep(30)
+        record = await world.chain.ledger().node(provider.node_id)
+        assert record is not None
+        assert record.last_epoch == world.chain.now // epoch
+
+
+async def test_a_wrong_clock_is_a_problem_but_tasks_run_on_chain_time(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider(
+            "node-0", wall=lambda: GENESIS_TIME + 3600 + trio.current_time()
+        )
+        await until(lambda: "clock" in provider.live.problems)
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        reply = await client.propose(provider, task, spec)
+        assert isinstance(reply, Accepted)
+        assert abs(reply.valid_until - world.chain.now) <= CONFIG.accept_seconds
+
+
+async def test_a_silent_chain_stops_new_work_and_an_answering_one_resumes_it(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        world.chain.set_reachable(False)
+        await until(lambda: "chain_silent" in provider.live.problems)
+        reply = await client.propose(provider, task, spec)
+        assert isinstance(reply, DeclinedSeat)
+        assert reply.code == "chain_silent"
+        world.chain.set_reachable(True)
+        await until(lambda: "chain_silent" not in provider.live.problems)
+        assert isinstance(await client.propose(provider, task, spec), Accepted)
+
+
+async def test_an_unregistered_node_says_why_it_gets_no_work(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0", start=False)
+        provider.node_id = node_id(key("nobody").account, 0)
+        await provider.start()
+        await until(lambda: "not_registered" in provider.live.problems)
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        reply = await client.propose(provider, task, spec)
+        assert isinstance(reply, DeclinedSeat)
+        assert reply.code == "not_registered"
