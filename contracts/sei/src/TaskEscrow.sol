@@ -65,6 +65,8 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
     uint32 public immutable minLease;
     uint32 public immutable minWindow;
     uint32 public immutable maxSpan;
+    // Written through storage references only, which Slither does not follow.
+    // slither-disable-next-line uninitialized-state
     mapping(address client => mapping(uint32 number => Lane)) private _lanes;
 
     constructor(IERC20 token_, INodeRegistry registry_, Parameters memory p)
@@ -222,7 +224,7 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
         uint256 end = _requireWindow(lane, t) + t.window;
         if (block.timestamp > end) revert TooLate(end);
         uint256 acc = lane.acc;
-        if (acc & (1 << a.seat) == 0) revert BadSeat(a.seat); // only who committed
+        if (uint16(acc) & (1 << a.seat) == 0) revert BadSeat(a.seat); // only who committed
         uint256 stored = _approvals(lane, t.nonce);
         uint256 mask = a.mask & (type(uint16).max >> 1);
         if (mask == 0 || _maskOf(stored, a.seat) != 0) revert BadApproval();
@@ -519,7 +521,8 @@ contract TaskEscrow is ITaskEscrow, Vault, EIP712 {
         Judge.approvals(y, t.seats, masks);
     }
 
-    /// @dev Moves reputation, pays, and closes the lane.
+    /// @dev Moves reputation, pays, and closes the lane; after the registry, whose answer the amounts need and which
+    /// calls nobody.
     function _pay(Lane storage lane, Task calldata t, Seat[] calldata committee, Tally memory y) private {
         uint256[] memory seats = _seats(t, committee, y);
         uint256 tip = msg.sender == t.client ? 0 : t.tip;

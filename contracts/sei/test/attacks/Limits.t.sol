@@ -17,8 +17,8 @@ contract CallingToken is ERC20("", "") {
     address private _target;
     bytes private _call;
 
-    constructor() {
-        _mint(msg.sender, 1e27);
+    constructor(uint256 supply) {
+        _mint(msg.sender, supply);
     }
 
     function arm(address target, bytes calldata call) external {
@@ -187,7 +187,7 @@ contract LimitsAttacks is Fixture {
     }
 
     function test_reentrancy_through_the_token() public {
-        CallingToken evil = new CallingToken();
+        CallingToken evil = new CallingToken(1e27);
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
         NodeRegistry r = new NodeRegistry(
             IERC20(address(evil)), predicted, ADMIN, 2 days, GUARDIAN, _registryParameters()
@@ -214,6 +214,19 @@ contract LimitsAttacks is Fixture {
         vm.prank(address(evil));
         e.withdraw(OTHER, 6);
         assertEq(e.accountOf(address(evil)).balance, 4, "once");
+    }
+
+    function test_a_token_with_more_units_than_an_amount_holds() public {
+        CallingToken fat = new CallingToken(1 << 96);
+        address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
+        NodeRegistry r =
+            new NodeRegistry(IERC20(address(fat)), predicted, ADMIN, 2 days, GUARDIAN, _registryParameters());
+        ITaskEscrow.Parameters memory p = _escrowParameters();
+        vm.expectRevert();
+        new TaskEscrow(IERC20(address(fat)), r, p);
+        expect(INodeRegistry.BadData.selector);
+        vm.prank(address(fat));
+        r.onTransferReceived(address(this), address(this), 1 << 96, abi.encode(nodes[0]));
     }
 
     function test_fifteen_seats_and_their_approvals_fit_a_block() public {

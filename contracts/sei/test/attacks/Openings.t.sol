@@ -286,9 +286,13 @@ contract OpeningsAttacks is Fixture {
         Approval memory unsigned = Approval(1, 1, 0, 0);
         expect(ITaskEscrow.BadSeat.selector, 1);
         escrow.approve(j.t, j.committee, unsigned); // never committed
-        unsigned.seat = 200;
-        vm.expectRevert();
+        unsigned.seat = 200; // its bit would lie in the chain of commitments
+        expect(ITaskEscrow.BadSeat.selector, 200);
         escrow.approve(j.t, j.committee, unsigned);
+        Approval[] memory beyond = new Approval[](1);
+        beyond[0] = Approval(3, 1, 0, 0);
+        expect(ITaskEscrow.BadSeat.selector, 3);
+        _finalise(j, CLIENT, j.openings, beyond);
     }
 
     /// @dev Past a window that began at `start`.
