@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,8 +13,6 @@ from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.host.basic_host import BasicHost
-from libp2p.network.stream.exceptions import StreamEOF
-from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import ProtocolNotSupportedError
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
@@ -27,30 +24,19 @@ from deai.errors import PeerUnreachable
 from deai.ids import PeerId
 from deai.net import PeerAddress
 from p2p.counters import Counters
+from p2p.discovery import MAX_ADDRESSES
 from p2p.guards import cut
 from p2p.host import open_host
 from p2p.identity import Identity, load_identity
+from p2p.libp2p_stream import LibP2PStream
 from p2p.limits import NetLimits
 from p2p.link import ByteStream
 from p2p.switchboard import Switchboard, single_error
 
-logger = logging.getLogger(__name__)
-
-MAX_ADDRESSES: Final = 16
 DIALS_AT_ONCE: Final = 64
 _STAGGER: Final = 0.25  # seconds before the next address is tried beside the last one
-_READ_BYTES: Final = 64 * 1024
 _DIALLABLE: Final = re.compile(
     r"/(ip4/[0-9.]{7,15}|ip6/[0-9a-fA-F:.]{2,45}|dns[46]?/[\w.-]{1,253})/tcp/\d{1,5}"
-)
-# What libp2p lets out of a stream or a dial. ValueError covers bad text in a peer's answer.
-_LIBP2P_ERRORS: Final = (
-    BaseLibp2pError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    trio.TooSlowError,
-    OSError,
-    ValueError,
 )
 
 
@@ -101,7 +87,7 @@ class LibP2PNet(Switchboard):
         self._host = host
         self._announced = announce
         self._dialling: dict[PeerId, trio.Lock] = {}
-        self._streams: set[_LibP2PStream] = set()
+        self._streams: set[LibP2PStream] = set()
         self._dial_limit = trio.CapacityLimiter(DIALS_AT_ONCE)
 
     @property
@@ -131,7 +117,7 @@ class LibP2PNet(Switchboard):
 
     def _announce(self, protocol_id: str) -> None:
         async def accept(stream: INetStream) -> None:
-            await self._accept(protocol_id, _LibP2PStream(stream, self._streams))
+            await self._accept(protocol_id, LibP2PStream(stream, self._streams))
 
         self._host.set_stream_handler(TProtocol(protocol_id), accept)
 
@@ -152,7 +138,7 @@ class LibP2PNet(Switchboard):
             attempt.is_abandoned = True
             raise
         if attempt.stream is None:
-            raise PeerUnreachable(f"{peer.peer_id}: {attempt.failure}")
+            raise PeerUnreachable(f"{peer.peer_id}: {attempt.failure[:300]}")
         return attempt.stream
 
     async def _run_attempt(self, attempt: _Attempt, timeout: float) -> None:
@@ -169,7 +155,7 @@ class LibP2PNet(Switchboard):
         if attempt.is_abandoned and attempt.stream is not None:
             await attempt.stream.release()
 
-    async def _stream_to(self, attempt: _Attempt, timeout: float) -> _LibP2PStream:
+    async def _stream_to(self, attempt: _Attempt, timeout: float) -> LibP2PStream:
         peer_id = _parse_peer_id(attempt.peer)
         async with self._alone(attempt.peer.peer_id):
             for connection in self._live(peer_id):
@@ -180,7 +166,7 @@ class LibP2PNet(Switchboard):
             connection = await self._dial_any(peer_id, attempt.peer.addresses)
         return await self._open_on(connection, attempt.protocol)
 
-    async def _open_on(self, connection: INetConn, protocol: TProtocol) -> _LibP2PStream:
+    async def _open_on(self, connection: INetConn, protocol: TProtocol) -> LibP2PStream:
         """Negotiate a stream; a connection that does not answer is cut."""
         client, muxed = MultiselectClient(), cast("Yamux", connection.muxed_conn)
         stream: INetStream | None = None
@@ -190,7 +176,7 @@ class LibP2PNet(Switchboard):
                 communicator = MultiselectCommunicator(stream)
                 await client.handshake(communicator)
                 stream.set_protocol(await client.try_select(communicator, protocol))
-            return _LibP2PStream(stream, self._streams)
+            return LibP2PStream(stream, self._streams)
         except ProtocolNotSupportedError as error:
             failure: PeerUnreachable = PeerUnreachable(f"the peer does not speak {protocol}")
             failure.__cause__ = error
@@ -200,7 +186,7 @@ class LibP2PNet(Switchboard):
             if isinstance(error, trio.Cancelled):
                 raise
             raise _ConnectionLost("the connection does not answer") from error
-        except _LIBP2P_ERRORS as error:
+        except Exception as error:
             if stream is None or muxed.event_shutting_down.is_set():
                 raise _ConnectionLost(f"the connection is dead: {error!r}") from error
             failure = PeerUnreachable(f"the peer refused the stream: {error!r}")
@@ -235,7 +221,7 @@ class LibP2PNet(Switchboard):
             try:
                 connected.append(await self._host.get_network().dial_addr(target, peer_id))
                 nursery.cancel_scope.cancel()
-            except _LIBP2P_ERRORS as error:
+            except Exception as error:  # noqa: BLE001  whatever a stranger's answer brings about
                 failures.append(f"{target}: {error}")
                 failed.set()
 
@@ -263,59 +249,9 @@ class _Attempt:
         self.peer = peer
         self.protocol = protocol
         self.done = trio.Event()
-        self.stream: _LibP2PStream | None = None
+        self.stream: LibP2PStream | None = None
         self.failure = "the net was closed"
         self.is_abandoned = False
-
-
-class _LibP2PStream:
-    """A `ByteStream` over one negotiated libp2p stream; a member of `open_streams` while open."""
-
-    def __init__(self, stream: INetStream, open_streams: set[_LibP2PStream]) -> None:
-        self.connection: Final = cast("Yamux", stream.muxed_conn)
-        self._stream = cast("NetStream", stream)
-        self._open_streams = open_streams
-        self._has_ended = False  # the peer's half
-        open_streams.add(self)
-
-    @property
-    def peer_id(self) -> PeerId:
-        return PeerId(str(self.connection.peer_id))
-
-    async def read(self) -> bytes:
-        try:
-            return bytes(await self._stream.read(_READ_BYTES))
-        except StreamEOF as error:
-            if self.connection.event_shutting_down.is_set():
-                raise PeerUnreachable("the connection ended") from error
-            self._has_ended = True
-            return b""
-        except _LIBP2P_ERRORS as error:
-            raise PeerUnreachable(f"cannot read from the peer: {error!r}") from error
-
-    async def write(self, data: bytes) -> None:
-        try:
-            await self._stream.write(data)
-        except _LIBP2P_ERRORS as error:
-            raise PeerUnreachable(f"cannot write to the peer: {error!r}") from error
-
-    async def end(self) -> None:
-        try:
-            await self._stream.close_write()
-        except _LIBP2P_ERRORS as error:
-            raise PeerUnreachable(f"cannot write to the peer: {error!r}") from error
-
-    async def release(self) -> None:
-        self._open_streams.discard(self)
-        with trio.move_on_after(2):
-            try:
-                await (self._stream.close() if self._has_ended else self._stream.reset())
-            except _LIBP2P_ERRORS as error:
-                logger.debug("releasing a stream failed: %r", error)
-
-    async def abort(self) -> None:
-        self._open_streams.discard(self)
-        await cut(self.connection)
 
 
 async def _cut(connection: INetConn) -> None:

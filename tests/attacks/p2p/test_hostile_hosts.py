@@ -39,7 +39,8 @@ from libp2p.stream_muxer.yamux.yamux import (
 from libp2p.utils import encode_delim, encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from deai.net import Link, Net
+from deai.errors import PeerUnreachable
+from deai.net import Link, Net, PeerAddress
 from p2p.limits import NetLimits
 from p2p.net import LibP2PNet, open_net
 from tests.p2p.test_net_conformance import echo, to, until
@@ -362,6 +363,49 @@ async def test_garbage_on_bare_sockets_is_survived() -> None:
 
         for number in range(160):
             nursery.start_soon(one, number)
+
+
+MULTISTREAM = HELLO + encode_delim(b"/noise")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *OPENINGS,
+        b"",
+        MULTISTREAM + b"\x00\x00",
+        MULTISTREAM + b"\x00\x20" + bytes(32),
+        MULTISTREAM + b"\x00\x80" + b"\xff" * 128,
+        MULTISTREAM + b"\xff\xff" + bytes(0xFFFF),
+        HELLO + encode_delim(b"na"),
+        encode_delim(b"/multistream/2.0.0"),
+    ],
+)
+async def test_whatever_answers_a_dial_is_a_peer_or_unreachable(answer: bytes) -> None:
+    async def reply(stream: trio.SocketStream) -> None:
+        with suppress(*ANYTHING):
+            await stream.receive_some(1000)
+            await stream.send_all(answer)
+            while await stream.receive_some(1000):
+                pass
+
+    async with (
+        open_net(identity("us"), limits=LIMITS) as net,
+        open_net(identity("honest"), listen=["/ip4/127.0.0.1/tcp/0"]) as honest,
+        trio.open_nursery() as nursery,
+    ):
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, reply, [listener])
+        port = listener.socket.getsockname()[1]
+        trap = PeerAddress(identity("honest").peer_id, (f"/ip4/127.0.0.1/tcp/{port}",))
+        with pytest.raises(PeerUnreachable):
+            async with net.dial(trap, TALK, timeout=1):
+                pass
+        await nursery.start(honest.serve, TALK, echo)
+        both = PeerAddress(trap.peer_id, trap.addresses + honest.addresses)
+        async with net.dial(both, TALK, timeout=5) as link:
+            await assert_served(link)
+        nursery.cancel_scope.cancel()
 
 
 async def test_silent_sockets_lock_nobody_out() -> None:
