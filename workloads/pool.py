@@ -22,8 +22,8 @@ from workloads.inputs import InstalledWorkloads
 from workloads.process import WorkerProcess
 from workloads.spec import SandboxLevel
 
-READY_TIMEOUT: Final = 20.0
-PROBE_TIMEOUT: Final = 20.0
+READY_TIMEOUT: Final = 60.0
+PROBE_TIMEOUT: Final = 60.0
 COMPARE_TIMEOUT: Final = 120.0
 AT_REST_AFTER: Final = ("runner", "model_missing")
 """Failures that a worker reported in order, so that it can take the next request."""

@@ -30,6 +30,7 @@ class WorkerProcess:
         self._sink = trio.lowlevel.FdStream(to_worker)
         self._source = trio.lowlevel.FdStream(from_worker)
         self._buffer = bytearray()
+        self.born_with = self.resident_bytes()
 
     async def send(self, message: wire.Request, blobs: Sequence[bytes] = ()) -> None:
         """Write a request and its data."""
@@ -89,7 +90,7 @@ class WorkerProcess:
         return taken
 
     def resident_bytes(self) -> int:
-        """Memory of its own: resident, less what it shares with the template's files; 0 if gone."""
+        """Resident, less files it maps; the template's copied-on-write pages count. 0 if gone."""
         try:
             fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         except (FileNotFoundError, ProcessLookupError):
@@ -97,9 +98,9 @@ class WorkerProcess:
         return (int(fields[1]) - int(fields[2])) * _PAGE
 
     async def until_memory_exceeds(self, most: int) -> int:
-        """Wait until the worker holds more than `most` bytes; return how many."""
+        """Wait until it holds `most` bytes more than when it was born; return how many."""
         # Nothing announces memory: it has to be looked at.
-        while (held := self.resident_bytes()) <= most:
+        while (held := self.resident_bytes() - self.born_with) <= most:
             await trio.sleep(MEMORY_POLL)
         return held
 

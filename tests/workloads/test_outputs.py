@@ -28,7 +28,7 @@ matrices = arrays.arrays(
 
 
 @given(matrices)
-def test_a_matrix_is_what_safetensors_would_read(values: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_matrix_is_what_safetensors_would_read(values: np.ndarray) -> None:
     data = encode_matrix("embeddings", values)
     assert np.array_equal(reference.load(data)["embeddings"], values)
     assert np.array_equal(matrix_values(data, "embeddings"), values)

@@ -24,8 +24,8 @@ from workloads.spec import ModelFiles, Report, RunnerOutput, RunnerTask
 from workloads.tensors import encode_matrix
 
 TOKENS_PER_BATCH: Final = 2048
-TEXTS_PER_CALL: Final = 256
-"""Texts tokenised at once, between two reports of progress."""
+CHARACTERS_PER_CALL: Final = 1 << 18
+"""Text tokenised at once: what is cut off a long text takes memory until the call returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,8 @@ def warm_up() -> None:
 def embed(encoder: Encoder, texts: list[str], report: Report) -> Tensor:
     """[n, d] vectors in the order of `texts`."""
     tokens: list[list[int]] = []
-    for start in range(0, len(texts), TEXTS_PER_CALL):
-        tokens += encoder.tokenize(texts[start : start + TEXTS_PER_CALL])
+    for part in portions(texts):
+        tokens += encoder.tokenize(part)
         report(0.0)
     result = torch.empty(len(texts), encoder.sizes.hidden)
     total = sum(map(len, tokens))
@@ -152,6 +152,16 @@ def embed(encoder: Encoder, texts: list[str], report: Report) -> Tensor:
         done += ids.numel()
         report(done / total)
     return result
+
+
+def portions(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in order, cut into lists of about `CHARACTERS_PER_CALL`."""
+    start = length = 0
+    for index, text in enumerate(texts):
+        length += len(text)
+        if length >= CHARACTERS_PER_CALL or index == len(texts) - 1:
+            yield texts[start : index + 1]
+            start, length = index + 1, 0
 
 
 def batches(tokens: list[list[int]], budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:

@@ -1,0 +1,122 @@
+"""Real workloads in locked workers: one template, several clients, every answer right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+
+from deai.codec import encode_value
+from deai.errors import NodeFault, WorkloadFault
+from deai.ports import Executor, Job, Workbench
+from deai.tasks import FaultCode, Policy
+from tests.workloads.test_inputs import PORTFOLIO
+from workloads.embedding import OUTPUT_NAME
+from workloads.manifests.known import digest_of
+from workloads.pool import PoolConfig, open_workbench, open_worker_pool
+from workloads.tensors import encode_matrix, matrix_values
+
+pytestmark = pytest.mark.slow
+
+
+def make_job(bench: Workbench, workload: str, data: bytes, **given: Any) -> Job:
+    parameters = bench.catalogue.parameters(workload, given)
+    return Job(
+        workload=workload, version=1, model="", parameters=parameters, input=data, seed=bytes(32)
+    )
+
+
+async def run(executor: Executor, job: Job) -> bytes:
+    return (await executor.run(job, on_progress=lambda fraction: None, timeout=120)).data
+
+
+async def test_a_pool_serves_real_work_and_tells_good_tasks_from_bad(models: Path) -> None:
+    async with open_workbench(models) as bench, bench.executor("alice") as executor:
+        # What the worker says of bad input is what a client finds before it pays.
+        bad = [
+            ("embedding", b"", FaultCode.MALFORMED_INPUT),
+            ("embedding", b"\xff", FaultCode.MALFORMED_INPUT),
+            ("embedding", b"x\n" * 10_001, FaultCode.TOO_MANY_ITEMS),
+            ("embedding", b"x" * 2_000_000, FaultCode.ITEM_TOO_LARGE),
+            ("portfolio-risk", b'{"assets": NaN}', FaultCode.NOT_FINITE),
+            ("matmul-proof", b"x", FaultCode.MALFORMED_INPUT),
+        ]
+        for workload, data, code in bad:
+            with pytest.raises(WorkloadFault) as caught:
+                await run(executor, make_job(bench, workload, data))
+            assert caught.value.fault == code
+        wrong = make_job(bench, "embedding", b"x")
+        for parameters in (b"\xff", encode_value([]), encode_value({"model": 1})):
+            changed = Job(**{**_fields(wrong), "parameters": parameters})
+            with pytest.raises(WorkloadFault) as caught:
+                await run(executor, changed)
+            assert caught.value.fault == FaultCode.INVALID_PARAMETERS
+        other = Job(**{**_fields(wrong), "model": digest_of(b"other")})
+        with pytest.raises(WorkloadFault):
+            await run(executor, other)
+        absent = make_job(bench, "embedding", b"x", model=digest_of(b"absent"))
+        with pytest.raises(NodeFault) as missing:
+            await run(executor, absent)
+        assert missing.value.reason_code == "model_missing"
+
+        # Good work, by the same worker.
+        vectors = await run(executor, make_job(bench, "embedding", b"one\ntwo\none\n"))
+        rows = matrix_values(vectors, OUTPUT_NAME)
+        assert rows.shape == (3, 384)
+        assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(3), abs=1e-6)
+        risk = make_job(bench, "portfolio-risk", json.dumps(PORTFOLIO).encode(), paths=1000)
+        first = await run(executor, risk)
+        assert set(json.loads(first)["var"]) == {"0.95", "0.99"}
+        proof = make_job(bench, "matmul-proof", b"", size=64)
+        output = await executor.run(proof, on_progress=lambda fraction: None, timeout=60)
+        assert output.measurements["operations_per_second"] > 0
+        assert bench.stats()["workers_started"] == 2
+
+        # Outputs of strangers are compared in the worker.
+        near = encode_matrix(OUTPUT_NAME, rows + np.float32(1e-7))
+        far = encode_matrix(OUTPUT_NAME, rows + np.float32(1e-3))
+        job = Job(
+            **{**_fields(wrong), "model": bench.catalogue.model("embedding", wrong.parameters)}
+        )
+        agree = await executor.compare(job, Policy.TOL32, [vectors, near, far, b"junk"])
+        assert agree[0] == [True, True, False, False]
+        assert agree[3] == [False] * 4
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in job.__struct_fields__}
+
+
+async def test_memory_beyond_the_quota_is_this_nodes_fault(models: Path) -> None:
+    # torch itself is refused the memory, above the 3 GiB that its libraries map.
+    config = PoolConfig(models=models, memory_bytes=192 << 20, workloads=("matmul-proof",))
+    async with open_worker_pool(config) as pool, pool.executor("alice") as executor:
+        with pytest.raises(NodeFault) as caught:
+            await run(executor, make_job(pool, "matmul-proof", b"", size=8192, rounds=1))
+        assert caught.value.reason_code == "memory"
+        assert await run(executor, make_job(pool, "matmul-proof", b"", size=64, rounds=1))
+
+
+async def test_two_clients_compute_at_once_with_two_workers(models: Path) -> None:
+    config = PoolConfig(models=models, workers=2, workloads=("matmul-proof",))
+    answers: dict[str, bytes] = {}
+    async with open_worker_pool(config) as pool:
+        met = trio.Event()
+
+        async def use(client: str) -> None:
+            async with pool.executor(client) as executor:
+                if pool.stats()["busy"] == 2:
+                    met.set()
+                await met.wait()
+                answers[client] = await run(executor, make_job(pool, "matmul-proof", b"", size=64))
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(use, "alice")
+                nursery.start_soon(use, "bob")
+        assert answers["alice"] == answers["bob"]
+        assert len(pool.stats()["worker_pids"]) == 2
