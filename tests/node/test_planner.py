@@ -1,0 +1,423 @@
+"""The planner as a table: what is due in each situation, and properties over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from deai.chain.tasks_view import TaskView, fold
+from deai.events import (
+    LedgerEvent,
+    LedgerRecord,
+    OutputsApproved,
+    Position,
+    ResultCommitted,
+    ResultDelivered,
+    ResultRevealed,
+    SeatReassigned,
+    SeatReleased,
+    SeatSettlement,
+    TaskAssigned,
+    TaskExpired,
+    TaskFinalised,
+    TaskPosted,
+)
+from deai.hashing import ZERO
+from deai.ids import AccountId, NodeId, TaskId
+from deai.money import Amount
+from deai.tasks import Policy, Seat, Task
+from node.planner import (
+    EXPIRE_AFTER,
+    Action,
+    End,
+    Execute,
+    GiveUp,
+    Judge,
+    Submit,
+    Tell,
+    View,
+    plan,
+    progress_pace,
+)
+from node.store.journal import SeatKey
+
+NAME = TaskId("0x" + "11" * 32)
+OPERATOR = AccountId("0x" + "0a" * 20)
+NODE = NodeId("0x" + "01" * 20 + "00" * 12)
+T0 = 1000
+LEASE = 40
+DEADLINE = T0 + 100
+WINDOW = 600
+MINE = b"\xaa" * 32
+OTHER = b"\xbb" * 32
+
+
+def task(policy: Policy = Policy.EXACT) -> Task:
+    return Task(
+        client=AccountId("0x" + "cc" * 20),
+        lane=0,
+        nonce=1,
+        fee=Amount(100),
+        tip=Amount(0),
+        seats=1 if policy is Policy.NONE else 3,
+        policy=policy,
+        lease=LEASE,
+        commit_deadline=DEADLINE,
+        window=WINDOW,
+        spec_hash=ZERO,
+    )
+
+
+def seat(index: int, attempt: int = 0) -> Seat:
+    node = NODE if index == 0 else NodeId("0x" + f"{index + 1:02x}" * 20 + "00" * 12)
+    operator = OPERATOR if index == 0 else AccountId("0x" + f"{index + 10:02x}" * 20)
+    return Seat(node, operator, T0 + LEASE, attempt)
+
+
+def chain(*events: LedgerEvent, policy: Policy = Policy.EXACT) -> TaskView:
+    made = task(policy)
+    committee = tuple(seat(index) for index in range(made.seats))
+    every = (TaskPosted(NAME, made), TaskAssigned(NAME, committee), *events)
+    view = fold(
+        LedgerRecord(Position(1, index, "0x", T0, "0x"), event) for index, event in enumerate(every)
+    )
+    assert view is not None
+    return view
+
+
+def committed(*seats: int) -> tuple[ResultCommitted, ...]:
+    return tuple(ResultCommitted(NAME, index, 0, bytes([index]) * 32) for index in seats)
+
+
+def view(policy: Policy = Policy.EXACT, **fields: Any) -> View:
+    given: dict[str, Any] = {
+        "key": SeatKey(NAME, 0, 0),
+        "node": NODE,
+        "operator": OPERATOR,
+        "task": task(policy),
+        "valid_until": T0 + 30,
+        "now": T0,
+        "clock": 500.0,
+        "chain": chain(policy=policy),
+        "progress_at": 500.0,
+    }
+    return View(**{**given, **fields})
+
+
+ALL = chain(*committed(0, 1, 2))
+ALL_TOLERANT = chain(*committed(0, 1, 2), policy=Policy.TOL32)
+SAID = frozenset({Tell("opening"), Tell("output"), Tell("approval"), Tell("committed")})
+FINAL = TaskFinalised(
+    NAME, MINE, fault=False, refunded=Amount(0), protocol_fee=Amount(30),
+    finaliser=AccountId("0x" + "cc" * 20), tip=Amount(0),
+    seats=(SeatSettlement(Amount(90), 0, 0, 2),) * 3,
+)  # fmt: skip
+
+TABLE: dict[str, tuple[View, Action | None]] = {
+    "accepted, not posted": (view(chain=None), None),
+    "accepted, never posted": (view(chain=None, now=T0 + 31), End("unassigned")),
+    "given to others": (view(key=SeatKey(NAME, 0, 1)), End("unassigned")),
+    "held by an older key of this node": (
+        view(operator=AccountId("0x" + "0f" * 20)),
+        End("unassigned"),
+    ),
+    "assigned, no input yet": (view(), None),
+    "progress is due while waiting": (
+        view(client_linked=True, progress_at=500.0 - LEASE / 3),
+        Tell("progress"),
+    ),
+    "input is here": (view(has_input=True), Execute()),
+    "computing": (view(has_input=True, held=frozenset({Execute()})), None),
+    "no input at half of the lease": (
+        view(now=T0 + LEASE // 2 + 1),
+        GiveUp("no_input", "the input did not arrive in time"),
+    ),
+    "half an input at half of the lease": (view(now=T0 + LEASE // 2 + 1, input_began=True), None),
+    "gave up": (view(gave_up="node_fault"), Submit("release")),
+    "gave up, the client listens": (view(gave_up="x", client_linked=True), Tell("failed")),
+    "gave up and released": (
+        view(gave_up="x", chain=chain(SeatReleased(NAME, 0))),
+        End("released"),
+    ),
+    "leaving before a result": (
+        view(is_stopping=True),
+        GiveUp("shutdown", "the node is shutting down"),
+    ),
+    "leaving with a result": (
+        view(is_stopping=True, digest=MINE, committed_at=0.0),
+        Submit("commit"),
+    ),
+    "result, the client listens": (
+        view(digest=MINE, client_linked=True, committed_at=500.0),
+        Tell("committed"),
+    ),
+    "result told, the client has a moment": (
+        view(digest=MINE, client_linked=True, committed_at=498.5, told=SAID),
+        None,
+    ),
+    "result told, the client does nothing": (
+        view(digest=MINE, client_linked=True, committed_at=497.9, told=SAID),
+        Submit("commit"),
+    ),
+    "result, nobody listens": (view(digest=MINE, committed_at=498.9), Submit("commit")),
+    "released, but a result after all": (
+        view(digest=MINE, committed_at=0.0, chain=chain(SeatReleased(NAME, 0))),
+        Submit("commit"),
+    ),
+    "replaced": (
+        view(
+            digest=MINE,
+            chain=chain(SeatReassigned(NAME, 0, NODE, False, (seat(5, 1), seat(1), seat(2)))),
+        ),
+        End("replaced"),
+    ),
+    "too late, others committed": (
+        view(digest=MINE, now=DEADLINE + 1, chain=chain(*committed(1))),
+        End("lapsed"),
+    ),
+    "too late, nobody committed, the client's turn": (view(now=DEADLINE + EXPIRE_AFTER), None),
+    "too late, nobody committed, nobody ends it": (
+        view(now=DEADLINE + EXPIRE_AFTER + 1),
+        Submit("expire"),
+    ),
+    "expired": (
+        view(chain=chain(TaskExpired(NAME, Amount(300)))),
+        End("lapsed"),
+    ),
+    "committed, others compute": (
+        view(digest=MINE, client_linked=True, chain=chain(*committed(0, 1))),
+        None,
+    ),
+    "all committed": (view(digest=MINE, client_linked=True, chain=ALL), Tell("opening")),
+    "two of three, the deadline passed": (
+        view(digest=MINE, client_linked=True, chain=chain(*committed(0, 1)), now=DEADLINE + 1),
+        Tell("opening"),
+    ),
+    "a commitment that the journal does not know": (view(chain=ALL), End("abandoned")),
+    "opened alone": (
+        view(digest=MINE, client_linked=True, chain=ALL, told=frozenset({Tell("opening")})),
+        None,
+    ),
+    "one other opening agrees": (
+        view(
+            digest=MINE, client_linked=True, chain=ALL, told=frozenset({Tell("opening")}),
+            openings={1: MINE},
+        ),
+        Tell("output"),
+    ),
+    "one other opening disagrees": (
+        view(
+            digest=MINE, client_linked=True, chain=ALL, told=frozenset({Tell("opening")}),
+            openings={1: OTHER},
+        ),
+        None,
+    ),
+    "all agree that the task is bad": (
+        view(
+            digest=MINE, is_fault=True, client_linked=True, chain=ALL,
+            told=frozenset({Tell("opening")}), openings={1: MINE, 2: MINE},
+        ),
+        None,
+    ),
+    "the client passes nothing on": (
+        view(digest=MINE, chain=ALL, window_at=497.0),
+        Tell("opening", 1),
+    ),
+    "a member asks": (
+        view(digest=MINE, chain=ALL, openings={1: MINE, 2: MINE},
+             asked=frozenset({Tell("opening", 2)})),
+        Tell("opening", 2),
+    ),
+    "everything is here, the client has a moment": (
+        view(digest=MINE, client_linked=True, chain=ALL, openings={1: MINE, 2: MINE}, told=SAID,
+             ready_at=498.0),
+        None,
+    ),
+    "everything is here, the client does nothing": (
+        view(digest=MINE, client_linked=True, chain=ALL, openings={1: MINE, 2: MINE}, told=SAID,
+             ready_at=496.9),
+        Submit("finalise"),
+    ),
+    "a quarter of the window passed": (
+        view(digest=MINE, chain=ALL, now=T0 + WINDOW // 4, told=SAID),
+        Submit("reveal"),
+    ),
+    "a quarter passed, ours is on chain": (
+        view(
+            digest=MINE, now=T0 + WINDOW // 4, told=SAID,
+            chain=chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO)),
+        ),
+        None,
+    ),
+    "the window is over": (view(digest=MINE, chain=ALL, now=T0 + WINDOW + 1), Submit("finalise")),
+    "the last second of the window": (
+        view(digest=MINE, chain=ALL, now=T0 + WINDOW),
+        Submit("reveal"),
+    ),
+    "paid": (view(digest=MINE, chain=chain(*committed(0, 1, 2), FINAL)), End("paid", 90)),
+    "paid, the client still lacks the output": (
+        view(digest=MINE, chain=chain(*committed(0, 1, 2), FINAL), client_linked=True,
+             told=frozenset({Tell("opening")})),
+        Tell("output"),
+    ),
+    "tolerance: output leaves at enough openings, whatever they say": (
+        view(Policy.TOL32, digest=MINE, client_linked=True, chain=ALL_TOLERANT,
+             told=frozenset({Tell("opening")}), openings={1: OTHER}),
+        Tell("output"),
+    ),
+    "tolerance: an output is missing": (
+        view(Policy.TOL32, digest=MINE, chain=ALL_TOLERANT, openings={1: OTHER, 2: MINE},
+             told=SAID),
+        None,
+    ),
+    "tolerance: every output is here or equal": (
+        view(Policy.TOL32, digest=MINE, chain=ALL_TOLERANT, openings={1: OTHER, 2: MINE},
+             outputs=frozenset({1}), told=SAID),
+        Judge(),
+    ),
+    "tolerance: a quarter passed, judge without the missing": (
+        view(Policy.TOL32, digest=MINE, chain=ALL_TOLERANT, openings={1: OTHER}, told=SAID,
+             now=T0 + WINDOW // 4),
+        Judge(),
+    ),
+    "tolerance: approved, the client listens": (
+        view(Policy.TOL32, digest=MINE, client_linked=True, chain=ALL_TOLERANT,
+             openings={1: MINE, 2: MINE}, approvals=frozenset({0}), told=SAID - {Tell("approval")}),
+        Tell("approval"),
+    ),
+    "tolerance: too late to reveal": (
+        view(Policy.TOL32, digest=MINE, chain=ALL_TOLERANT, now=T0 + WINDOW // 2 + 1),
+        None,
+    ),
+    "tolerance: approve on chain": (
+        view(
+            Policy.TOL32, digest=MINE, now=T0 + WINDOW // 4, openings={1: MINE},
+            approvals=frozenset({0}), told=SAID,
+            chain=chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO),
+                        policy=Policy.TOL32),
+        ),
+        Submit("approve"),
+    ),
+    "tolerance: approved on chain": (
+        view(
+            Policy.TOL32, digest=MINE, now=T0 + WINDOW // 4, openings={1: MINE},
+            approvals=frozenset({0}), told=SAID,
+            chain=chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO),
+                        OutputsApproved(NAME, 0, 1, bytes(64)), policy=Policy.TOL32),
+        ),
+        None,
+    ),
+    "unchecked: the client gets the signed result": (
+        view(Policy.NONE, digest=MINE, client_linked=True, committed_at=500.0),
+        Tell("opening"),
+    ),
+    "unchecked: nobody listens": (
+        view(Policy.NONE, digest=MINE, committed_at=498.0),
+        Submit("deliver"),
+    ),
+    "unchecked: delivered": (
+        view(Policy.NONE, digest=MINE, client_linked=True,
+             chain=chain(ResultDelivered(NAME, NODE, MINE, ZERO), policy=Policy.NONE)),
+        Tell("output"),
+    ),
+    "unchecked: the window is over": (
+        view(Policy.NONE, digest=MINE, now=T0 + WINDOW + 1,
+             chain=chain(ResultDelivered(NAME, NODE, MINE, ZERO), policy=Policy.NONE)),
+        Submit("finalise"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", TABLE)
+def test_what_is_due(situation: str) -> None:
+    seen, wanted = TABLE[situation]
+    assert plan(seen) == wanted
+
+
+@pytest.mark.parametrize("lease", [1, 3, 10, 30, 600, 86_400])
+def test_two_beats_fit_into_two_thirds_of_any_lease(lease: int) -> None:
+    assert progress_pace(msgspec.structs.replace(task(), lease=lease)) <= lease / 3
+
+
+situations = st.builds(
+    view,
+    st.sampled_from([Policy.EXACT, Policy.TOL32]),
+    now=st.integers(T0, DEADLINE + WINDOW * 2),
+    clock=st.floats(0, 1000),
+    has_input=st.booleans(),
+    digest=st.sampled_from([None, MINE]),
+    is_fault=st.booleans(),
+    gave_up=st.sampled_from(["", "node_fault"]),
+    openings=st.dictionaries(st.sampled_from([1, 2]), st.sampled_from([MINE, OTHER])),
+    outputs=st.frozensets(st.sampled_from([1, 2])),
+    approvals=st.frozensets(st.sampled_from([0, 1, 2])),
+    client_linked=st.booleans(),
+    told=st.frozensets(st.sampled_from(sorted(SAID, key=str))),
+    committed_at=st.none() | st.floats(0, 1000),
+    window_at=st.none() | st.floats(0, 1000),
+    ready_at=st.none() | st.floats(0, 1000),
+    is_stopping=st.booleans(),
+)
+histories = st.sampled_from(
+    [(), committed(0), committed(1), committed(1, 2), committed(0, 2), committed(2, 0, 1)]
+)
+
+
+@given(situations, histories)
+@settings(max_examples=400, deadline=None)
+def test_nothing_leaks_before_every_commitment_is_on_chain(
+    seen: View, events: tuple[LedgerEvent, ...]
+) -> None:
+    seen = replace(seen, chain=chain(*events, policy=seen.task.policy))
+    said = list(everything(seen))
+    assert seen.chain is not None
+    final = len(seen.chain.commitments) == 3 or (
+        seen.chain.commitments and seen.now > seen.task.commit_deadline
+    )
+    if not final:
+        assert not {a.what for a in said if isinstance(a, Tell)} & {"opening", "output", "approval"}
+        assert not {a.verb for a in said if isinstance(a, Submit)} & {"reveal", "finalise"}
+    if seen.digest is not None:
+        assert Execute() not in said, "a second result"
+    if 0 in seen.approvals:
+        assert Judge() not in said, "a second approval"
+
+
+@given(situations, histories)
+@settings(max_examples=400, deadline=None)
+def test_an_output_leaves_only_when_enough_openings_allow_it(
+    seen: View, events: tuple[LedgerEvent, ...]
+) -> None:
+    seen = replace(seen, chain=chain(*events, policy=seen.task.policy))
+    leaves = any(isinstance(a, Tell) and a.what == "output" for a in everything(seen))
+    agreeing = 1 + sum(
+        seen.task.policy.is_tolerance or digest == seen.digest for digest in seen.openings.values()
+    )
+    if leaves:
+        assert agreeing >= seen.task.quorum
+        assert not seen.is_fault
+
+
+@given(situations, histories)
+@settings(max_examples=200, deadline=None)
+def test_a_plan_does_not_depend_on_when_it_is_asked_again(
+    seen: View, events: tuple[LedgerEvent, ...]
+) -> None:
+    seen = replace(seen, chain=chain(*events, policy=seen.task.policy))
+    first = plan(seen)
+    assert plan(seen) == first
+    if first is not None:
+        assert plan(replace(seen, held=frozenset({first}))) != first
+
+
+def everything(seen: View) -> list[Action]:
+    """Every action that is due at once, found by holding each in turn."""
+    found: list[Action] = []
+    while (action := plan(replace(seen, held=frozenset(found)))) is not None:
+        found.append(action)
+        assert len(found) < 50
+    return found

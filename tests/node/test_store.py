@@ -1,0 +1,175 @@
+"""The journal and the blobs: first word counts, everything bounded, nothing half there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from deai.errors import MalformedMessage, NodeFault
+from deai.hashing import CHUNK_BYTES, blob_digest, chunks, leaf
+from deai.ids import PeerId, TaskId
+from deai.messages import ApprovedOutputs, Opened
+from node.store.blobs import BlobStore
+from node.store.errors import AlreadyRunning, StoreFull
+from node.store.journal import Journal, OwnResult, Saved, SeatKey
+from tests.node.test_negotiation import SPEC, TASK
+
+KEY = SeatKey(TaskId("0x" + "11" * 32), 0, 0)
+SAVED = Saved(
+    key=KEY, task=TASK, spec=SPEC, valid_until=5, signature=bytes(64), since=7, accepted_at=3,
+    client_peer=PeerId("12D3KooWclient"),
+)  # fmt: skip
+OWN = OwnResult(
+    digest=b"d" * 32, evidence=bytes(32), salt=b"s" * 32, value=b"v" * 32,
+    commit_signature=b"c" * 64, result_signature=b"r" * 64, fault=0,
+)  # fmt: skip
+
+
+async def test_a_journal_remembers_across_lives(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    journal = Journal(path)
+    await journal.accept(SAVED)
+    await journal.has_input(KEY)
+    await journal.result(KEY, OWN)
+    opened = Opened(KEY.task_id, 1, 0, b"o" * 32, b"p" * 32, bytes(32), bytes(64))
+    await journal.opened(opened)
+    journal.close()
+    again = Journal(path)
+    (saved,) = await again.open_engagements()
+    again.close()
+    assert saved == msgspec.structs.replace(SAVED, has_input=True, result=OWN, openings={1: opened})
+
+
+async def test_the_first_result_of_an_attempt_is_the_only_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "node.db")
+    await journal.accept(SAVED)
+    assert await journal.result(KEY, OWN) == OWN
+    second = msgspec.structs.replace(OWN, digest=b"x" * 32)
+    assert await journal.result(KEY, second) == OWN
+    other = SeatKey(KEY.task_id, 0, 1)
+    assert await journal.result(other, second) == second
+    journal.close()
+
+
+async def test_the_first_approval_of_a_seat_is_the_only_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "node.db")
+    first = ApprovedOutputs(KEY.task_id, 0, bytes(32), 1, bytes(64))
+    assert await journal.approved(first) == first
+    assert await journal.approved(msgspec.structs.replace(first, mask=7)) == first
+    journal.close()
+
+
+async def test_an_end_is_counted_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "node.db")
+    await journal.accept(SAVED)
+    for _ in range(3):
+        await journal.ended(KEY, at=10, day="2027-01-15", outcome="paid", payment=42)
+    (day,) = await journal.days()
+    journal.close()
+    assert (day.paid, day.tasks, day.unpaid) == (42, 1, 0)
+
+
+async def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "node.db")
+    with pytest.raises(AlreadyRunning):
+        Journal(tmp_path / "node.db")
+    first.close()
+    Journal(tmp_path / "node.db").close()
+
+
+async def test_a_write_that_does_not_fit_is_typed_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "node.db", max_pages=24)
+    full = False
+    for index in range(200):
+        key = SeatKey(TaskId(f"0x{index:064x}"), 0, 0)
+        try:
+            await journal.accept(msgspec.structs.replace(SAVED, key=key))
+        except StoreFull:
+            full = True
+            break
+    assert full
+    assert await journal.find(key.task_id) is None
+    await journal.ended(SeatKey(TaskId(f"0x{0:064x}"), 0, 0), at=1, day="d", outcome="x", payment=0)
+    await journal.prune(before=100, keep=0)
+    journal.close()
+
+
+async def test_pruning_keeps_sums_and_what_is_open(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "node.db")
+    for index in range(10):
+        key = SeatKey(TaskId(f"0x{index:064x}"), 0, 0)
+        await journal.accept(msgspec.structs.replace(SAVED, key=key))
+        await journal.result(key, OWN)
+        if index:
+            await journal.ended(key, at=index, day="d", outcome="paid", payment=1)
+    gone = await journal.prune(before=5, keep=3)
+    assert len(gone) == 6
+    assert len(await journal.history(100)) == 4
+    assert len(await journal.open_engagements()) == 1
+    assert (await journal.days())[0].paid == 9
+    journal.close()
+
+
+async def test_a_blob_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, max_bytes=1 << 20)
+    data = b"".join(index.to_bytes(4) for index in range(40_000))
+    parts = chunks(data)
+    receiver = store.receive("a", len(data), [leaf(part) for part in parts])
+    assert not await receiver.put(2, parts[2])
+    assert not await receiver.put(0, parts[0])
+    assert "a" not in store
+    with pytest.raises(MalformedMessage):
+        await receiver.put(1, parts[0])
+    with pytest.raises(MalformedMessage):
+        await receiver.put(9, parts[0])
+    assert await receiver.put(1, parts[1])
+    assert "a" in store
+    assert await store.read("a") == data
+    assert await store.digest("a") == blob_digest(data)
+
+
+async def test_an_empty_blob_is_a_blob(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, max_bytes=10)
+    receiver = store.receive("a", 0, [leaf(b"")])
+    assert await receiver.put(0, b"")
+    assert await store.digest("a") == blob_digest(b"")
+    await store.write("b", b"")
+    assert await store.digest("b") == blob_digest(b"")
+
+
+async def test_parts_of_another_life_are_thrown_away(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, max_bytes=1 << 20)
+    receiver = store.receive("a", CHUNK_BYTES + 1, [leaf(b"x" * CHUNK_BYTES), leaf(b"y")])
+    await receiver.put(1, b"y")
+    again = BlobStore(tmp_path, max_bytes=1 << 20)
+    assert again.used == 0
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_store_takes_no_more_than_its_budget(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, max_bytes=100)
+    await store.write("a", bytes(60))
+    with pytest.raises(StoreFull):
+        await store.write("b", bytes(41))
+    with pytest.raises(StoreFull):
+        store.receive("c", 41, [leaf(bytes(41))])
+    await store.delete("a")
+    await store.write("b", bytes(100))
+    assert store.used == 100
+
+
+async def test_a_full_disk_is_typed(tmp_path: Path) -> None:
+    # /dev/full refuses every write with ENOSPC: a real full disk without filling one.
+    store = BlobStore(tmp_path, max_bytes=1 << 20)
+    (tmp_path / "a.part").symlink_to("/dev/full")
+    with pytest.raises(StoreFull):
+        await store.write("a", b"data")
+    assert store.used == 0
+
+
+async def test_a_missing_blob_is_the_nodes_fault(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, max_bytes=10)
+    with pytest.raises(NodeFault):
+        await store.read("nothing")
