@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from coordinator.indexer.reducer import REPUTED
 from coordinator.store.rows import expected_at, progress, rfc3339
 from coordinator.store.session import fold_applied
 from deai.chain.tasks_view import AttemptView, TaskView
@@ -191,7 +192,7 @@ def _attempt(view: TaskView, attempt: AttemptView) -> Document:
     if digest is None and attempt.state is SeatState.PAID and not view.task.policy.is_tolerance:
         digest = view.result
     committed = attempt.committed_at
-    moved = outcome is not None and outcome.verdict
+    moved = outcome is not None and outcome.verdict in REPUTED
     return {
         "attempt": attempt.seat.attempt,
         "seat": attempt.index,

@@ -13,7 +13,7 @@ import msgspec
 
 from coordinator.indexer.state import DayEarned, Entity, NodeState, Rows, Totals
 from deai.chain import tasks_view
-from deai.chain.tasks_view import AttemptView, TaskView
+from deai.chain.tasks_view import AttemptView, TaskView, Verdict
 from deai.errors import IllegalTransition
 from deai.events import (
     Deposited,
@@ -52,7 +52,11 @@ from deai.standing import PROBATION_TASKS, Standing
 
 ZERO_ACCOUNT: Final = AccountId("0x" + "0" * 40)
 _SEAT_ENDED: Final = frozenset(state for state in SeatState if not SEAT_TRANSITIONS[state])
-_VERDICT_PAID: Final = 2
+REPUTED: Final = frozenset({Verdict.UNCHECKED, Verdict.PAID, Verdict.LOST, Verdict.SILENT})
+"""Verdicts with which the chain tells the node's reputation; with others both numbers are 0."""
+
+UNFIT: Final = (IllegalTransition, IndexError)
+"""What folding an event raises that cannot follow: no row of a table, or no such seat."""
 
 _change = msgspec.structs.replace
 
@@ -66,7 +70,7 @@ def apply(rows: Rows, record: LedgerRecord) -> tuple[Entity, ...]:
     draft = _Draft(rows)
     try:
         draft.fold(record.event, record.position)
-    except IllegalTransition:
+    except UNFIT:
         totals = rows.totals()
         return (_change(totals, anomalies=totals.anomalies + 1),)
     return draft.changes()
@@ -247,9 +251,9 @@ class _Draft:
         else:
             node = _change(node, failed=node.failed + 1)
         outcome = now.settlement
-        if outcome is not None and outcome.verdict:
+        if outcome is not None and outcome.verdict in REPUTED:
             checked = node.checked_tasks
-            if outcome.verdict == _VERDICT_PAID:
+            if outcome.verdict == Verdict.PAID:
                 checked = min(checked + 1, PROBATION_TASKS)
             node = _change(node, reputation=outcome.after, checked_tasks=checked)
         self._nodes[node.node] = node

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Table
 
+from coordinator.indexer.reducer import REPUTED
 from coordinator.indexer.state import DayEarned, NodeState, Totals
 from coordinator.store import schema
 from deai.chain.tasks_view import TaskView, task_of
@@ -160,6 +161,7 @@ def attempt_rows(chain: ChainName, view: TaskView) -> list[Row]:
     rows = []
     for number, attempt in enumerate(view.attempts):
         outcome = attempt.settlement
+        told = outcome if outcome is not None and outcome.verdict in REPUTED else None
         rows.append(
             {
                 "chain": chain,
@@ -171,8 +173,8 @@ def attempt_rows(chain: ChainName, view: TaskView) -> list[Row]:
                 "state": attempt.state.value,
                 "payment": str(int(outcome.payment)) if outcome is not None else "0",
                 "verdict": outcome.verdict if outcome is not None else None,
-                "reputation_before": outcome.before if outcome is not None else None,
-                "reputation_after": outcome.after if outcome is not None else None,
+                "reputation_before": told.before if told is not None else None,
+                "reputation_after": told.after if told is not None else None,
                 "posted_block": view.posted.block,
                 "posted_idx": view.posted.index,
                 "started_at": attempt.since.time,
@@ -209,7 +211,7 @@ def expected_at(view: TaskView) -> int | None:
         for seat in range(len(view.current))
         if not view.committed >> seat & 1
     ]
-    return min(max(working), view.task.commit_deadline)
+    return min(max(working, default=view.updated.time), view.task.commit_deadline)
 
 
 def progress(view: TaskView) -> float:

@@ -15,11 +15,11 @@ from typing import Any, Final
 from sqlalchemy import Table, delete, insert, select, tuple_
 from sqlalchemy.engine import Connection
 
+from coordinator.indexer.reducer import UNFIT
 from coordinator.indexer.state import DayEarned, Entity, NodeState, Totals
 from coordinator.store import rows, schema
 from deai.chain import tasks_view
 from deai.chain.tasks_view import TaskView
-from deai.errors import IllegalTransition
 from deai.events import LedgerRecord
 from deai.ids import ChainName, NodeId, TaskId
 
@@ -243,6 +243,6 @@ def fold_applied(records: Iterable[LedgerRecord]) -> TaskView | None:
     for record in records:
         try:
             view = tasks_view.apply(view, record)
-        except IllegalTransition:
+        except UNFIT:
             continue
     return view

@@ -117,7 +117,7 @@ class Store:
     ) -> Applied:
         touched: set[NodeId] = set()
         if batch.rewind_to is not None:
-            touched |= self._rewind(connection, chain, cache, batch.rewind_to)
+            touched |= self._rewind(connection, chain, cache, batch.rewind_to, now)
         row = _chain(connection, chain)
         if row is None:
             raise AssertionError("a chain is attached before its events are applied")
@@ -153,7 +153,7 @@ class Store:
         return Applied(operators, len(fresh), len(changed.tasks), batch.rewind_to is not None)
 
     def _rewind(
-        self, connection: Connection, chain: ChainName, cache: Cache, above: int
+        self, connection: Connection, chain: ChainName, cache: Cache, above: int, now: float
     ) -> set[NodeId]:
         """Make it so that nothing above block `above` ever happened; return touched nodes."""
         kept = schema.records.c
@@ -171,9 +171,10 @@ class Store:
         else:
             session = Session(connection, chain, cache)
             session.restore(above)
-            for task in sorted({task for task, _ in gone if task is not None}):
-                session.refold(task)
+            views = [session.refold(task) for task in sorted({task for task, _ in gone if task})]
             session.flush()
+            news = [("task_update", task_update(view)) for view in views if view is not None]
+            _feed(connection, news, now)
         logger.warning("rewound", extra={"above": above, "events": len(gone)})
         return {NodeId(node) for _, node in gone if node is not None}
 

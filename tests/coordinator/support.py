@@ -55,6 +55,7 @@ PARAMETERS = Parameters(
     min_fee=Amount(1),
     min_lease=10,
     min_window=10,
+    max_span=86_400,
     epoch_seconds=60,
     unbonding_seconds=60,
     weight_fee=Amount(UNIT),

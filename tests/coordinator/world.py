@@ -68,7 +68,16 @@ class OpenTask:
 class Chain:
     """Blocks of 0.4 s (times are whole seconds), one transaction an event."""
 
-    def __init__(self, seed: int = 0, *, nodes: int = 5, minted: int = 1_000_000 * UNIT) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        nodes: int = 5,
+        minted: int = 1_000_000 * UNIT,
+        tag: str = "main",
+    ) -> None:
+        """`tag` names the fork: tasks, blocks and transactions of two forks differ."""
+        self.random_tag = tag
         self.random = random.Random(seed)
         self.records: list[LedgerRecord] = []
         self.block = 1
@@ -91,8 +100,6 @@ class Chain:
 
     def hash(self, block: int) -> str:
         return hexed(keccak(f"{self.random_tag}{block}".encode()))
-
-    random_tag = "main"
 
     def mine(self) -> None:
         self.block += 1
