@@ -23,6 +23,9 @@ from deai.events import LedgerRecord, Position
 
 MOST_BLOCKS: Final = 2_000
 KEPT_HASHES: Final = 256
+KEPT_IN_RANGE: Final = 64
+CALM_RANGES: Final = 16
+"""Ranges without a refusal before a larger one is tried."""
 IDLE_BATCH_S: Final = 1.0
 RETRY_S: Final = 1.0
 BEHIND_S: Final = 30.0
@@ -42,6 +45,7 @@ class Follower:
         self._start = deployed_at - 1
         self._poll_s = poll_s
         self._span = MOST_BLOCKS
+        self._calm = 0
         self._recent: deque[Cursor] = deque(maxlen=KEPT_HASHES)
         self._behind_since: float | None = None
         self._told_at = float("-inf")
@@ -124,8 +128,12 @@ class Follower:
         if found is None:
             return None
         end, records = found
+        # Blocks with events too: going back to the newest of them loses nothing.
+        for at in (record.position for record in records[-KEPT_IN_RANGE:]):
+            if at.block > self._at and at.block < end.number:
+                self._recent.append(Cursor(at.block, at.block_hash))
         self._recent.append(Cursor(end.number, end.hash))
-        self._span = min(MOST_BLOCKS, 2 * self._span)
+        self._grow()
         if not records and not self._is_idle and rewind_to is None and high == head.number:
             return None  # the head was told within the second
         return EventBatch(records=records, cursor=self._recent[-1], head=head, rewind_to=rewind_to)
@@ -133,6 +141,12 @@ class Follower:
     @property
     def _is_idle(self) -> bool:
         return trio.current_time() - self._told_at >= IDLE_BATCH_S
+
+    def _grow(self) -> None:
+        """Larger ranges again, though not at once: a limit that was met is still there."""
+        self._calm += 1
+        if self._calm >= CALM_RANGES:
+            self._span, self._calm = min(MOST_BLOCKS, 2 * self._span), 0
 
     async def _range(self, low: int, high: int) -> tuple[Head, tuple[LedgerRecord, ...]] | None:
         query = {
@@ -145,7 +159,7 @@ class Follower:
         before, logs, after = await self._pool.agreed([end, ("eth_getLogs", [query]), end], _facts)
         if isinstance(logs, RpcError):
             if high > low and any(word in logs.message.lower() for word in _TOO_MUCH):
-                self._span = max(1, (high - low + 1) // 2)
+                self._span, self._calm = max(1, (high - low + 1) // 2), 0
                 return None
             raise LedgerUnreachable(f"the chain's logs cannot be read: {logs.message[:200]}")
         if before is None or after is None:

@@ -155,13 +155,12 @@ class Pool:
             ]
             try:
                 low, own = await self._ask(health, requests)
-                told[index] = str(low["hash"])
-                if str(own["hash"]) == hash_:
-                    honest[index] = number
-            except (EndpointFailed, TypeError, KeyError):
+            except EndpointFailed:
                 continue
-            if index not in honest:
+            if _hash(low) is None or _hash(own) != hash_:
                 self._distrust(health)  # it does not have the block that it calls its head
+                continue
+            told[index], honest[index] = str(_hash(low)), number
         if not honest:
             return
         votes = Counter(told[index] for index in honest)
@@ -215,6 +214,10 @@ class Pool:
         health.failures = 0
         health.latency = 0.8 * health.latency + 0.2 * (trio.current_time() - started)
         return answers
+
+
+def _hash(block: object) -> object:
+    return block.get("hash") if isinstance(block, dict) else None
 
 
 @asynccontextmanager

@@ -83,10 +83,10 @@ def is_anvil_here() -> bool:
 
 @contextmanager
 def chain_process(
-    kind: str, directory: Path, *, block_time: float = BLOCK_TIME_S
+    kind: str, directory: Path, *, block_time: float = BLOCK_TIME_S, accounts: int = ACCOUNTS
 ) -> Iterator[ChainProcess]:
     """`embedded` or `anvil`, with the contracts deployed by its first account."""
-    genesis = {account(number).account: str(10**21) for number in range(ACCOUNTS)}
+    genesis = {account(number).account: str(10**21) for number in range(accounts)}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "genesis.json").write_text(json.dumps(genesis))
     module = "devnet.evm" if kind == "embedded" else "devnet.evm.anvil"
