@@ -92,8 +92,9 @@ def table(
     *,
     right: Iterable[int] = (),
     footer: Sequence[str] = (),
+    wrap: Iterable[int] = (),
 ) -> None:
-    """Words left, numbers (`right`) right, a footer where columns add up."""
+    """Words left, numbers (`right`) right, a footer where columns add up; only `wrap` may break."""
     from rich import box
     from rich.table import Table
 
@@ -105,13 +106,14 @@ def table(
         footer_style="",
         show_footer=bool(footer),
     )
-    numbers = set(right)
+    numbers, broken = set(right), set(wrap)
     for index, heading in enumerate(headings):
         made.add_column(
             plain(heading),
             footer=plain(footer[index]) if footer else "",
             justify="right" if index in numbers else "left",
-            overflow="fold",
+            overflow="fold" if index in broken else "ellipsis",
+            no_wrap=index not in broken,
         )
     for row in rows:
         made.add_row(*(plain(cell) for cell in row))

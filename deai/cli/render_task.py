@@ -52,6 +52,7 @@ def show(console: Console, document: Document) -> None:
             )
             for one in document["attempts"]
         ],
+        wrap=(4,),
     )
     say(console)
     pairs(console, _money(document))
@@ -63,7 +64,7 @@ def show(console: Console, document: Document) -> None:
         [
             (
                 one["kind"].replace("_", " "),
-                one["hash"],
+                one["hash"] if console.width >= 120 else short(one["hash"]),
                 f"{one['block']:,}",
                 f"{one['gas_used']:,}" if one["gas_used"] is not None else "",
             )
@@ -135,7 +136,7 @@ def dry_run(console: Console, document: Document) -> None:
         ("Node", "Asks, CT", "Seconds", "Chosen"),
         [
             (
-                one["node_id"],
+                short(one["node_id"]),
                 bare(one["ask"]),
                 f"{one['seconds']:.1f}",
                 "yes" if one["chosen"] else "",
@@ -145,7 +146,7 @@ def dry_run(console: Console, document: Document) -> None:
         right=(1, 2),
     )
     for one in document["rejected"]:
-        say(console, f"  ✕ {one['node_id']}  {one['reason']}")
+        say(console, f"  ✕ {short(one['node_id'])}  {one['reason']}")
     say(console)
     pairs(
         console,

@@ -184,21 +184,14 @@ def _finish(settings: Settings, outcome: TaskOutcome, output: Path | None) -> No
 
     document = outcome.document
     if output is not None and outcome.data is not None:
-        task_input.write_output(output, _converted(document["workload"], outcome.data, output))
+        data = task_input.converted(document["workload"], outcome.data, output)
+        task_input.write_output(output, data)
         document = {**document, "result": {**document["result"], "path": str(output)}}
     emit(settings, document, lambda console: render_task.outcome(console, document))
     if outcome.state in ("failed", "cancelled"):
         raise ExitWith(1)
     if outcome.state == "completed" and outcome.data is None:
         raise ExitWith(1)
-
-
-def _converted(workload: str, data: bytes, output: Path) -> bytes:
-    if output.suffix not in task_input.CONVERTED:
-        return data
-    from deai.client.adapters import load_catalogue
-
-    return load_catalogue().convert(workload, data, output.suffix)
 
 
 @task.command("show")

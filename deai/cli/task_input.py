@@ -99,6 +99,15 @@ def check_output_path(path: Path | None) -> None:
         )
 
 
+def converted(workload: str, data: bytes, output: Path) -> bytes:
+    """An output in the format that the file's name asks for; raise `WorkloadFault`."""
+    if output.suffix not in CONVERTED:
+        return data
+    from deai.client.adapters import load_catalogue
+
+    return load_catalogue().convert(workload, data, output.suffix)
+
+
 def write_output(path: Path, data: bytes) -> None:
     """Write a file in one step."""
     temporary = path.with_name(path.name + ".part")

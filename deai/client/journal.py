@@ -212,7 +212,7 @@ class Journal:
         await self._run(
             self._write,
             "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
-            (encode_json(document), output, entry.id),
+            (msgspec.json.encode(document), output, entry.id),
         )
         return msgspec.structs.replace(entry, is_open=False, document=document, output=output)
 

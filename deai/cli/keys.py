@@ -1,0 +1,236 @@
+"""`deai keys`: make, list, show, import and export keys. No command ever prints a secret."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from deai.cli.base import Settings, emit, group
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+KINDS: Final = ("owner", "operator", "peer", "client")
+MEANING: Final = {
+    "owner": "controls stake and earnings; keep it off the node",
+    "operator": "signs for a node: accepts, results, heartbeats",
+    "peer": "who the node is among its peers",
+    "client": "pays for tasks",
+}
+KIND = click.option("--kind", type=click.Choice(KINDS), required=True, help="Which key.")
+
+
+@group("keys")
+def keys() -> None:
+    r"""Create, list and move keys.
+
+    Keys are keystore files (version 3) that any wallet opens, readable by their owner only.
+
+    \b
+    Examples:
+      deai keys new --kind client
+      deai keys list
+    """
+
+
+@keys.command("new")
+@KIND
+def new(settings: Settings, kind: str) -> None:
+    r"""Make a key; an existing one is never overwritten.
+
+    \b
+    Example:
+      deai keys new --kind client
+    """
+    from deai.errors import ConfigError
+    from deai.keys import create_key, create_peer_key
+
+    path = _path(settings, kind)
+    if path.exists():
+        raise ConfigError(
+            f"{path} exists", hint="a key is never overwritten; choose another --home"
+        )
+    if kind == "peer":
+        create_peer_key(path)
+    else:
+        create_key(path, _passphrase(settings, kind))
+    _emit_one(settings, kind)
+
+
+@keys.command("list")
+def list_(settings: Settings) -> None:
+    r"""List the keys of this home.
+
+    \b
+    Example:
+      deai keys list
+    """
+    from deai.cli.render import table
+
+    items = [_describe(settings, kind) for kind in KINDS if _path(settings, kind).exists()]
+
+    def render(console: Console) -> None:
+        table(
+            console,
+            ("Kind", "Account or peer", "What it does"),
+            [
+                (one["kind"], one["account"] or one["peer_id"], MEANING[one["kind"]])
+                for one in items
+            ],
+            wrap=(2,),
+        )
+
+    emit(settings, {"items": items, "next_cursor": None}, render)
+
+
+@keys.command("show")
+@KIND
+def show(settings: Settings, kind: str) -> None:
+    r"""Show the account (or peer id) of a key, and where it lies.
+
+    \b
+    Example:
+      deai keys show --kind client
+    """
+    _emit_one(settings, kind)
+
+
+@keys.command("import")
+@KIND
+@click.option(
+    "--from", "source", metavar="FILE|-", required=True,
+    help="A keystore, or 64 hex digits; - reads standard input.",
+)  # fmt: skip
+@click.option(
+    "--passphrase-file", type=click.Path(path_type=Path), help="The keystore's own passphrase."
+)
+def import_(settings: Settings, kind: str, source: str, passphrase_file: Path | None) -> None:
+    r"""Bring a key from elsewhere into this home, sealed with this home's passphrase.
+
+    \b
+    Examples:
+      deai keys import --kind client --from wallet.json --passphrase-file wallet.pass
+      pass show wallet | deai keys import --kind client --from -
+    """
+    from deai.errors import ConfigError
+    from deai.keys import create_key, export_key
+
+    target = _path(settings, kind)
+    if kind == "peer":
+        raise ConfigError("a peer key is made, not imported", hint="deai keys new --kind peer")
+    if source == "-":
+        create_key(target, _passphrase(settings, kind), secret=_secret(sys.stdin.read(256)))
+    else:
+        export_key(Path(source), passphrase_file, target, _passphrase(settings, kind))
+    _emit_one(settings, kind)
+
+
+@keys.command("export")
+@KIND
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), required=True, help="A new keystore file."
+)
+@click.option(
+    "--passphrase-file", type=click.Path(path_type=Path), required=True,
+    help="Passphrase of the copy; made if the file is missing.",
+)  # fmt: skip
+def export(settings: Settings, kind: str, target: Path, passphrase_file: Path) -> None:
+    r"""Write a copy of a key under another passphrase.
+
+    A node's operator key belongs to its journal: a copy that runs elsewhere can sign two
+    results for one task and lose stake. Rotate the key instead of copying it.
+
+    \b
+    Example:
+      deai keys export --kind owner --to /media/usb/owner.json --passphrase-file usb.pass
+    """
+    from deai.errors import ConfigError
+    from deai.keys import export_key
+
+    if kind == "peer":
+        raise ConfigError("a peer key is not exported", hint="make a new one elsewhere")
+    export_key(_path(settings, kind), _passphrase(settings, kind), target, passphrase_file)
+    document = {**_describe(settings, kind), "path": str(target)}
+    emit(settings, document, lambda console: _render(console, document))
+
+
+def _secret(text: str) -> bytes:
+    from deai.errors import ConfigError
+
+    cleaned = text.strip().removeprefix("0x")
+    try:
+        secret = bytes.fromhex(cleaned)
+    except ValueError:
+        secret = b""
+    if len(secret) != 32:
+        raise ConfigError("standard input holds no key: 64 hex digits are expected")
+    return secret
+
+
+def _path(settings: Settings, kind: str) -> Path:
+    if kind == "client":
+        return settings.client_key
+    return settings.home / "keys" / ("peer.key" if kind == "peer" else f"{kind}.json")
+
+
+def _passphrase(settings: Settings, kind: str) -> Path:
+    return settings.client_passphrase if kind == "client" else settings.home / "keys" / "passphrase"
+
+
+def _describe(settings: Settings, kind: str) -> dict[str, Any]:
+    from deai.errors import NotSetUp
+    from deai.keys import account_of
+
+    path = _path(settings, kind)
+    if not path.exists():
+        raise NotSetUp(f"there is no {kind} key", hint=f"deai keys new --kind {kind}")
+    if kind == "peer":
+        return {"kind": kind, "account": None, "peer_id": peer_id_of(path), "path": str(path)}
+    return {"kind": kind, "account": account_of(path), "peer_id": None, "path": str(path)}
+
+
+def peer_id_of(path: Path) -> str:
+    """The libp2p peer id of an Ed25519 key file: base58 of the identity multihash of its key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from deai.errors import ConfigError
+
+    data = path.read_bytes()
+    if len(data) != 32:
+        raise ConfigError(f"{path}: an identity has 32 bytes")
+    public = Ed25519PrivateKey.from_private_bytes(data).public_key().public_bytes_raw()
+    # Multihash "identity" of 36 bytes, then the protobuf of an Ed25519 key (libp2p peer ids).
+    return _base58(bytes.fromhex("002408011220") + public)
+
+
+_ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def _base58(data: bytes) -> str:
+    number, text = int.from_bytes(data, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = _ALPHABET[digit] + text
+    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
+
+
+def _emit_one(settings: Settings, kind: str) -> None:
+    document = _describe(settings, kind)
+    emit(settings, document, lambda console: _render(console, document))
+
+
+def _render(console: Console, document: dict[str, Any]) -> None:
+    from deai.cli.render import pairs
+
+    pairs(
+        console,
+        [
+            ("Kind", f"{document['kind']}: {MEANING[document['kind']]}"),
+            ("Account", document["account"] or ""),
+            ("Peer id", document["peer_id"] or ""),
+            ("File", document["path"]),
+        ],
+    )

@@ -1,0 +1,238 @@
+"""`deai network`: what a coordinator says about the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deai.cli.base import ExitWith, Settings, emit, group, run_trio
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+URL = click.option("--coordinator", default="", metavar="URL", help="Ask this coordinator.")
+LIMIT = click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, help="How many at most."
+)
+DEGRADED = 4
+WIDE = 110
+"""Columns from which a table of nodes also names their workloads."""
+WORKLOADS = ("Workloads",)
+
+
+@group("network")
+def network() -> None:
+    r"""Ask a coordinator about the network.
+
+    A coordinator only reports; what it says about money can be checked on the chain.
+
+    \b
+    Examples:
+      deai network stats
+      deai network nodes --json
+    """
+
+
+@network.command("stats")
+@URL
+def stats(settings: Settings, coordinator: str) -> None:
+    r"""Nodes, tasks, stake and rewards of the whole network.
+
+    \b
+    Example:
+      deai network stats --coordinator http://127.0.0.1:8700
+    """
+    from deai.cli.render import pairs, say, tokens
+
+    document = _get(settings, coordinator, "/network/stats")
+
+    nodes_now = f"{document['active_nodes']} active; {_counts(document['nodes_by_state'])}"
+    tasks_now = f"{document['pending_tasks']} pending; {_counts(document['tasks_by_state'])}"
+
+    def render(console: Console) -> None:
+        say(console, f"Network as of {document.get('as_of')}")
+        say(console)
+        pairs(
+            console,
+            [
+                ("Nodes", nodes_now),
+                ("Tasks", tasks_now),
+                ("Throughput", f"{document['throughput']} completed a second, last minute"),
+                ("Staked", tokens(document["total_staked"])),
+                ("Paid", f"{tokens(document['total_rewards_distributed'])} to providers"),
+                ("Slashed", tokens(document["slashed"])),
+                ("Min stake", tokens(document["min_stake"])),
+            ],
+        )
+        for name, chain in document["chains"].items():
+            pairs(console, [(name, f"block {chain['head']:,}, {chain['lag_s']} s behind")])
+
+    emit(settings, document, render)
+
+
+@network.command("health")
+@URL
+def health(settings: Settings, coordinator: str) -> None:
+    r"""Whether the coordinator and the chains it follows are well. Exit 4 if not.
+
+    \b
+    Example:
+      deai network health
+    """
+    from deai.cli.render import marked, say
+
+    document = _get(settings, coordinator, "/network/health")
+    status = str(document.get("status", "unknown"))
+
+    def render(console: Console) -> None:
+        say(console, marked(status))
+        for name, value in document.items():
+            if name != "status":
+                say(console, f"  {name}  {_shown(value)}")
+
+    emit(settings, document, render)
+    if status not in ("ok", "healthy"):
+        raise ExitWith(DEGRADED)
+
+
+@network.command("nodes")
+@URL
+@LIMIT
+def nodes(settings: Settings, coordinator: str, limit: int) -> None:
+    r"""List the nodes.
+
+    \b
+    Example:
+      deai network nodes --limit 20
+    """
+    from deai.cli.render import bare, marked, short, table
+
+    items = _pages(settings, coordinator, "/nodes", limit)
+
+    def render(console: Console) -> None:
+        is_wide = console.width >= WIDE
+        table(
+            console,
+            ("Node", "State", "Status", "Stake, CT", "Rep.", "Done", *WORKLOADS[:is_wide]),
+            [
+                (
+                    short(one["node_id"]),
+                    marked(one["state"]),
+                    marked(one["status"]),
+                    bare(one["stake"]),
+                    f"{one['reputation']:.0f}",
+                    str(one["completed"]),
+                    *[", ".join(offer["workload"] for offer in one["workloads"])][:is_wide],
+                )
+                for one in items
+            ],
+            right=(3, 4, 5),
+        )
+
+    emit(settings, {"items": items, "next_cursor": None}, render)
+
+
+@network.command("node")
+@click.argument("node_id")
+@URL
+def node(settings: Settings, node_id: str, coordinator: str) -> None:
+    r"""Show one node.
+
+    \b
+    Example:
+      deai network node 0x5f1ab693…
+    """
+    from deai.cli.render import marked, pairs, say, tokens
+    from deai.ids import parse_node
+
+    document = _get(settings, coordinator, f"/nodes/{parse_node(node_id)}/status")
+
+    def render(console: Console) -> None:
+        say(console, f"Node {document['node_id']}")
+        say(console, f"{marked(document['state'])}   {marked(document['status'])}")
+        pairs(
+            console,
+            [
+                ("Owner", document["owner"]),
+                ("Peer", document["peer_id"] or ""),
+                ("Stake", tokens(document["stake"])),
+                ("Reputation", f"{document['reputation']:.1f} of 1000"),
+                ("Completed", str(document["completed"])),
+                ("Failed", str(document["failed"])),
+                ("Earned", tokens(document["earned"])),
+                ("Slashed", tokens(document["slashed"])),
+                ("Heartbeat", document["last_heartbeat"] or "never heard"),
+                ("Workloads", ", ".join(one["workload"] for one in document["workloads"])),
+            ],
+        )
+
+    emit(settings, document, render)
+
+
+@network.command("tasks")
+@URL
+@LIMIT
+def tasks(settings: Settings, coordinator: str, limit: int) -> None:
+    r"""List the newest tasks.
+
+    \b
+    Example:
+      deai network tasks --limit 20
+    """
+    from deai.cli.render import bare, marked, short, table
+
+    items = _pages(settings, coordinator, "/tasks", limit)
+
+    def render(console: Console) -> None:
+        table(
+            console,
+            ("Task", "State", "Policy", "Escrowed, CT", "Paid, CT"),
+            [
+                (
+                    short(one["task_id"]),
+                    marked(one["state"]),
+                    one["policy"],
+                    bare(one["escrowed"]),
+                    bare(one["paid"]),
+                )
+                for one in items
+            ],
+            right=(3, 4),
+        )
+
+    emit(settings, {"items": items, "next_cursor": None}, render)
+
+
+def _urls(settings: Settings, given: str) -> list[str]:
+    if given or settings.config.coordinator_url:
+        return [given or settings.config.coordinator_url]
+    return list(settings.network.coordinators)
+
+
+def _get(settings: Settings, url: str, path: str) -> dict[str, Any]:
+    from deai.client.coordinator import Coordinator
+    from deai.errors import MalformedMessage
+
+    document = run_trio(Coordinator(_urls(settings, url)).get, path)
+    if not isinstance(document, dict):
+        raise MalformedMessage(f"the coordinator's {path} is no object")
+    return document
+
+
+def _pages(settings: Settings, url: str, path: str, limit: int) -> list[dict[str, Any]]:
+    from deai.client.coordinator import Coordinator
+
+    return run_trio(Coordinator(_urls(settings, url)).pages, path, limit)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in counts.items())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(_shown(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+    return str(value)
