@@ -54,7 +54,11 @@ class ChainProcess:
 
     def signer(self) -> LocalSigner:
         """A key that nobody used before and that has money for gas."""
-        return account(next(self.numbers))
+        return LocalSigner(self.secret())
+
+    def secret(self) -> bytes:
+        """The same, as what a process of its own can be told."""
+        return secret_of(next(self.numbers))
 
     def ask(self, method: str, *params: object) -> object:
         """One JSON-RPC call, blocking."""
@@ -69,8 +73,12 @@ class ChainProcess:
         self.ask("evm_mine")
 
 
+def secret_of(number: int) -> bytes:
+    return keccak(b"test account", number.to_bytes(4, "big"))
+
+
 def account(number: int) -> LocalSigner:
-    return LocalSigner(keccak(b"test account", number.to_bytes(4, "big")))
+    return LocalSigner(secret_of(number))
 
 
 def is_anvil_here() -> bool:
