@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -11,6 +17,7 @@ class Metrics:
     """One set of metrics per coordinator; every method of them is safe from any thread."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a gauge beside every counter that nobody reads
         self.registry = CollectorRegistry()
         registry = self.registry
         self.events = Counter(

@@ -226,7 +226,7 @@ def make_offer(chain: Chain, node: NodeId, peer_id: PeerId, **changes: Any) -> S
             ),
         ),
     }
-    signer = changes.pop("signer", chain.signers[node])
+    signer = changes.pop("signer", None) or chain.signers[node]
     return sign_offer(Offer(**(fields | changes)), REGISTRY, signer)
 
 
@@ -245,5 +245,5 @@ def make_beat(chain: Chain, node: NodeId, peer_id: PeerId, **changes: Any) -> Si
         "head": chain.block,
         "instance": b"instance",
     }
-    signer = changes.pop("signer", chain.signers[node])
+    signer = changes.pop("signer", None) or chain.signers[node]
     return sign_beat(Beat(**(fields | changes)), REGISTRY, signer)
