@@ -12,7 +12,7 @@ from deai.ports import Estimate, WorkloadInfo
 from deai.tasks import FaultCode
 from workloads import catalog
 from workloads.faults import fault, invalid
-from workloads.spec import WorkloadSpec
+from workloads.spec import SandboxLevel, WorkloadSpec
 
 
 class InstalledWorkloads:
@@ -28,6 +28,15 @@ class InstalledWorkloads:
         wanted = set(only)
         specs = catalog.load(extra=extra)
         return cls(spec for spec in specs if not wanted or spec.id in wanted)
+
+    def __contains__(self, workload: str) -> bool:
+        return workload in self._specs
+
+    def within(self, level: SandboxLevel) -> InstalledWorkloads:
+        """Those that ask for no stronger lock than `level`."""
+        return InstalledWorkloads(
+            spec for spec in self._specs.values() if spec.sandbox.rank <= level.rank
+        )
 
     def list(self) -> tuple[WorkloadInfo, ...]:
         """Every workload, sorted by name."""

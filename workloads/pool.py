@@ -89,7 +89,7 @@ class WorkerPool:
 
     @property
     def catalogue(self) -> InstalledWorkloads:
-        """What can be computed here."""
+        """What can be computed here, behind the lock that holds here."""
         return self._installed
 
     @property
@@ -195,6 +195,8 @@ class WorkerPool:
     async def run(self, worker: _Worker, job: Job, on_progress: Progress, timeout: float) -> Output:
         """One job on one worker; see `Executor.run`."""
         config = self._config
+        if job.workload not in self._installed:
+            raise NodeFault(f"{job.workload[:80]} is not offered here", code="not_offered")
         if len(job.input) > config.max_input_bytes:
             fault(FaultCode.INPUT_TOO_LARGE, f"at most {config.max_input_bytes} bytes of input")
         request = wire.Run(
@@ -309,6 +311,7 @@ class WorkerPool:
         finally:
             await self._bury(worker)
         self._sandbox = judge(worker.ready, probed.denied)
+        self._installed = self._installed.within(SandboxLevel(self._sandbox.level))
 
     async def stop(self) -> None:
         """End every worker and the template."""
