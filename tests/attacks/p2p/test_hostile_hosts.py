@@ -223,6 +223,20 @@ async def test_one_bad_stream_concerns_nobody_else(
         await attack(host, target)
 
 
+async def read_to_its_end(stream: Any) -> None:
+    with suppress(*ANYTHING):
+        while await stream.read(100):
+            pass
+
+
+async def test_the_length_of_a_protocol_name_is_refused_before_the_name_arrives() -> None:
+    async with victim() as target, attacker_of(target) as (host, _):
+        stream = await host.get_network().new_stream(target.peer_id)
+        await stream.write(b"\xff\xff\x7f")  # 2 MiB are announced
+        with trio.fail_after(LIMITS.handshake_timeout / 2):
+            await read_to_its_end(stream)
+
+
 async def test_fuzzed_streams_of_every_protocol_concern_nobody_else() -> None:
     chance = random.Random(11)
     async with victim() as target:
@@ -446,7 +460,11 @@ async def test_nobody_can_make_us_dial() -> None:
                 peers = target.swarm.peerstore
                 await until(lambda peers=peers, host=host: bool(peers.addrs(host.get_id())))  # type: ignore[misc]
             await until(lambda host=host: not target.swarm.get_connections(host.get_id()))  # type: ignore[misc]
-        await target.swarm.auto_connector.maybe_connect()
+        # And should an address of a stranger ever stay behind, nobody dials it either.
+        stranger = ID.from_pubkey(create_new_key_pair().public_key)
+        target.swarm.peerstore.add_addrs(stranger, announce, 3600)
+        with trio.move_on_after(5):
+            await target.swarm.auto_connector.maybe_connect()
         nursery.cancel_scope.cancel()
     assert dialled == []
 
