@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -92,10 +93,11 @@ def _guarded(
 async def _seconds(request: Request) -> float | None:
     """`for_s` of the body; 0 when there is no body, None when it is no number of seconds."""
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            return None
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_BODY:
+                return None
     if not body:
         return 0.0
     try:

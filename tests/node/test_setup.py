@@ -1,0 +1,160 @@
+"""Setting a node up: every step once, what lacks is said, and the same command goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from deai.actions import TransferTokens
+from deai.chain.ledger import Ledger
+from deai.chain.memory import MemoryChain
+from deai.errors import ConfigError
+from deai.ids import AccountId, ChainName
+from deai.keys import create_key
+from deai.money import UNIT, Amount
+from deai.network import ChainEntry, Network, save_network
+from deai.signing import Signer
+from node.home import Home
+from node.setup import OPERATOR_GAS, OWNER_GAS, Plan, prepare, register
+from node.store.errors import AlreadyRunning
+from rewards.rules import RULES
+from tests.node.support import key
+
+SEI = ChainName("sei")
+
+
+class Setting:
+    """A chain, its network file, and an empty home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.chain = MemoryChain(RULES, holder=key("bank").account)
+        self.home = Home(folder / "home")
+        self.file = folder / "network.json"
+        self.network = Network(
+            name="test",
+            chains={
+                SEI: ChainEntry(
+                    kind="embedded",
+                    chain_id=1,
+                    rpc_urls=("http://127.0.0.1:1",),
+                    contracts=self.chain.info.contracts,
+                )
+            },
+        )
+        save_network(self.network, self.file)
+
+    @asynccontextmanager
+    async def open_ledger(
+        self, _network: Network, _chain: ChainName, signer: Signer | None, _outbox: Path | None
+    ) -> AsyncIterator[Ledger]:
+        yield self.chain.ledger(signer)
+
+    def prepare(self, owner_key: Path | None = None) -> Plan:
+        return prepare(
+            self.home, SEI, network_file=self.file, owner_key=owner_key,
+            owner_passphrase=None, listen=(), index=0,
+        )  # fmt: skip
+
+    async def init(self, stake: int | None = None, owner_key: Path | None = None) -> Plan:
+        plan = self.prepare(owner_key)
+        await register(plan, self.network, stake, self.open_ledger)
+        return plan
+
+    async def fund(self, account: AccountId, tokens: int) -> None:
+        await self.chain.ledger(key("bank")).submit(
+            TransferTokens(account, Amount(tokens)), key=f"fund {account} {tokens}"
+        )
+
+
+async def test_a_first_run_says_what_is_needed_and_the_second_registers(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    first = await setting.init()
+    assert first.registration is not None
+    owner = first.registration.owner
+    assert first.needs is not None
+    assert first.needs.document() == {
+        "address": owner,
+        "gas": "0",
+        "tokens": str(setting.chain.parameters.min_stake),
+    }
+    assert any("owner key" in warning for warning in first.warnings)
+    await setting.fund(owner, 200 * UNIT)
+    second = await setting.init()
+    assert second.needs is None
+    states = {step.name: step.state for step in second.steps}
+    assert states["keys"] == "done_before"
+    assert states["register"] == "done"
+    third = await setting.init()
+    assert {step.name: step.state for step in third.steps}["register"] == "done_before"
+    record = await setting.chain.ledger().node(first.registration.node_id)
+    assert record is not None
+    assert record.stake == setting.chain.parameters.min_stake
+
+
+async def test_an_owner_key_elsewhere_is_used_and_not_copied(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    owner_key = tmp_path / "cold" / "owner.json"
+    owner = create_key(owner_key, tmp_path / "cold" / "passphrase")
+    await setting.fund(owner, 500 * UNIT)
+    plan = setting.prepare(owner_key)
+    plan.owner_passphrase = tmp_path / "cold" / "passphrase"
+    await register(plan, setting.network, 300 * UNIT, setting.open_ledger)
+    assert plan.registration is not None
+    assert plan.registration.owner == owner
+    assert not setting.home.owner_key.exists()
+    record = await setting.chain.ledger().node(plan.registration.node_id)
+    assert record is not None
+    assert record.stake == 300 * UNIT
+
+
+async def test_a_stake_below_the_least_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    with pytest.raises(ConfigError, match="minimum"):
+        await setting.init(stake=1)
+
+
+async def test_keys_are_private_and_no_secret_is_printed(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    plan = await setting.init()
+    secrets = [
+        setting.home.passphrase.read_text().strip(),
+        setting.home.peer_key.read_bytes().hex(),
+    ]
+    for path in (setting.home.path / "keys").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    shown = repr(plan) + str([step.document() for step in plan.steps])
+    assert not any(secret in shown for secret in secrets)
+
+
+def test_another_node_in_the_same_home_is_refused(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.prepare()
+    other = tmp_path / "other.json"
+    create_key(other, tmp_path / "passphrase")
+    with pytest.raises(ConfigError, match="already holds"):
+        setting.prepare(other)
+
+
+def test_a_home_without_a_network_file_says_which_option_is_missing(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with pytest.raises(ConfigError) as caught:
+        prepare(
+            home, SEI, network_file=None, owner_key=None, owner_passphrase=None, listen=(), index=0
+        )
+    assert "--network" in caught.value.hint
+
+
+def test_one_home_one_process(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with home.lock(), pytest.raises(AlreadyRunning), Home(tmp_path).lock():
+        pytest.fail("a second process got in")
+    with home.lock():
+        pass
+
+
+def test_needs_are_small_sums() -> None:
+    assert 0 < OWNER_GAS <= 10**17
+    assert 0 < OPERATOR_GAS <= 10**17
