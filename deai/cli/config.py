@@ -160,7 +160,7 @@ def _kind(name: str) -> Any:  # noqa: ANN401 - a Struct type of another package
 
 
 def _chain(settings: Settings) -> str:
-    from deai.client.connect import entry_of
+    from deai.client.access import entry_of
 
     entry = entry_of(settings.network, settings.chain)
     return f"{settings.chain}, {entry.kind}, id {entry.chain_id}, {', '.join(entry.rpc_urls)}"

@@ -159,12 +159,15 @@ def export(settings: Settings, kind: str, target: Path, passphrase_file: Path) -
 
 def _secret(text: str) -> bytes:
     from deai.errors import ConfigError
+    from deai.signing import LocalSigner
 
     cleaned = text.strip().removeprefix("0x")
     try:
+        # Zero and numbers beyond the curve's order are no keys either.
         secret = bytes.fromhex(cleaned)
-    except ValueError:
-        secret = b""
+        LocalSigner(secret)
+    except ValueError as error:
+        raise ConfigError("standard input holds no key") from error
     if len(secret) != 32:
         raise ConfigError("standard input holds no key: 64 hex digits are expected")
     return secret

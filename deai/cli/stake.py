@@ -173,7 +173,7 @@ def status(settings: Settings, node_id: str, index: int, owner_key: Path | None)
 async def _register(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
     from deai.actions import RegisterNode
     from deai.cli.keys import peer_id_of
-    from deai.client.connect import open_account
+    from deai.client.access import open_account
     from deai.errors import ConfigError
     from deai.ids import node_id
     from deai.keys import load_signer
@@ -229,7 +229,7 @@ async def _act(
     moved: int,
     intent: str,
 ) -> dict[str, Any]:
-    from deai.client.connect import open_account
+    from deai.client.access import open_account
 
     owner = _owner(settings, options)
     async with open_account(settings.network, settings.chain, owner, settings.home) as ledger:
@@ -250,7 +250,7 @@ async def _unbond(
     settings: Settings, options: dict[str, Any], units: int | None, intent: str
 ) -> dict[str, Any]:
     from deai.actions import RequestUnstake
-    from deai.client.connect import open_account
+    from deai.client.access import open_account
     from deai.money import Amount
     from deai.standing import Standing
 
@@ -271,7 +271,7 @@ async def _unbond(
 
 async def _withdraw(settings: Settings, options: dict[str, Any], to: str) -> dict[str, Any]:
     from deai.actions import WithdrawStake
-    from deai.client.connect import open_account
+    from deai.client.access import open_account
     from deai.errors import Declined
     from deai.ids import parse_account
 
@@ -299,7 +299,7 @@ async def _withdraw(settings: Settings, options: dict[str, Any], to: str) -> dic
 async def _status(
     settings: Settings, node_id: str, index: int, owner_key: Path | None
 ) -> dict[str, Any]:
-    from deai.client.connect import open_reader
+    from deai.client.access import open_reader
     from deai.client.documents import rfc3339
     from deai.ids import node_id as make_id, owner_of, parse_node
     from deai.keys import account_of

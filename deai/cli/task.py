@@ -380,7 +380,7 @@ def _bytes(file: Path, limit: int) -> bytes:
 
 
 def _connect(settings: Settings, coordinator: str) -> AbstractAsyncContextManager[Client]:
-    from deai.client.connect import connect
+    from deai.client.access import connect
 
     urls = [coordinator or settings.config.coordinator_url]
     return connect(
@@ -405,7 +405,7 @@ def _look(
 async def _looking(
     settings: Settings, function: Callable[[Journal, Ledger], Awaitable[Any]], signing: bool
 ) -> Any:  # noqa: ANN401
-    from deai.client.connect import open_account, open_reader
+    from deai.client.access import open_account, open_reader
     from deai.client.journal import Journal
     from deai.keys import load_signer
 

@@ -4,8 +4,8 @@
 an event loop.
 """
 
+from deai.client.access import connect
 from deai.client.client import Client
-from deai.client.connect import connect
 from deai.client.handle import TaskHandle, TaskOutcome
 from deai.client.requests import TaskRequest
 from deai.client.sync import SyncClient

@@ -168,6 +168,8 @@ class Client:
             resumed=posted.transaction is None,
         )
         following.marks["posted"] = trio.current_time()
+        if posted.matched_at is not None:
+            following.marks["matched"] = posted.matched_at
         if posted.transaction is not None:
             following.transactions.append(posted.transaction)
         if posted.plan is not None:

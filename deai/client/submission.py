@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import trio
+
 from deai.actions import Deposit, PostAndAssign
 from deai.chain.ledger import Parameters, Transaction
 from deai.client.committee import Asked, Refusal, ask_around, call_off
@@ -60,6 +62,8 @@ class Posted:
     proposal: Proposal
     transaction: Transaction | None
     plan: Plan | None
+    matched_at: float | None = None
+    """Local time at which the committee was complete, if that was in this life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,7 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
                 tools.directory.forget(refusal.node)
         if proposal is None:
             continue
+        matched_at = trio.current_time()
         try:
             transaction = await tools.ledger.submit(PostAndAssign(proposal.task, proposal.accepts))
         except InsufficientFunds:
@@ -189,7 +194,7 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
         tools.crash("posted")
         entry = await tools.journal.bind(entry, proposal.task_id)
         tools.crash("posting_saved")
-        return Posted(entry, proposal, transaction, plan_)
+        return Posted(entry, proposal, transaction, plan_, matched_at)
     found = await already_posted(tools, entry)
     if found is not None:
         return Posted(await tools.journal.bind(entry, found.task_id), found, None, None)

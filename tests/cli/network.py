@@ -1,0 +1,119 @@
+"""A network for commands: one chain in memory, fresh scripted nodes around every command.
+
+The commands run their own event loop and end, so nodes live as long as the command; the chain,
+the nodes' keys and the client's home outlive it. Peers and chain are the verified fakes that the
+conformance suites hold to the real ones; everything between them is the real client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from deai import actions as act
+from deai.chain.ledger import Ledger
+from deai.chain.memory import MemoryChain
+from deai.client import access
+from deai.client.client import Client
+from deai.client.directory import PeerList
+from deai.client.opening import open_client
+from deai.ids import ChainName
+from deai.keys import create_key
+from deai.money import UNIT, Amount
+from deai.net import PeerAddress
+from deai.network import ChainEntry, Network, save_network
+from p2p.memory import MemoryNetwork
+from rewards.rules import Rules
+from tests.client.support import node as scripted
+from tests.client.support.node import Script, ScriptedNode
+from tests.client.support.world import PARAMETERS, World, peer_name, signer
+
+
+class Neighbourhood:
+    """What the commands find when they connect."""
+
+    def __init__(self, home: Path, *scripts: Script) -> None:
+        self.home = home
+        self.scripts = scripts
+        self.chain = MemoryChain(
+            Rules(), holder=signer("holder").account, parameters=PARAMETERS, clock=time.time
+        )
+        self.payer = signer("payer")
+        info = self.chain.info
+        create_key(
+            home / "keys" / "client.json", home / "keys" / "passphrase",
+            secret=self.payer._key.secret,
+        )  # fmt: skip
+        save_network(
+            Network(
+                name="test",
+                chains={
+                    ChainName("sei"): ChainEntry(
+                        kind="memory",
+                        chain_id=info.chain_id,
+                        rpc_urls=("http://127.0.0.1:9",),
+                        contracts=info.contracts,
+                    )
+                },
+            ),
+            home / "network.json",
+        )
+        self.nodes: list[ScriptedNode] = []
+        self.is_registered = False
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let commands connect here."""
+        monkeypatch.setattr(access, "connect", self.connect)
+        monkeypatch.setattr(access, "open_reader", self.open_reader)
+        monkeypatch.setattr(access, "open_account", self.open_account)
+
+    @asynccontextmanager
+    async def open_reader(self, *_: object) -> AsyncIterator[Ledger]:
+        yield self.chain.ledger()
+
+    @asynccontextmanager
+    async def open_account(
+        self, network: object, chain: object, key: Any, home: object
+    ) -> AsyncIterator[Ledger]:
+        yield self.chain.ledger(key)
+
+    @asynccontextmanager
+    async def connect(self, *_: object, **__: object) -> AsyncIterator[Client]:
+        network = MemoryNetwork()
+        async with AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            world = World(self.chain, network, nursery)
+            scripted.MODELS = (
+                world.catalogue.model("embedding", world.catalogue.parameters("embedding", {})),
+            )
+            if not self.is_registered:
+                bank = self.chain.ledger(signer("holder"))
+                await bank.submit(act.TransferTokens(self.payer.account, Amount(100 * UNIT)))
+                for script in self.scripts:
+                    self.nodes.append(await world.add(script))
+                self.is_registered = True
+            else:
+                for old in self.nodes:
+                    net = await nursery.start(world._open, old.net.peer_id)
+                    again = ScriptedNode(old.node, old.operator, old.ledger, net, old.script)
+                    again.works = old.works
+                    await nursery.start(again.run)
+            net = await stack.enter_async_context(network.open_net(peer_name("client")))
+            peers = PeerList(PeerAddress(n.net.peer_id, n.net.addresses) for n in self.nodes)
+            client = await stack.enter_async_context(
+                open_client(
+                    ledger=self.chain.ledger(self.payer),
+                    net=net,
+                    catalogue=world.catalogue,
+                    home=self.home,
+                    sources=(peers,),
+                )
+            )
+            yield client
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,171 @@
+"""Commands that need no network: keys, configuration, workloads, help."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from deai.cli.base import Group
+from deai.cli.main import OWN, deai
+from tests.cli.conftest import Shell
+
+HEAVY = ("torch", "libp2p", "web3", "httpx", "numpy", "trio", "rich", "transformers", "sqlalchemy")
+
+
+def modules_after(*arguments: str) -> list[str]:
+    """Which heavy packages `deai …` imports, in a fresh process."""
+    code = (
+        "import sys, json\n"
+        f"sys.argv = ['deai', *{list(arguments)!r}]\n"
+        "from deai.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"sys.stderr.write(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    found: list[str] = json.loads(done.stderr)
+    return found
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("task", "submit", "--help")])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert modules_after(*arguments) == []
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    context = click.Context(deai)
+    for name in OWN:
+        group = deai.get_command(context, name)
+        assert isinstance(group, Group)
+        found.append((name, group))
+        found += [(f"{name} {sub}", group.commands[sub]) for sub in group.commands]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), commands(), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_every_help_has_an_example(name: str, command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=name))
+    assert "Example" in text
+    assert f"deai {name.split()[0]}" in text
+
+
+def test_a_key_is_made_once_shown_without_its_secret_and_readable_by_its_owner_only(
+    shell: Shell,
+) -> None:
+    made = shell.json("keys", "new", "--kind", "client").document
+    path = Path(made["path"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert shell.json("keys", "show", "--kind", "client").document == made
+    again = shell.json("keys", "new", "--kind", "client")
+    assert (again.status, again.error["code"]) == (3, "config_error")
+    assert [one["kind"] for one in shell.json("keys", "list").document["items"]] == ["client"]
+    assert shell("keys", "list").status == 0
+
+
+def test_a_peer_key_has_the_id_that_libp2p_gives_it(shell: Shell) -> None:
+    from p2p.identity import load_identity
+
+    made = shell.json("keys", "new", "--kind", "peer").document
+    assert made["peer_id"] == load_identity(Path(made["path"])).peer_id
+
+
+def test_a_key_can_be_exported_and_imported_elsewhere(shell: Shell, tmp_path: Path) -> None:
+    made = shell.json("keys", "new", "--kind", "owner").document
+    copy, passphrase = tmp_path / "copy.json", tmp_path / "copy.pass"
+    exported = shell.json(
+        "keys", "export", "--kind", "owner", "--to", str(copy), "--passphrase-file", str(passphrase)
+    )
+    assert exported.document["account"] == made["account"]
+    elsewhere = Shell(tmp_path / "elsewhere", shell.monkeypatch, shell.capsys)
+    imported = elsewhere.json(
+        "keys", "import", "--kind", "owner", "--from", str(copy),
+        "--passphrase-file", str(passphrase),
+    )  # fmt: skip
+    assert imported.document["account"] == made["account"]
+
+
+@pytest.mark.parametrize("text", ["", "0x12", "zz" * 32, "00" * 32])
+def test_standard_input_that_holds_no_key_is_refused(
+    shell: Shell, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    done = shell.json("keys", "import", "--kind", "client", "--from", "-")
+    assert done.status in (1, 3)
+    assert text not in done.err or not text
+    assert not (shell.home / "keys" / "client.json").exists()
+
+
+def test_a_missing_key_names_the_command_that_makes_one(shell: Shell) -> None:
+    done = shell.json("keys", "show", "--kind", "operator")
+    assert (done.status, done.error["code"]) == (3, "not_set_up")
+    assert "deai keys new --kind operator" in done.error["hint"]
+
+
+def test_settings_are_shown_with_where_they_come_from(shell: Shell) -> None:
+    shell.home.mkdir()
+    (shell.home / "config.toml").write_text('[client]\nmax_fee = "2CT"\n')
+    shell.monkeypatch.setenv("DEAI_COORDINATOR_URL", "http://127.0.0.1:1")
+    document = shell.json("config", "show", "--origin").document
+    assert document["settings"]["client.max_fee"] == "2CT"
+    assert document["origins"]["client.max_fee"] == "file"
+    assert document["origins"]["coordinator_url"] == "environment"
+    assert document["origins"]["chain"] == "default"
+    assert shell("config", "show").status == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("colour = 3\n", "colour"),
+        ("[client]\nmax_fee = 3\n", "client.max_fee"),
+        ("[node]\nno_such_setting = 1\n", "no_such_setting"),
+        ("chain = [\n", "config.toml"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_file_and_line(shell: Shell, text: str, named: str) -> None:
+    shell.home.mkdir()
+    (shell.home / "config.toml").write_text(text)
+    done = shell.json("config", "check")
+    assert done.status == 3
+    assert named in done.out
+    assert "config.toml" in done.out
+
+
+def test_workloads_are_listed_and_shown(shell: Shell) -> None:
+    items = shell.json("workload", "list").document["items"]
+    assert {"embedding", "portfolio-risk", "matmul-proof"} <= {one["id"] for one in items}
+    shown = shell.json("workload", "show", "embedding").document
+    assert shown["default_policy"] == "tol32/1"
+    unknown = shell.json("workload", "show", "nothing")
+    assert (unknown.status, unknown.error["code"]) == (1, "workload_fault")
+    assert shell("workload", "list").status == 0
+    assert shell("workload", "show", "portfolio-risk").status == 0
+
+
+@pytest.mark.slow
+def test_a_workload_runs_here_in_a_locked_worker(shell: Shell, tmp_path: Path) -> None:
+    target = tmp_path / "proof.json"
+    done = shell.json(
+        "workload", "run", "matmul-proof", "--param", "size=64", "--param", "rounds=1",
+        "--output", str(target),
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert len(json.loads(target.read_bytes())["digest"]) == 64
+    assert done.document["sandbox"] in ("full", "partial")
+
+
+def test_an_unknown_command_is_a_usage_error(shell: Shell) -> None:
+    done = shell.json("task", "explode")
+    assert (done.status, done.error["code"]) == (2, "usage")

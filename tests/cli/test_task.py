@@ -1,0 +1,254 @@
+"""`deai task`: documents, screens, exit codes and refusals, with the real client behind them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deai.money import UNIT
+from tests.cli.conftest import Shell
+from tests.cli.network import Neighbourhood
+from tests.client.support.node import Script, honest
+from workloads import tensors
+
+FEE = str(UNIT // 100)
+QUICK = Script(seconds=0.02)
+KEYS = {
+    "task_id", "workload", "chain", "lane", "policy", "state", "detail", "attempts", "result",
+    "escrowed", "held", "paid", "refunded", "protocol_fee", "payments", "transactions", "receipt",
+    "timings",
+}  # fmt: skip
+
+
+@pytest.fixture
+def network(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Neighbourhood:
+    made = Neighbourhood(shell.home, *[QUICK] * 4)
+    made.install(monkeypatch)
+    return made
+
+
+def check_document(document: dict[str, Any]) -> None:
+    assert set(document) == KEYS
+    sums = [int(document[name]) for name in ("held", "paid", "refunded", "protocol_fee")]
+    assert sum(sums) == int(document["escrowed"])
+    for attempt in document["attempts"]:
+        assert set(attempt) == {
+            "attempt", "seat", "node_id", "provider", "fee", "state", "output_digest", "reason",
+            "started_at", "ended_at",
+        }  # fmt: skip
+    assert set(document["timings"]) == {
+        "match_ms", "assign_ms", "input_ms", "execute_ms", "settle_ms", "total_ms",
+    }  # fmt: skip
+    for transaction in document["transactions"]:
+        assert {"kind", "hash", "block", "gas_used"} <= set(transaction)
+
+
+def test_submit_follows_to_the_end_and_prints_one_document(
+    shell: Shell, network: Neighbourhood, tmp_path: Path
+) -> None:
+    done = shell.json(
+        "task", "submit", "matmul-proof", "--output", str(tmp_path / "proof"), "--param", "seed=3"
+    )
+    assert done.status == 0, done.err
+    document = done.document
+    check_document(document)
+    assert document["state"] == "completed"
+    assert document["escrowed"] == str(3 * int(FEE))
+    work = next(iter(network.nodes[0].works.values()), None) or next(
+        iter(network.nodes[1].works.values())
+    )
+    assert (tmp_path / "proof").read_bytes() == honest(work.spec, b"")
+    assert document["result"]["path"] == str(tmp_path / "proof")
+    assert "settled" in done.err
+
+
+def test_a_screen_for_people_names_result_money_and_receipt(
+    shell: Shell, network: Neighbourhood
+) -> None:
+    done = shell("task", "submit", "matmul-proof")
+    assert done.status == 0
+    for expected in ("Result", "Receipt", "Escrowed  0.030000 CT", "● completed"):
+        assert expected in done.out
+    assert all(len(line) <= 100 for line in done.err.splitlines())
+
+
+def test_without_signs_the_screen_says_the_same_in_ascii(
+    shell: Shell, network: Neighbourhood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEAI_ASCII", "1")
+    done = shell("task", "submit", "matmul-proof")
+    assert "* completed" in done.out
+    assert done.out.isascii()
+    assert done.err.isascii()
+
+
+def test_what_was_submitted_can_be_listed_shown_fetched_and_verified(
+    shell: Shell, network: Neighbourhood, tmp_path: Path
+) -> None:
+    submitted = shell.json("task", "submit", "matmul-proof").document
+    identity = submitted["task_id"]
+    (listed,) = shell.json("task", "list").document["items"]
+    assert (listed["task_id"], listed["state"]) == (identity, "completed")
+    shown = shell.json("task", "show", identity[:12]).document
+    check_document(shown)
+    assert shown == submitted
+    events = [one["event"] for one in shell.json("task", "events", identity).document["items"]]
+    assert events[0] == "TaskPosted"
+    assert events[-1] == "TaskFinalised"
+    fetched = shell.json("task", "result", identity, "--output", str(tmp_path / "again"))
+    assert fetched.status == 0
+    checked = shell.json(
+        "task", "verify-receipt", submitted["receipt"], "--output", str(tmp_path / "again")
+    )
+    assert checked.status == 0
+    assert checked.document["ok"] is True
+    assert {one["name"] for one in checked.document["checks"]} >= {"task id", "winner", "output"}
+    for screen in (("show", identity), ("list",), ("events", identity)):
+        assert shell("task", *screen).status == 0
+
+
+def test_a_receipt_that_was_changed_does_not_verify(shell: Shell, network: Neighbourhood) -> None:
+    receipt = Path(shell.json("task", "submit", "matmul-proof").document["receipt"])
+    changed = json.loads(receipt.read_bytes())
+    changed["task"][3] = str(int(changed["task"][3]) + 1)
+    receipt.write_text(json.dumps(changed))
+    done = shell.json("task", "verify-receipt", str(receipt))
+    assert done.status == 1
+    assert done.document["ok"] is False
+
+
+def test_the_exit_code_mirrors_a_failed_task(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deai.tasks import FaultCode
+
+    bad = Script(seconds=0.02, fault=FaultCode.NOT_FINITE)
+    Neighbourhood(shell.home, bad, bad, bad).install(monkeypatch)
+    done = shell.json("task", "submit", "matmul-proof")
+    assert done.status == 1
+    check_document(done.document)
+    assert done.document["state"] == "failed"
+    assert done.document["result"] is None
+
+
+def test_detach_returns_while_the_task_runs_and_result_waits_for_it(
+    shell: Shell, network: Neighbourhood
+) -> None:
+    left = shell.json("task", "submit", "matmul-proof", "--detach").document
+    assert left["state"] == "assigned"
+    assert left["held"] == left["escrowed"]
+
+
+def test_the_same_key_gives_the_same_task_and_another_request_is_refused(
+    shell: Shell, network: Neighbourhood
+) -> None:
+    command = ("task", "submit", "matmul-proof", "--idempotency-key", "k1")
+    first = shell.json(*command).document
+    assert shell.json(*command).document == first
+    refused = shell.json(*command, "--param", "seed=9")
+    assert refused.status == 3
+    assert refused.error["code"] == "idempotency_conflict"
+
+
+def test_a_dry_run_shows_everybody_and_moves_nothing(shell: Shell, network: Neighbourhood) -> None:
+    done = shell.json("task", "submit", "matmul-proof", "--dry-run")
+    assert done.status == 0
+    document = done.document
+    assert sum(one["chosen"] for one in document["nodes"]) == 3
+    assert document["fee"] == FEE
+    assert document["escrowed"] == str(3 * int(FEE))
+    assert shell.json("task", "list").document["items"] == []
+    poor = shell.json("task", "submit", "matmul-proof", "--dry-run", "--max-fee", "1").document
+    assert {one["code"] for one in poor["rejected"]} == {"price"}
+    assert "price below every offer" in poor["problem"]
+    assert shell("task", "submit", "matmul-proof", "--dry-run").status == 0
+
+
+def test_vectors_are_converted_by_the_name_of_the_file(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def embed(spec: Any, data: bytes) -> bytes:
+        return tensors.encode_matrix("embeddings", np.ones((data.count(b"\n") + 1, 2), np.float32))
+
+    script = Script(seconds=0.02, compute=embed)
+    Neighbourhood(shell.home, script, script, script).install(monkeypatch)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one\ntwo")
+    command = ("task", "submit", "embedding", "--input", str(texts), "--output")
+    assert shell.json(*command, str(tmp_path / "v.npy")).status == 0
+    assert (tmp_path / "v.npy").read_bytes().startswith(b"\x93NUMPY")
+    assert shell.json(*command, str(tmp_path / "v.jsonl")).status == 0
+    assert len((tmp_path / "v.jsonl").read_text().splitlines()) == 2
+
+
+def test_standard_input_is_read_where_a_dash_stands(
+    shell: Shell, network: Neighbourhood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo")))
+    done = shell.json("task", "submit", "embedding", "--input", "-", "--dry-run")
+    assert done.document["items"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["no-such-workload"], 1, "workload_fault"),
+        (["matmul-proof", "--policy", "zk/1"], 1, "malformed_message"),
+        (["matmul-proof", "--policy", "tol32/1"], 3, "unsupported_policy"),
+        (["matmul-proof", "--seats", "4"], 3, "bad_seats"),
+        (["matmul-proof", "--max-fee", "much"], 3, "bad_amount"),
+        (["matmul-proof", "--max-fee", "0.1"], 3, "bad_amount"),
+        (["matmul-proof", "--max-fee", "1"], 1, "price_below_every_offer"),
+        (["matmul-proof", "--deadline=-5s"], 3, "deadline_in_the_past"),
+        (["matmul-proof", "--deadline", "soon"], 3, "bad_duration"),
+        (["matmul-proof", "--deadline", "7s"], 3, "deadline_too_close"),
+        (["matmul-proof", "--param", "size=17"], 1, "workload_fault"),
+        (["matmul-proof", "--param", "novalue"], 2, "usage"),
+        (["matmul-proof", "--input", "/no/such/file"], 3, "unreadable_input"),
+        (["matmul-proof", "--output", "/no/such/folder/x"], 3, "unwritable_output"),
+        (["matmul-proof", "--node", "0x12"], 1, "malformed_message"),
+        (["embedding"], 1, "workload_fault"),
+        (["matmul-proof", "--chain", "moon"], 3, "unknown_chain"),
+        (["matmul-proof", "--lane", "channel"], 2, "usage"),
+        ([], 2, "usage"),
+    ],
+)
+def test_a_submission_that_cannot_be_is_refused_with_a_code_and_a_hint(
+    shell: Shell, network: Neighbourhood, arguments: list[str], status: int, code: str
+) -> None:
+    done = shell.json("task", "submit", *arguments)
+    assert (done.status, done.error["code"]) == (status, code), done.error
+    assert shell.json("task", "list").document["items"] == []
+
+
+def test_without_money_the_exit_code_is_five_and_the_hint_says_how_much(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dear = Script(seconds=0.02, base_fee=50 * UNIT)
+    Neighbourhood(shell.home, dear, dear, dear).install(monkeypatch)
+    done = shell.json("task", "submit", "matmul-proof", "--max-fee", "60CT")
+    assert done.status == 5
+    assert done.error["code"] == "insufficient_funds"
+    assert "50.000000 CT" in done.error["hint"]
+
+
+def test_a_task_that_nobody_knows_is_not_found(shell: Shell, network: Neighbourhood) -> None:
+    for command in ("show", "events", "cancel"):
+        done = shell.json("task", command, "0x" + "ab" * 32)
+        assert (done.status, done.error["code"]) == (1, "not_found")
+
+
+def test_a_finished_task_cannot_be_cancelled(shell: Shell, network: Neighbourhood) -> None:
+    identity = shell.json("task", "submit", "matmul-proof").document["task_id"]
+    done = shell.json("task", "cancel", identity)
+    assert (done.status, done.error["code"]) == (1, "not_cancellable")
+
+
+def test_without_a_network_file_the_command_says_what_to_do(shell: Shell) -> None:
+    done = shell.json("task", "submit", "matmul-proof")
+    assert (done.status, done.error["code"]) == (3, "not_set_up")
+    assert "deai devnet up" in done.error["hint"]
