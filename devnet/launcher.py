@@ -7,6 +7,8 @@ directory resumes: chain state, keys, databases and journals are kept.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -33,6 +35,8 @@ from devnet.behaviours import BEHAVIOURS
 from devnet.faucet import Faucet
 from devnet.layout import Layout, NodePlan, Plan, State
 from devnet.processes import ProcessRecord
+from workloads.catalog import load as load_workloads
+from workloads.models import import_model
 
 SEI: Final = ChainName("sei")
 SUPPLY: Final = 1_000_000_000 * UNIT
@@ -115,6 +119,7 @@ async def up(
     ready = await runner.chain()
     deployment = await runner.contracts(ready)
     runner.keys()
+    await trio.to_thread.run_sync(runner.models)
     network = runner.network(ready, deployment)
     save_network(network, layout.network)
     hub = await runner.coordinator()
@@ -198,7 +203,8 @@ class _Runner:
         directory.mkdir(parents=True, exist_ok=True)
         genesis = directory / "genesis.json"
         if not genesis.exists():
-            names = ["funder", "faucet", "client", *(node.name for node in self.plan.nodes)]
+            nodes = [node.name for node in self.plan.nodes]
+            names = ["funder", "faucet", "client", *nodes, *map(_operator, nodes)]
             genesis.write_text(
                 json.dumps({self._account(name): str(GENESIS_GAS) for name in names})
             )
@@ -243,15 +249,28 @@ class _Runner:
         for name in ("client", *(node.name for node in self.plan.nodes)):
             home = self.layout.client if name == "client" else self.layout.node(name)
             kind = "client" if name == "client" else "owner"
-            path = home / "keys" / f"{kind}.json"
-            if not path.exists():
-                create_key(
-                    path, home / "keys" / "passphrase",
-                    secret=self.layout.secret(self.plan.seed, name),
-                )  # fmt: skip
+            wanted = {kind: name} if kind == "client" else {kind: name, "operator": _operator(name)}
+            for kind, secret_of in wanted.items():
+                path = home / "keys" / f"{kind}.json"
+                if not path.exists():
+                    create_key(
+                        path, home / "keys" / "passphrase",
+                        secret=self.layout.secret(self.plan.seed, secret_of),
+                    )  # fmt: skip
         config = self.layout.client / "config.toml"
         if not config.exists():
             config.write_text(f'network = "{self.layout.network}"\nchain = "sei"\n')
+
+    def models(self) -> None:
+        """One copy of the model on disk; the nodes' homes link to it."""
+        source = self.layout.models
+        source.mkdir(exist_ok=True)
+        for name in {name for spec in load_workloads() for name in spec.models}:
+            digest = import_model(name, source)
+            for node in self.plan.nodes:
+                target = self.layout.node(node.name) / "models" / digest
+                if not target.exists():
+                    shutil.copytree(source / digest, target, copy_function=os.link)
 
     def network(self, ready: dict[str, Any], deployment: Deployment) -> Network:
         return Network(
@@ -370,6 +389,11 @@ class _Runner:
                         return document
                 await trio.sleep(READY_POLL_S)
         raise _not_up(name, self.layout.log(name))
+
+
+def _operator(node: str) -> str:
+    """The name of a node's operator key among the devnet's keys."""
+    return f"{node}/operator"
 
 
 def _not_up(name: str, log: Path) -> DeaiError:
