@@ -137,10 +137,19 @@ class Outbox:
             raise
 
     async def run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a method of this outbox in a thread; one at a time."""
+        """Run a method of this outbox in a thread; one at a time.
+
+        Raises `ConfigError` when the disk does not take it.
+        """
 
         def call() -> T:
-            return method(*args, **kwargs)
+            try:
+                return method(*args, **kwargs)
+            except sqlite3.Error as error:
+                raise ConfigError(
+                    f"the outbox cannot be read or written: {error}",
+                    hint="is the disk full, or the file damaged?",
+                ) from error
 
         return await trio.to_thread.run_sync(call, limiter=self._limiter)
 

@@ -60,7 +60,7 @@ async def payer(chain: ChainProcess) -> bytes:
     return secret
 
 
-@pytest.mark.parametrize("visit", [1, 3])
+@pytest.mark.parametrize("visit", [2])
 @pytest.mark.parametrize("point", [p for p in CRASH_POINTS if p not in ("raised", "renewed")])
 async def test_each_payment_arrives_once_although_the_sender_was_killed(
     embedded: ChainProcess, tmp_path: Path, point: str, visit: int

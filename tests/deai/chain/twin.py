@@ -38,7 +38,6 @@ class Step(msgspec.Struct):
 
     sender: AccountId
     action: act.Action
-    key: str
     time: int
     done: Transaction | None = None
     refusal: LedgerRejected | None = None
@@ -77,21 +76,22 @@ class Twin:
 
     def _replay(self, step: Step, happened: dict[str, list[LedgerEvent]]) -> None:
         self._time = max(self._time, step.time)
+        if step.done is not None and step.done.hash in self._told:
+            return  # the same intent once more
         before = len(self.chain.records)
+        key = step.done.hash if step.done is not None else "refused"
         refusal: LedgerRejected | None = None
         try:
-            self.chain.execute(step.sender, step.action, step.key)
+            self.chain.execute(step.sender, step.action, key)
         except LedgerRejected as error:
             refusal = error
         assert _reason(refusal) == _reason(step.refusal), step
         if refusal is not None:
             return
         assert step.done is not None
-        if step.done.hash in self._told:
-            return
         self._told.add(step.done.hash)
         mine = [record.event for record in self.chain.records[before:]]
-        assert mine == happened.get(step.done.hash), step
+        assert mine == happened.get(step.done.hash, []), step
 
     async def _compare_records(
         self, real: Ledger, steps: list[Step], records: list[LedgerRecord]
@@ -164,8 +164,7 @@ class RecordedLedger:
 
     async def submit(self, action: act.Action, *, key: str = "") -> Transaction:
         assert self.account is not None
-        intent = key or act.intent_key(action)
-        step = Step(self.account, action, intent, 0)
+        step = Step(self.account, action, 0)
         try:
             step.done = await self._ledger.submit(action, key=key)
         except LedgerRejected as error:
