@@ -19,6 +19,7 @@ from deai.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 2048
+SEND_BUFFER: Final = 128 * 1024
 GRACE_SECONDS: Final = 3
 START_SECONDS: Final = 20.0
 
@@ -29,6 +30,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by every connection: what the kernel keeps for a reader that is slow.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind((host, port))
         listener.listen(1024)
     except OSError as error:
