@@ -66,6 +66,10 @@ class Engagement:
     """The journal has it: before, nobody may be told that the seat is taken."""
     early: dict[tuple[int, PeerId], Opened] = field(default_factory=dict)
     """Openings that came before we saw the commitments they belong to."""
+    signed: dict[int, list[Opened]] = field(default_factory=dict)
+    """By seat: results that its key signed, at most two with different digests."""
+    evidence_at: float | None = None
+    """When two different results of one seat were first held."""
     refused: Counter[str] = field(default_factory=Counter)
     """Transactions that the chain refused, by verb."""
     _wake: trio.Event = field(default_factory=trio.Event)
@@ -120,6 +124,22 @@ class Engagement:
         self.chain = fold(records)
         self.records = records
         self.changed()
+
+    def note_signed(self, message: Opened, clock: float) -> None:
+        """Remember a result that a seat's key signed: two different ones are evidence."""
+        held = self.signed.setdefault(message.seat, [])
+        if len(held) < 2 and all(one.digest != message.digest for one in held):
+            held.append(message)
+        if len(held) == 2 and self.evidence_at is None:
+            self.evidence_at = clock
+
+    def evidence(self) -> tuple[int, Opened, Opened] | None:
+        """A seat and its two results, if that is not proven on chain yet."""
+        proven = {one.seat for one in self.chain.equivocations} if self.chain is not None else set()
+        for seat, held in sorted(self.signed.items()):
+            if len(held) == 2 and seat not in proven:
+                return seat, held[0], held[1]
+        return None
 
     def seat_of(self, seat: int) -> Seat | None:
         """The present holder of a seat on chain."""
@@ -185,6 +205,7 @@ class Engagement:
             told=frozenset(self.told),
             asked=frozenset(self.asked),
             committed_at=self.committed_at,
+            evidence_at=self.evidence_at if self.evidence() is not None else None,
             window_at=self.window_at,
             ready_at=self.ready_at,
             progress_at=self.progress_at,

@@ -24,7 +24,9 @@ from node.config import Patience
 from node.store.journal import SeatKey
 
 What: TypeAlias = Literal["progress", "committed", "opening", "output", "approval", "failed"]
-Verb: TypeAlias = Literal["commit", "deliver", "release", "reveal", "approve", "finalise", "expire"]
+Verb: TypeAlias = Literal[
+    "commit", "deliver", "release", "reveal", "approve", "finalise", "expire", "prove"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ FINALISE_STAGGER: Final = 2.0
 """Seconds between the members' attempts to settle, in seat order: one transaction is enough."""
 EXPIRE_AFTER: Final = 30
 """Chain seconds after the deadline before a member ends the task for an absent client."""
+PROVE_WITHIN: Final = 30
+"""Chain seconds after the end for which a file with evidence stays open."""
 OUTCOMES: Final = {
     SeatState.PAID: "paid",
     SeatState.FORFEITED: "forfeited",
@@ -120,6 +124,8 @@ class View:
     """What members asked for."""
     committed_at: float | None = None
     """When our result was journalled."""
+    evidence_at: float | None = None
+    """When two signed results of one seat were here; None once that is proven on chain."""
     window_at: float | None = None
     """When we saw the window begin."""
     ready_at: float | None = None
@@ -225,8 +231,23 @@ def _farewell(view: View, mine: AttemptView) -> Iterator[Action]:
         busy = {Tell("opening"), Tell("output")} & view.held
         if busy and view.client_linked:
             return
+    yield from _proving(view)
+    if view.evidence_at is not None and view.now <= chain_end(view) + PROVE_WITHIN:
+        return
     payment = mine.settlement.payment if mine.settlement is not None else 0
     yield End(OUTCOMES.get(mine.state, "lapsed"), int(payment))
+
+
+def chain_end(view: View) -> int:
+    """Chain time of the task's last event."""
+    return view.chain.updated.time if view.chain is not None else 0
+
+
+def _proving(view: View) -> Iterator[Action]:
+    """Show the contract a seat that signed two results; one member's transaction is enough."""
+    turn = view.rank * FINALISE_STAGGER
+    if view.evidence_at is not None and view.clock - view.evidence_at >= turn:
+        yield Submit("prove")
 
 
 def _to_client(view: View, *what: What) -> Iterator[Action]:
@@ -299,6 +320,7 @@ def _committed(view: View, chain: TaskView, mine: AttemptView) -> Iterator[Actio
     yield from _to_members(view, impatient=impatient)
     if view.task.policy.is_tolerance:
         yield from _judging(view, chain)
+    yield from _proving(view)
     yield from _settling(view, chain, mine)
 
 

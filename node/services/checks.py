@@ -18,22 +18,34 @@ def is_committee_final(engagement: Engagement, now: int) -> bool:
     return len(chain.commitments) == task.seats or now > task.commit_deadline
 
 
-def is_true_opening(engagement: Engagement, domain: Domain, message: Opened) -> bool:
-    """Whether it opens the seat's commitment on chain and is signed by the seat's key."""
-    chain, seat = engagement.chain, engagement.seat_of(message.seat)
-    if chain is None or seat is None or seat.attempt != message.attempt:
-        return False
-    committed = dict(chain.commitments).get(message.seat)
-    task = engagement.task_id
-    value = commitment_value(
-        task, message.seat, message.attempt, seat.node, message.digest, message.salt
-    )
-    if committed != value:
+def is_signed_opening(engagement: Engagement, domain: Domain, message: Opened) -> bool:
+    """Whether the key of the seat's present holder signed this result, whatever it committed to.
+
+    Two such results with different digests are evidence of equivocation.
+    """
+    seat = engagement.seat_of(message.seat)
+    if seat is None or seat.attempt != message.attempt:
         return False
     signed = result_digest(
-        domain, task, message.seat, message.attempt, message.digest, message.evidence
+        domain,
+        engagement.task_id,
+        message.seat,
+        message.attempt,
+        message.digest,
+        message.evidence,
     )
     return _is_signed(signed, message.signature, seat.operator)
+
+
+def is_committed_opening(engagement: Engagement, message: Opened) -> bool:
+    """Whether it opens the seat's commitment on chain."""
+    chain, seat = engagement.chain, engagement.seat_of(message.seat)
+    if chain is None or seat is None:
+        return False
+    value = commitment_value(
+        engagement.task_id, message.seat, message.attempt, seat.node, message.digest, message.salt
+    )
+    return dict(chain.commitments).get(message.seat) == value
 
 
 def is_true_approval(engagement: Engagement, domain: Domain, message: ApprovedOutputs) -> bool:

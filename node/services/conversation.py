@@ -35,7 +35,12 @@ from deai.net import Link
 from node.engagement import Engagement
 from node.planner import Tell
 from node.services.archive import Archive
-from node.services.checks import is_committee_final, is_true_approval, is_true_opening
+from node.services.checks import (
+    is_committed_opening,
+    is_committee_final,
+    is_signed_opening,
+    is_true_approval,
+)
 from node.services.negotiation import Negotiator
 from node.services.sending import send
 from node.state import Node
@@ -250,7 +255,8 @@ class Conversation:
     async def _opened(
         self, engagement: Engagement, message: Opened, peer: PeerId
     ) -> Refused | None:
-        if message.seat == engagement.key.seat or message.seat in engagement.openings:
+        known = engagement.openings.get(message.seat)
+        if message.seat == engagement.key.seat or message == known:
             return None
         if not is_committee_final(engagement, self._node.chain_time):
             if len(engagement.early) < MAX_EARLY:
@@ -259,8 +265,11 @@ class Conversation:
         return await self.take_opening(engagement, message)
 
     async def take_opening(self, engagement: Engagement, message: Opened) -> Refused | None:
-        """Check an opening against the chain and keep it."""
-        if not is_true_opening(engagement, self._node.info.escrow, message):
+        """Check an opening against the chain and keep it; a signed lie is kept as evidence."""
+        is_signed = is_signed_opening(engagement, self._node.info.escrow, message)
+        if is_signed:
+            engagement.note_signed(message, trio.current_time())
+        if not is_signed or not is_committed_opening(engagement, message):
             self._node.counters["bad_openings"] += 1
             return Refused(engagement.task_id, "wrong_opening", "it opens no commitment on chain")
         await self._node.ports.journal.opened(message)
@@ -272,8 +281,7 @@ class Conversation:
         """Judge what came before the commitments were seen."""
         waiting, engagement.early = list(engagement.early.values()), {}
         for message in waiting:
-            if message.seat not in engagement.openings:
-                await self.take_opening(engagement, message)
+            await self.take_opening(engagement, message)
         engagement.changed()
 
     async def _approved(self, engagement: Engagement, message: ApprovedOutputs) -> Refused | None:

@@ -11,6 +11,7 @@ from deai.actions import (
     DeliverResult,
     ExpireTask,
     FinaliseTask,
+    ProveEquivocation,
     ReleaseSeat,
     RevealResults,
     intent_key,
@@ -84,10 +85,21 @@ def build(engagement: Engagement, verb: Verb, *, now: int) -> Action:
         case "approve":
             mine = engagement.approvals[key.seat]
             return ApproveOutputs(task, committee, Approval(mine.seat, mine.mask, mine.signature))
+        case "prove":
+            return _prove(engagement, chain)
         case "finalise":
             return _finalise(engagement, chain, is_late=now > chain.window_until)
         case _:
             assert_never(verb)
+
+
+def _prove(engagement: Engagement, chain: TaskView) -> ProveEquivocation:
+    evidence = engagement.evidence()
+    if evidence is None:
+        raise NodeFault("nothing to prove")
+    seat, *held = evidence
+    first, second = (Result(one.digest, one.evidence, one.signature) for one in held)
+    return ProveEquivocation(engagement.task, chain.committee, seat, first, second)
 
 
 def _finalise(engagement: Engagement, chain: TaskView, *, is_late: bool) -> FinaliseTask:

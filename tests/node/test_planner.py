@@ -258,6 +258,31 @@ TABLE: dict[str, tuple[View, Action | None]] = {
         view(digest=MINE, chain=ALL, now=T0 + WINDOW),
         Submit("reveal"),
     ),
+    "two results of one seat are here": (
+        view(digest=MINE, chain=ALL, told=SAID, evidence_at=500.0),
+        Submit("prove"),
+    ),
+    "two results of one seat, another member's turn first": (
+        view(
+            key=SeatKey(NAME, 2, 0),
+            node=seat(2).node,
+            operator=seat(2).operator,
+            digest=MINE,
+            chain=ALL,
+            told=SAID,
+            evidence_at=497.0,
+        ),
+        None,
+    ),
+    "paid, the proof is under way": (
+        view(
+            digest=MINE,
+            chain=chain(*committed(0, 1, 2), FINAL),
+            evidence_at=490.0,
+            held=frozenset({Submit("prove")}),
+        ),
+        None,
+    ),
     "paid": (view(digest=MINE, chain=chain(*committed(0, 1, 2), FINAL)), End("paid", 90)),
     "paid, the client still lacks the output": (
         view(digest=MINE, chain=chain(*committed(0, 1, 2), FINAL), client_linked=True,

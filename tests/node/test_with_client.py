@@ -1,0 +1,183 @@
+"""The real client and real nodes, every policy, over a chain and a wire in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio.testing
+
+from deai.client.client import Client
+from deai.client.directory import PeerList
+from deai.client.journal import Journal
+from deai.client.opening import open_client
+from deai.events import TaskPosted
+from deai.hashing import keccak
+from deai.lifecycle import SeatState
+from deai.money import UNIT
+from deai.ports import Job, Output
+from deai.standing import Standing
+from devnet import behaviours
+from node.ports import Ports
+from tests.node.support import SmallBench, World, key, open_world, peer, until
+
+Clock = trio.testing.MockClock
+
+
+async def inline(function: Callable[..., Any], *args: object) -> Any:
+    await trio.lowlevel.checkpoint()
+    return function(*args)
+
+
+@asynccontextmanager
+async def customer(world: World, home: Path, *, net: str = "customer") -> AsyncIterator[Client]:
+    """The real client, with money of its own."""
+    payer = key("payer")
+    if not (await world.chain.ledger().balances(payer.account)).tokens:
+        await world.fund(payer.account, 1000 * UNIT)
+    counter = 0
+
+    def random(count: int) -> bytes:
+        nonlocal counter
+        counter += 1
+        return (keccak(net.encode(), counter.to_bytes(4, "big")) * (count // 32 + 1))[:count]
+
+    journal = Journal(home / "client.db", inline)
+    try:
+        async with (
+            world.network.open_net(peer(net)) as own,
+            open_client(
+                ledger=world.chain.ledger(payer),
+                net=own,
+                catalogue=SmallBench(),
+                home=home,
+                sources=(PeerList(one.address for one in world.providers),),
+                journal=journal,
+                offload=inline,
+                random=random,
+            ) as client,
+        ):
+            yield client
+    finally:
+        journal.close()
+
+
+class Liar:
+    """An executor that answers something else."""
+
+    def __init__(self, inner: SmallBench, data: bytes) -> None:
+        self.inner = inner
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    @asynccontextmanager
+    async def executor(self, client: str) -> AsyncIterator[Any]:
+        yield self
+
+    async def run(
+        self, job: Job, *, on_progress: Callable[[float], None], timeout: float
+    ) -> Output:
+        honest = await self.inner.run(job, on_progress=on_progress, timeout=timeout)
+        return msgspec.structs.replace(honest, data=self.data)
+
+
+def lying(data: bytes) -> Callable[[Ports], Ports]:
+    def wrap(ports: Ports) -> Ports:
+        assert isinstance(ports.workbench, SmallBench)
+        return replace(ports, workbench=Liar(ports.workbench, data))
+
+    return wrap
+
+
+@pytest.mark.parametrize(
+    ("workload", "policy", "data"),
+    [("shout", "exact/1", b"hello"), ("drift", "tol32/1", b"1 2 3"), ("shout", "none/1", b"hello")],
+)
+async def test_a_task_of_each_policy_completes(
+    workload: str, policy: str, data: bytes, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        for index in range(4):
+            await world.provider(f"node-{index}", bench=SmallBench(noise=index * 1e-4))
+        async with customer(world, tmp_path / "client") as client:
+            began = trio.current_time()
+            handle = await client.submit(workload, data, policy=policy, max_fee=UNIT)
+            outcome = await handle.wait()
+            assert outcome.ok
+            assert trio.current_time() - began < 20
+
+
+async def test_a_liar_is_outvoted_and_loses_its_fee(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with open_world(tmp_path) as world:
+        await world.provider("node-0")
+        await world.provider("node-1")
+        liar = await world.provider("node-2", wrap=lying(b"LIES"))
+        async with customer(world, tmp_path / "client") as client:
+            handle = await client.submit("shout", b"hello", max_fee=UNIT)
+            outcome = await handle.wait()
+        view = world.view(outcome.task_id)
+        states = {one.seat.node: one.state for one in view.attempts}
+        assert outcome.ok
+        assert states[liar.node_id] is SeatState.FORFEITED
+
+
+async def test_an_equivocator_loses_stake_and_is_jailed(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        await world.provider("node-0")
+        await world.provider("node-1")
+        cheat = await world.provider("node-2", wrap=behaviours.equivocator)
+        async with customer(world, tmp_path / "client") as client:
+            handle = await client.submit("shout", b"hello", max_fee=UNIT)
+            outcome = await handle.wait()
+            assert outcome.ok
+
+            async def jailed() -> bool:
+                record = await world.chain.ledger().node(cheat.node_id)
+                return record is not None and record.standing is Standing.JAILED
+
+            with trio.fail_after(60):
+                while not await jailed():
+                    await trio.sleep(0.5)
+        await until(lambda: "jailed" in cheat.live.problems, seconds=60)
+
+
+async def test_a_node_that_dies_is_replaced(tmp_path: Path, autojump_clock: Clock) -> None:
+    async with open_world(tmp_path) as world:
+        for index in range(4):
+            await world.provider(f"node-{index}", bench=SmallBench(seconds=10))
+        async with customer(world, tmp_path / "client") as client:
+            handle = await client.submit("shout", b"hello", max_fee=UNIT, deadline=300)
+            await until(lambda: any(one.live.running for one in world.providers))
+            victim = next(one for one in world.providers if one.live.running)
+            await victim.kill()
+            outcome = await handle.wait()
+        view = world.view(outcome.task_id)
+        assert outcome.ok
+        replaced = [one for one in view.attempts if one.state is SeatState.REPLACED]
+        assert [one.seat.node for one in replaced] == [victim.node_id]
+
+
+async def test_a_client_that_is_killed_gets_the_same_task_and_its_output(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        for index in range(3):
+            await world.provider(f"node-{index}", bench=SmallBench(seconds=5))
+        async with customer(world, tmp_path / "client") as client:
+            await client.submit("shout", b"hello", max_fee=UNIT, idempotency_key="k")
+            await until(lambda: any(one.live.running for one in world.providers))
+        async with customer(world, tmp_path / "client") as client:
+            again = await client.submit("shout", b"hello", max_fee=UNIT, idempotency_key="k")
+            outcome = await again.wait()
+        assert outcome.ok
+        posted = [one for one in world.chain.records if isinstance(one.event, TaskPosted)]
+        assert len(posted) == 1
