@@ -210,7 +210,8 @@ def _due(view: View) -> Iterator[Action]:
         elif view.now > view.valid_until or view.is_stopping:
             yield End("unassigned")
     elif mine is None:
-        yield End("unassigned")
+        if not _is_standby(view, chain):
+            yield End("unassigned")
     elif chain.is_over or mine.state is SeatState.REPLACED:
         yield from _farewell(view, mine)
     elif mine.state in (SeatState.HELD, SeatState.RELEASED):
@@ -223,6 +224,18 @@ def _due(view: View) -> Iterator[Action]:
         yield from _delivered(view, chain)
     else:
         yield from _committed(view, chain, mine)
+
+
+def _is_standby(view: View, chain: TaskView) -> bool:
+    """Whether we promised to take a seat over that its present holder has not lost yet."""
+    holder = chain.attempt(view.key.seat)
+    return (
+        view.key.attempt > holder.seat.attempt
+        and holder.state in (SeatState.HELD, SeatState.RELEASED)
+        and not chain.is_over
+        and not view.is_stopping
+        and view.now <= view.valid_until
+    )
 
 
 def _farewell(view: View, mine: AttemptView) -> Iterator[Action]:

@@ -120,7 +120,16 @@ FINAL = TaskFinalised(
 TABLE: dict[str, tuple[View, Action | None]] = {
     "accepted, not posted": (view(chain=None), None),
     "accepted, never posted": (view(chain=None, now=T0 + 31), End("unassigned")),
-    "given to others": (view(key=SeatKey(NAME, 0, 1)), End("unassigned")),
+    "given to others": (view(node=NodeId("0x" + "ee" * 32)), End("unassigned")),
+    "promised to take a seat over, not its turn yet": (view(key=SeatKey(NAME, 0, 1)), None),
+    "promised to take a seat over, in vain": (
+        view(key=SeatKey(NAME, 0, 1), now=T0 + 31),
+        End("unassigned"),
+    ),
+    "promised to take a seat over that has committed": (
+        view(key=SeatKey(NAME, 0, 1), chain=chain(*committed(0))),
+        End("unassigned"),
+    ),
     "held by an older key of this node": (
         view(operator=AccountId("0x" + "0f" * 20)),
         End("unassigned"),
