@@ -133,7 +133,8 @@ def _state(saved: Saved) -> str:
 async def earnings(node: Node) -> Document:
     """The one calculation of what this node earned: sums over its settled seats."""
     open_ = await node.ports.journal.open_engagements()
-    return earned(await node.ports.journal.days(), open_, slashed=node.counters["slashed"])
+    slashed = await node.ports.journal.slashed()
+    return earned(await node.ports.journal.days(), open_, slashed=slashed)
 
 
 def earned(days: Sequence[Day], open_: Sequence[Saved], *, slashed: int) -> Document:

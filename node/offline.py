@@ -138,7 +138,11 @@ async def earnings(home: Home) -> documents.Document:
         return documents.earned((), (), slashed=0)
     journal = Journal(home.journal, read_only=True)
     try:
-        return documents.earned(await journal.days(), await journal.open_engagements(), slashed=0)
+        return documents.earned(
+            await journal.days(),
+            await journal.open_engagements(),
+            slashed=await journal.slashed(),
+        )
     finally:
         journal.close()
 

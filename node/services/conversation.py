@@ -111,11 +111,7 @@ class Conversation:
                 | CancelTask()
                 | Ended()
             ):
-                engagement = self._node.engagements.get(message.task_id)
-                if engagement is None:
-                    await self._unknown(link, message.task_id, message)
-                else:
-                    await self._about(link, engagement, message)
+                await self._about_a_task(link, message.task_id, message)
             case _:
                 raise MalformedMessage(f"a {type(message).__name__} is nothing to tell a node")
 
@@ -131,6 +127,20 @@ class Conversation:
         if engagement is not None and link.peer_id in engagement.client_peers:
             engagement.attach(link)
         await send(link, reply)
+
+    async def _about_a_task(
+        self, link: Link[TaskMessage], task: TaskId, message: TaskMessage
+    ) -> None:
+        engagement = self._node.engagements.get(task)
+        try:
+            if engagement is None:
+                await self._unknown(link, task, message)
+            else:
+                await self._about(link, engagement, message)
+        except (StoreFull, NodeFault) as error:
+            # What was said is not kept, so it was not heard; the peer says it again later.
+            self._node.problem("disk_full", str(error), error.hint)
+            await send(link, Refused(task, "disk_full", "the node cannot keep this now"))
 
     async def _unknown(self, link: Link[TaskMessage], task: TaskId, message: TaskMessage) -> None:
         if isinstance(message, Resume | Ask) and await self._archive.deliver(link, task):
@@ -184,11 +194,7 @@ class Conversation:
         if chain is not None and chain.committee and chain.committee != message.committee:
             return Refused(engagement.task_id, "wrong_committee", "the chain names another one")
         if is_client and message.members != engagement.members:
-            try:
-                await self._node.ports.journal.assigned(engagement.key, message.members)
-            except StoreFull as error:
-                # Only a convenience is lost: without it the members meet on chain.
-                self._node.problem("disk_full", str(error), error.hint)
+            await self._node.ports.journal.assigned(engagement.key, message.members)
             engagement.members = message.members
             self._node.ports.crash("assigned.journalled")
         return None

@@ -99,7 +99,7 @@ class Execution:
                 output = await executor.run(job, on_progress=report, timeout=timeout)
             except WorkloadFault as error:
                 node.reason("workload_fault", f"{spec.workload}: {error}", "the task was bad")
-                return None, FaultCode(error.fault)
+                return None, _closed(error)
         node.counters[f"units.{spec.workload}"] += output.units
         return output, None
 
@@ -178,3 +178,11 @@ def _job(engagement: Engagement, data: bytes) -> Job:
         input=data,
         seed=raw(engagement.task_id),
     )
+
+
+def _closed(error: WorkloadFault) -> FaultCode:
+    """The code, if it is of the closed list: no other node could agree on any other."""
+    try:
+        return FaultCode(error.fault)
+    except ValueError:
+        raise NodeFault(f"the workload reports the unknown fault {error.fault}") from error

@@ -10,7 +10,7 @@ import trio
 
 from deai.chain.ledger import Cursor, EventBatch
 from deai.chain.tasks_view import task_of
-from deai.errors import IllegalTransition, LedgerUnreachable
+from deai.errors import IllegalTransition, LedgerUnreachable, LimitExceeded, NodeFault
 from deai.events import (
     LedgerRecord,
     NodeBeat,
@@ -93,7 +93,7 @@ class Follower:
             elif isinstance(record.event, _OWN) and record.event.node == node.ports.node:
                 stale = True
                 if isinstance(record.event, NodeSlashed):
-                    node.counters["slashed"] += int(record.event.amount)
+                    await self._slashed(int(record.event.amount))
         for engagement in list(node.engagements.values()):
             records = tuple(by_task.get(engagement.task_id, ()))
             if records or batch.rewind_to is not None:
@@ -111,6 +111,14 @@ class Follower:
         node.solved("chain_unreachable")
         if stale:
             node.record = await node.ports.ledger.node(node.ports.node)
+
+    async def _slashed(self, amount: int) -> None:
+        node = self._node
+        logger.error("stake was slashed", action="slashed", amount=str(amount))
+        try:
+            await node.ports.journal.add_slashed(amount)
+        except (LimitExceeded, NodeFault) as error:
+            node.problem("disk_full", str(error), error.hint)
 
     async def _read_again(self, engagement: Engagement) -> None:
         """Read a whole task from the chain: we came late to it, or its events did not fit.

@@ -425,6 +425,25 @@ class Journal:
 
         return await self._write(work)
 
+    async def add_slashed(self, amount: int) -> None:
+        """Add to what this node has lost."""
+
+        def work() -> None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('slashed', ?)",
+                (str(self._slashed() + amount).encode(),),
+            )
+
+        await self._write(work)
+
+    async def slashed(self) -> int:
+        """What this node has lost, in base units, as far as its own process saw it."""
+        return await self._call(self._slashed)
+
+    def _slashed(self) -> int:
+        row = self._db.execute("SELECT value FROM meta WHERE key='slashed'").fetchone()
+        return int(row[0]) if row is not None else 0
+
     async def remember(self, key: str, value: bytes) -> None:
         """Keep a small fact, for example measured speeds."""
         await self._write(

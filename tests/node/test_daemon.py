@@ -9,7 +9,7 @@ import pytest
 import trio.testing
 
 from deai.chain.memory import GENESIS_TIME
-from deai.ids import node_id
+from deai.ids import TaskId, node_id
 from deai.lifecycle import SeatState
 from deai.messages import (
     Accepted,
@@ -17,13 +17,15 @@ from deai.messages import (
     AskOffer,
     DeclinedSeat,
     OfferReply,
+    Opened,
     Progress,
     Refused,
     Resume,
 )
 from deai.offers import open_offer
+from node.config import Price
 from node.state import Mode
-from node.store.errors import AlreadyRunning
+from node.store.errors import AlreadyRunning, StoreFull
 from tests.node.hub import open_hub
 from tests.node.support import CONFIG, Provider, SmallBench, key, open_world, until
 
@@ -339,3 +341,54 @@ async def test_an_unregistered_node_says_why_it_gets_no_work(
         reply = await client.propose(provider, task, spec)
         assert isinstance(reply, DeclinedSeat)
         assert reply.code == "not_registered"
+
+
+async def test_a_task_that_pays_less_than_its_units_cost_is_given_back(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        dear = msgspec.structs.replace(CONFIG, prices={"default": Price(unit_fee="0.3CT")})
+        nodes = [await world.provider(f"node-{i}", config=dear) for i in range(3)]
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        name = await client.engage(nodes, task, spec)
+        await client.send_input(nodes[0], name, b"hello")
+        await until(lambda: client.heard[name, 0].failed)
+        failed = client.heard[name, 0].failed
+        assert failed is not None
+        assert failed.code == "price"
+        assert nodes[0].bench.runs == 0
+
+
+async def test_a_full_disk_while_others_speak_is_no_crash(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        nodes = [await world.provider(f"node-{i}") for i in range(3)]
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        name = await client.engage(nodes, task, spec)
+        await client.assigned(nodes, name)
+        for node in nodes:
+            await client.send_input(node, name, b"hello")
+        await client.relay_commits(task, [0, 1, 2])
+        await until(lambda: all(client.heard[name, seat].opened for seat in range(3)))
+        journal = nodes[0].live.ports.journal
+        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+        journal._db.execute(f"PRAGMA max_page_count={pages}")
+        filler = 0
+        while True:
+            try:
+                other = Opened(
+                    TaskId(f"0x{filler:064x}"), 0, 0, bytes(32), bytes(32), bytes(32), bytes(64)
+                )
+                await journal.opened(other)
+            except StoreFull:
+                break
+            filler += 1
+        await client.relay_openings(nodes, name, [0, 1, 2])
+        await until(lambda: "disk_full" in nodes[0].live.problems)
+        journal._db.execute("PRAGMA max_page_count=100000")
+        await until(lambda: world.view(name).is_over)
+        assert world.view(name).attempt(0).state is SeatState.PAID
+        await until(lambda: "disk_full" not in nodes[0].live.problems)

@@ -148,6 +148,10 @@ async def test_an_equivocator_loses_stake_and_is_jailed(
                 while not await jailed():
                     await trio.sleep(0.5)
         await until(lambda: "jailed" in cheat.live.problems, seconds=60)
+        assert await cheat.live.ports.journal.slashed() == 100 * UNIT
+        # Whoever proved it was paid a bounty; nobody honest lost anything.
+        for one in world.providers[:2]:
+            assert await one.live.ports.journal.slashed() == 0
 
 
 async def test_a_node_that_dies_is_replaced(tmp_path: Path, autojump_clock: Clock) -> None:
