@@ -12,7 +12,7 @@ from deai.chain.tasks_view import TaskView, Verdict
 from deai.events import SeatSettlement, TaskFinalised
 from deai.ids import TaskId, owner_of
 from deai.money import Amount
-from deai.tasks import FaultCode, Policy, Task, fault_digest, winner
+from deai.tasks import FaultCode, Policy, Task, approved, fault_digest, winner
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,21 +85,14 @@ def pay(call: Call, view: TaskView, committed: int, outcome: Outcome) -> TaskFin
 def _approved(
     task_id: TaskId, task: Task, digests: Sequence[bytes | None], masks: Sequence[int]
 ) -> tuple[bytes | None, int]:
-    """Only opened seats have a voice, and none is paid that does not mask itself."""
-    most, paid, result = 0, 0, None
+    """What the approvals of opened seats decide; a fault wins by all or not at all."""
+    opened = faults = 0
     for seat, digest in enumerate(digests):
-        bit = 1 << seat
-        if digest is None or not masks[seat] & bit or is_fault(task_id, digest):
-            continue
-        count = sum(
-            1 for other in range(task.seats) if digests[other] is not None and masks[other] & bit
-        )
-        if count < task.quorum:
-            continue
-        paid |= bit
-        if count > most:
-            most, result = count, digest
-    return result, paid
+        if digest is not None:
+            opened |= 1 << seat
+            faults |= is_fault(task_id, digest) << seat
+    best, paid = approved(task, [mask & ~faults for mask in masks], opened)
+    return (None, 0) if best is None else (digests[best], paid)
 
 
 def _verdict(policy: Policy, committed: int, outcome: Outcome, bit: int) -> Verdict:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import trio
+
 from deai.actions import Action, intent_key
 from deai.chain.ledger import (
     Balances,
@@ -37,6 +39,8 @@ from deai.signing import Signer
 from deai.standing import Standing
 
 TIMEOUT_S: Final = 10.0
+READ_TRIES: Final = 3
+READ_PAUSE_S: Final = 0.05
 SEI: Final = ChainName("sei")
 
 
@@ -192,11 +196,17 @@ class SeiLedger:
         return "eth_call", [message, "latest"]
 
     async def _read(self, *requests: Request) -> list[Any]:
-        answers = await self._pool.batch(requests)
-        for answer in answers:
-            if isinstance(answer, RpcError):
-                raise refused(answer) if answer.is_revert else LedgerUnreachable(str(answer))
-        return answers
+        failed: RpcError | None = None
+        for _ in range(READ_TRIES):
+            answers = await self._pool.batch(requests)
+            failed = next((one for one in answers if isinstance(one, RpcError)), None)
+            if failed is None:
+                return answers
+            if failed.is_revert:
+                raise refused(failed)
+            # A node may lose the newest state to the next block while it answers.
+            await trio.sleep(READ_PAUSE_S)
+        raise LedgerUnreachable(f"the chain cannot be read: {failed}") from failed
 
     @staticmethod
     def _value(contract: str, function: str, answer: object) -> Any:  # noqa: ANN401 - ABI values

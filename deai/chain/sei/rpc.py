@@ -26,7 +26,6 @@ _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _BUSY: Final = (
     "rate limit", "too many requests", "timeout", "timed out", "header not found",
     "missing trie node", "temporarily", "overloaded", "mempool is full", "internal error",
-    "blockoutofrange",
 )  # fmt: skip
 
 Request: TypeAlias = tuple[str, list[object]]

@@ -344,9 +344,11 @@ class Sender:
         message = _message(self._signer.account, intent.to, intent.data)
         message["gas"] = hex(intent.gas)
         for block in (hex(intent.block - 1), "latest"):
-            (answer,) = await self._pool.batch([("eth_call", [message, block])])
-            if isinstance(answer, RpcError) and answer.is_revert:
-                return refused(answer)
+            # Old state may be gone; a reason that nobody knows must not hold up the outcome.
+            with suppress(LedgerUnreachable):
+                (answer,) = await self._pool.batch([("eth_call", [message, block])])
+                if isinstance(answer, RpcError) and answer.is_revert:
+                    return refused(answer)
         if intent.gas_used >= intent.gas:
             return refusal("OutOfGas", {"limit": intent.gas})
         return refusal("Reverted")

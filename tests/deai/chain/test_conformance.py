@@ -1001,6 +1001,31 @@ async def test_a_refused_intent_may_be_tried_again(world: World) -> None:
     assert (await world.reader.balances(signer.account)).vault == UNIT
 
 
+async def test_of_two_intents_that_exclude_each_other_one_takes_effect(world: World) -> None:
+    signer = world.signer()
+    await world.fund(signer.account, UNIT)
+    ledger = await world.ledger(signer)
+    action = act.Deposit(Amount(UNIT))
+    refusals: dict[str, LedgerRejected] = {}
+
+    async def deposit(key: str) -> None:
+        try:
+            await ledger.submit(action, key=key)
+        except LedgerRejected as error:
+            refusals[key] = error
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deposit, "one")
+        nursery.start_soon(deposit, "two")
+    (failed,) = refusals
+    assert refusals[failed].name == "ERC20InsufficientBalance"
+    assert isinstance(refusals[failed], InsufficientFunds)
+    assert (await world.reader.balances(signer.account)).vault == UNIT
+    await world.fund(signer.account, UNIT)
+    await ledger.submit(action, key=failed)
+    assert (await world.reader.balances(signer.account)).vault == 2 * UNIT
+
+
 async def test_many_transactions_of_one_account_may_be_in_flight(world: World) -> None:
     signer, other = world.signer(), world.signer()
     await world.fund(signer.account, 100 * UNIT)

@@ -208,6 +208,31 @@ async def test_an_account_without_money_for_gas_says_so(chain: ChainProcess) -> 
         assert caught.value.hint
 
 
+async def test_a_transaction_that_finds_no_gas_money_goes_out_when_there_is_some(
+    chain: ChainProcess,
+) -> None:
+    signer, to = await funded(chain), chain.signer().account
+    async with open_proxy(chain.rpc_url) as proxy:
+        async with open_sei_ledger(through(chain, proxy), signer, settings=IMPATIENT) as ledger:
+
+            async def broke(request: dict[str, Any]) -> object:
+                if request["method"] == "eth_sendRawTransaction":
+                    message = "insufficient funds for gas * price + value"
+                    return {"error": {"code": -32000, "message": message}}
+                return PASS
+
+            proxy.fault = broke
+            for _ in range(2):
+                with pytest.raises(InsufficientFunds, match="GasMoney"):
+                    await pay(ledger, to, 6, "broke")
+            proxy.fault = healthy
+            with trio.fail_after(30):
+                while (await ledger.balances(to)).tokens == 0:
+                    await trio.sleep(0.05)
+                await pay(ledger, to, 6, "broke")
+    assert await tokens(chain, to) == 6
+
+
 async def test_an_endpoint_with_a_false_head_is_not_believed(chain: ChainProcess) -> None:
     async with AsyncExitStack() as stack:
         liar = await stack.enter_async_context(open_proxy(chain.rpc_url))
