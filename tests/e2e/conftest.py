@@ -1,0 +1,148 @@
+"""One devnet for all end-to-end tests: separate processes, real chain, real sockets, real torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BEHAVIOURS = {3: "copycat", 4: "silent", 5: "crasher", 6: "wrong-weights"}
+NODES = 7
+HONEST = (0, 1, 2)
+
+
+@dataclass
+class Network:
+    """A running devnet and the commands on it."""
+
+    directory: Path
+    environment: dict[str, str]
+    document: dict[str, Any]
+
+    def deai(
+        self, *arguments: str, status: int | None = 0, timeout: float = 240, **extra: str
+    ) -> Any:
+        """Run a command as the client; its JSON document."""
+        done = subprocess.run(
+            [sys.executable, "-m", "deai", "--config", self.document["client"]["config"],
+             "--json", *arguments],
+            capture_output=True, text=True, check=False, timeout=timeout,
+            env={**self.environment, **extra},
+        )  # fmt: skip
+        if status is not None:
+            assert done.returncode == status, (arguments, done.stdout[-2000:], done.stderr[-3000:])
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def devnet(self, *arguments: str, timeout: float = 240) -> Any:
+        """A `deai devnet` command on this directory."""
+        return self.deai("devnet", *arguments, "--dir", str(self.directory), timeout=timeout)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command as the client and return its process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "deai", "--config", self.document["client"]["config"],
+             "--json", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
+        )  # fmt: skip
+
+    def node(self, index: int) -> dict[str, Any]:
+        """The status of a node of the devnet."""
+        found: dict[str, Any] = self.devnet("status")["nodes"][index]
+        return found
+
+    def among(self, *indexes: int) -> list[str]:
+        """Options that name these nodes as candidates."""
+        return [f"--node={self.document['nodes'][index]['node_id']}" for index in indexes]
+
+    def submit(self, workload: str, source: Path, *options: str, status: int = 0) -> Any:
+        """Submit a task and follow it to its end."""
+        return self.deai(
+            "task", "submit", workload, "--input", str(source), *options, status=status
+        )
+
+
+def eventually(what: Callable[[], Any], seconds: float = 60) -> Any:
+    """Poll another process until `what` is true; its last answer."""
+    deadline = time.monotonic() + seconds
+    while not (answer := what()):
+        assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
+        time.sleep(0.1)
+    return answer
+
+
+def paid_in_full(document: dict[str, Any]) -> None:
+    """The task's money adds up."""
+    parts = ("held", "paid", "refunded", "protocol_fee")
+    assert int(document["escrowed"]) == sum(int(document[part]) for part in parts)
+    assert sum(int(one["amount"]) for one in document["payments"]) == int(document["paid"])
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """Seven nodes: three honest ones and four that misbehave each in its way."""
+    directory = tmp_path_factory.mktemp("devnet")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
+    behaviours = [f"--behaviour={index}={name}" for index, name in BEHAVIOURS.items()]
+    up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--dir",
+          str(directory), "--nodes", str(NODES), *behaviours]  # fmt: skip
+    done = subprocess.run(
+        up, capture_output=True, text=True, check=False, timeout=600, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    running = Network(directory, environment, json.loads(done.stdout))
+    try:
+        eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES, 120)
+        yield running
+    finally:
+        pids = [process["pid"] for process in running.devnet("status")["processes"]]
+        running.devnet("down")
+        assert not [pid for pid in pids if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill(pid: int) -> None:
+    """SIGKILL."""
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A few lines."""
+    path = tmp_path / "texts.txt"
+    path.write_text("a cat sat on the mat\na dog barked\nthe stock market fell\n")
+    return path
+
+
+@pytest.fixture
+def portfolio(tmp_path: Path) -> Path:
+    """Two assets."""
+    path = tmp_path / "portfolio.json"
+    path.write_text(
+        json.dumps(
+            {
+                "positions": [{"asset": "a", "value": 1000}, {"asset": "b", "value": -400}],
+                "assets": [
+                    {"name": "a", "drift": 0.05, "volatility": 0.2},
+                    {"name": "b", "drift": 0.02, "volatility": 0.3},
+                ],
+                "correlation": [[1, 0.4], [0.4, 1]],
+            }
+        )
+    )
+    return path

@@ -1,0 +1,262 @@
+"""Whole tasks over the devnet: right results, right money, and every fault survived."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.conftest import BEHAVIOURS, HONEST, Network, eventually, kill, paid_in_full
+
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(600)]
+
+
+def test_embeddings_come_back_right_and_paid(network: Network, texts: Path, tmp_path: Path) -> None:
+    target = tmp_path / "vectors.npy"
+
+    done = network.submit("embedding", texts, "--output", str(target), *network.among(*HONEST))
+
+    assert (done["state"], done["policy"], done["result"]["agreed"]) == ("completed", "tol32/1", 3)
+    paid_in_full(done)
+    vectors = np.load(target)
+    assert vectors.shape == (3, 384)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]  # animals are nearer than markets
+    report = network.deai("task", "verify-receipt", done["receipt"])
+    assert report["ok"]
+
+
+def test_risk_is_bit_for_bit_what_this_machine_computes(
+    network: Network, portfolio: Path, tmp_path: Path
+) -> None:
+    options = ["--param", "paths=20000", "--param", "seed=3"]
+    target, own = tmp_path / "net.json", tmp_path / "own.json"
+
+    done = network.submit(
+        "portfolio-risk", portfolio, *options, "--output", str(target), *network.among(*HONEST)
+    )
+    home = network.document["nodes"][0]["home"]
+    network.deai(
+        "workload", "run", "portfolio-risk", "--input", str(portfolio), *options,
+        "--output", str(own), "--home", home,
+    )  # fmt: skip
+
+    assert done["state"] == "completed"
+    assert target.read_bytes() == own.read_bytes()
+    # A normal approximation of the ten-day loss is near: sqrt(10/252) of the yearly deviation.
+    found = json.loads(target.read_text())
+    deviation = np.sqrt((1000 * 0.2) ** 2 + (400 * 0.3) ** 2 - 2 * 0.4 * 200 * 120)
+    assert found["stdev"] == pytest.approx(deviation * np.sqrt(10 / 252), rel=0.05)
+
+
+@pytest.mark.parametrize("index", BEHAVIOURS, ids=BEHAVIOURS.values())
+def test_a_misbehaving_node_gets_nothing_and_the_task_completes(
+    network: Network, texts: Path, portfolio: Path, index: int
+) -> None:
+    workload, source = (
+        ("embedding", texts)
+        if BEHAVIOURS[index] == "wrong-weights"
+        else ("portfolio-risk", portfolio)
+    )
+    if not network.node(index)["pid"]:
+        network.devnet("start", f"node-{index}")
+    salt = [] if workload == "embedding" else ["--param", f"seed={100 + index}"]
+
+    done = network.submit(workload, source, *salt, *network.among(0, 1, 2, index))
+    if network.document["nodes"][index]["node_id"] not in {
+        attempt["node_id"] for attempt in done["attempts"]
+    }:
+        done = network.submit(workload, source, *salt, *network.among(0, 1, index))
+
+    assert done["state"] == "completed"
+    paid_in_full(done)
+    owner = network.document["nodes"][index]["owner"]
+    assert owner not in {payment["provider"] for payment in done["payments"]}
+
+
+def test_a_node_that_is_killed_in_mid_task_is_replaced_or_comes_back(
+    network: Network, portfolio: Path
+) -> None:
+    client = network.start(
+        "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=600000", "--param", "seed=5", *network.among(*HONEST),
+    )  # fmt: skip
+    node = network.node(0)
+    admin = Path(node["home"])
+
+    def working() -> bool:
+        status = network.deai("node", "status", "--home", str(admin), status=None)
+        return bool(status and status["tasks"]["running"])
+
+    eventually(working)
+    kill(node["pid"])
+    network.devnet("start", "node-0")
+    out, err = client.communicate(timeout=240)
+
+    done = json.loads(out)
+    assert done["state"] == "completed", (out, err[-2000:])
+    paid_in_full(done)
+
+
+@pytest.mark.parametrize("moment", ["posted", "input", "committed"])
+def test_a_client_that_is_killed_resumes_with_the_same_command(
+    network: Network, portfolio: Path, moment: str
+) -> None:
+    command = [
+        "task", "submit", "portfolio-risk", "--input", str(portfolio), "--param", "paths=150000",
+        "--param", f"seed={sum(moment.encode())}", *network.among(*HONEST),
+    ]  # fmt: skip
+    client = network.start(*command)
+    assert client.stderr is not None
+    for line in client.stderr:
+        if moment in line:
+            break
+    client.kill()
+    client.communicate()
+
+    done = network.deai(*command)
+
+    assert done["state"] == "completed"
+    paid_in_full(done)
+    tasks = network.deai("task", "list")["items"]
+    assert sum(task["task_id"] == done["task_id"] for task in tasks) == 1
+
+
+def test_the_same_idempotency_key_never_pays_twice(network: Network, texts: Path) -> None:
+    first = network.submit("embedding", texts, "--idempotency-key", "once", *network.among(*HONEST))
+    again = network.submit("embedding", texts, "--idempotency-key", "once", *network.among(*HONEST))
+    other = texts.with_name("other.txt")
+    other.write_text("something else\n")
+
+    refused = network.submit("embedding", other, "--idempotency-key", "once", status=1)
+
+    assert first["task_id"] == again["task_id"]
+    assert "error" in refused
+
+
+def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
+    network: Network, texts: Path
+) -> None:
+    network.devnet("kill", "coordinator")
+    assert "error" in network.deai("network", "stats", status=75)
+
+    done = network.submit("embedding", texts, *network.among(*HONEST))
+
+    assert done["state"] == "completed"
+    network.devnet("start", "coordinator")
+    found = eventually(
+        lambda: (
+            network.deai("network", "tasks", status=None)
+            and [
+                task
+                for task in network.deai("network", "tasks")["items"]
+                if task["task_id"] == done["task_id"] and task["state"] == "completed"
+            ]
+        )
+    )
+    assert found
+    home = str(network.directory / "coordinator")
+    audit = network.deai("coordinator", "audit", "--home", home, "--config", f"{home}/config.toml")
+    assert audit["ok"]
+    assert audit["digest"] == audit["rebuilt_digest"]
+
+
+def test_a_chain_that_is_killed_in_mid_task_loses_nothing(
+    network: Network, portfolio: Path
+) -> None:
+    client = network.start(
+        "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=300000", "--param", "seed=9", *network.among(*HONEST),
+    )  # fmt: skip
+    assert client.stderr is not None
+    for line in client.stderr:
+        if "posted" in line:
+            break
+    network.devnet("kill", "sei")
+    network.devnet("start", "sei")
+    out, err = client.communicate(timeout=240)
+
+    done = json.loads(out)
+    assert done["state"] == "completed", (out, err[-2000:])
+    paid_in_full(done)
+
+
+def test_a_stranger_joins_with_two_commands_and_is_paid(
+    network: Network, texts: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "stranger"
+    init = [
+        "node", "init", "--network", network.document["network_file"], "--non-interactive",
+        "--home", str(home), "--config", str(home / "config.toml"),
+        "--listen", "/ip4/127.0.0.1/tcp/0",
+    ]  # fmt: skip
+    asked = 0
+    while (document := network.deai(*init, status=None)) and document.get("needs"):
+        asked += 1
+        assert asked <= 3
+        needs = document["needs"]
+        network.devnet("faucet", needs["address"], needs["tokens"])
+    log = (tmp_path / "log").open("w")
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "deai", "node", "run", "--home", str(home)],
+        env=network.environment, stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        eventually(
+            lambda: (
+                network.deai("network", "node", document["node_id"], status=None).get("status")
+                == "online"
+            ),
+            120,
+        )
+        done = network.submit(
+            "embedding", texts, f"--node={document['node_id']}", *network.among(0, 1)
+        )
+        assert document["owner"] in {payment["provider"] for payment in done["payments"]}
+        earned = network.deai("node", "earnings", "--home", str(home))
+        page = network.deai("network", "node", document["node_id"])
+        assert int(earned["paid"]) == int(page["earned"]) > 0
+
+        twin = subprocess.run(
+            [sys.executable, "-m", "deai", "node", "run", "--home", str(home)],
+            env=network.environment, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert twin.returncode == 3
+        assert "in use" in twin.stderr + twin.stdout or "another" in twin.stderr + twin.stdout
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=60)
+        log.close()
+
+
+def test_every_coin_is_accounted_for(network: Network) -> None:
+    code = (
+        "import json, sys, trio\n"
+        "from pathlib import Path\n"
+        "from devnet import launcher\n"
+        "from devnet.accounts import escrow_difference, read_books\n"
+        "from devnet.layout import Layout\n"
+        "net = launcher.opened(Layout(Path(sys.argv[1])), {})\n"
+        "async def main():\n"
+        "    async with net.ledger() as ledger:\n"
+        "        books = await read_books(ledger)\n"
+        "        client = net.signer('client').account\n"
+        "        lanes = [(client, lane) for lane in range(16)]\n"
+        "        owed = await escrow_difference(ledger, books, lanes)\n"
+        "        print(json.dumps([books.difference, owed]))\n"
+        "trio.run(main)\n"
+    )
+
+    def books() -> list[int]:
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(network.directory)],
+            capture_output=True, text=True, check=True, timeout=120, env=network.environment,
+        ).stdout  # fmt: skip
+        found: list[int] = json.loads(out)
+        return found
+
+    eventually(lambda: books() == [0, 0])
