@@ -1,0 +1,110 @@
+"""One real node and one real client: libp2p between them, locked workers, a ledger in memory.
+
+What a task costs beyond its computation shows here without the waiting for blocks. Node and
+client share a process and its event loop, so that the figures are never kinder than with two.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from deai.actions import Deposit, RegisterNode, TransferTokens
+from deai.chain.memory import MemoryChain
+from deai.client.client import Client
+from deai.client.directory import PeerList
+from deai.client.opening import open_client
+from deai.hashing import keccak
+from deai.ids import NodeId, PeerId, node_id
+from deai.money import UNIT, Amount
+from deai.net import PeerAddress
+from deai.signing import LocalSigner
+from deai.tasks import operate_digest
+from node import logs
+from node.config import NodeConfig
+from node.main import run
+from node.ports import Ports
+from node.store.blobs import BlobStore
+from node.store.journal import Journal
+from p2p.identity import Identity
+from p2p.net import open_net
+from rewards.rules import RULES
+from workloads.inputs import InstalledWorkloads
+from workloads.models import installed
+from workloads.pool import PoolConfig, open_worker_pool
+
+STAKE: Final = Amount(500 * UNIT)
+FUNDS: Final = Amount(1_000_000 * UNIT)
+STORE_BYTES: Final = 4 << 30
+OPERATE_SECONDS: Final = 3600
+
+
+def signer(name: str) -> LocalSigner:
+    """A key that follows from a name; worth nothing anywhere."""
+    return LocalSigner(keccak(b"benchmark", name.encode()))
+
+
+@asynccontextmanager
+async def open_one_node(
+    home: Path, models: Path, workloads: tuple[str, ...]
+) -> AsyncIterator[Client]:
+    """A funded client whose only node offers `workloads` with one worker of one thread."""
+    logs.set_up("warning")  # stdout belongs to the report
+    chain = MemoryChain(RULES, holder=signer("bank").account, clock=time.time)
+    async with AsyncExitStack() as stack:
+        net = await stack.enter_async_context(
+            open_net(Identity.generate(), listen=["/ip4/127.0.0.1/tcp/0"])
+        )
+        pool = PoolConfig(models=models, workers=1, queue=8, workloads=workloads)
+        workbench = await stack.enter_async_context(open_worker_pool(pool))
+        journal = Journal(home / "node.db")
+        stack.callback(journal.close)
+        ports = Ports(
+            node=await _registered(chain, net.peer_id),
+            journal=journal,
+            blobs=BlobStore(home / "blobs", max_bytes=STORE_BYTES),
+            ledger=chain.ledger(signer("operator")),
+            net=net,
+            workbench=workbench,
+            signer=signer("operator"),
+            models={one.name: digest for digest, one in installed(models).items()},
+        )
+        nursery = await stack.enter_async_context(trio.open_nursery())
+
+        async def daemon(*, task_status: trio.TaskStatus[object]) -> None:
+            await run(NodeConfig(workloads=workloads, queue=8), ports, task_status=task_status)
+
+        await nursery.start(daemon)
+        own = await stack.enter_async_context(open_net(Identity.generate()))
+        payer = chain.ledger(signer("client"))
+        bank = chain.ledger(signer("bank"))
+        await bank.submit(TransferTokens(signer("client").account, FUNDS), key="client")
+        await payer.submit(Deposit(Amount(FUNDS // 2)))
+        yield await stack.enter_async_context(
+            open_client(
+                ledger=payer,
+                net=own,
+                catalogue=InstalledWorkloads.load(),
+                home=home / "client",
+                sources=(PeerList([PeerAddress(net.peer_id, net.addresses)]),),
+            )
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def _registered(chain: MemoryChain, peer_id: PeerId) -> NodeId:
+    owner, operator = signer("owner"), signer("operator")
+    node = node_id(owner.account, 0)
+    bank = chain.ledger(signer("bank"))
+    await bank.submit(TransferTokens(owner.account, FUNDS), key="owner")
+    until = chain.now + OPERATE_SECONDS
+    proof = operator.sign(operate_digest(chain.info.registry, node, operator.account, until))
+    await chain.ledger(owner).submit(
+        RegisterNode(0, operator.account, until, proof, STAKE, peer_id, ())
+    )
+    return node
