@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Table
-
 from coordinator.indexer.reducer import REPUTED
 from coordinator.indexer.state import DayEarned, NodeState, Totals
 from coordinator.store import schema
@@ -220,11 +218,6 @@ def progress(view: TaskView) -> float:
         return 1.0
     done = (1 if view.attempts else 0) + len(view.commitments)
     return round(done / (view.task.seats + 2), 3)
-
-
-def key_of(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The primary key of a row."""
-    return tuple(row[column.name] for column in table.primary_key.columns)
 
 
 def decode_records(bodies: Iterable[bytes]) -> list[LedgerRecord]:

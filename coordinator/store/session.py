@@ -38,10 +38,13 @@ class Cache:
         self.totals: Totals | None = None
         """None also when there is no row yet; `has_totals` tells which."""
         self.has_totals = False
+        self.is_complete = False
+        """Nothing is in the database that is not here: a replay need not look."""
 
     def trim(self) -> None:
         while len(self.tasks) > KEPT_TASKS:
             self.tasks.popitem(last=False)
+            self.is_complete = False
 
 
 class Session:
@@ -61,7 +64,7 @@ class Session:
         self._chain = chain
         self._cache = cache
         self._days: dict[tuple[NodeId, str], DayEarned] = {}
-        self._dirty: dict[tuple[str, _Key], rows.Row] = {}
+        self._dirty: dict[tuple[str, ...], NodeState | DayEarned | Totals] = {}
         self._tasks: dict[TaskId, TaskView] = {}
         self._undone: set[tuple[str, _Key]] = set()
         self._undo: list[rows.Row] = []
@@ -71,6 +74,8 @@ class Session:
 
     def node(self, node: NodeId) -> NodeState | None:
         found = self._cache.nodes.get(node)
+        if self._cache.is_complete:
+            return found
         if found is None and (row := self._row(schema.nodes, node)) is not None:
             found = self._cache.nodes[node] = rows.node_of(row)
         return found
@@ -80,7 +85,7 @@ class Session:
         if found is not None:
             self._cache.tasks.move_to_end(task)
             return found
-        if self._row(schema.tasks, task) is None:
+        if self._cache.is_complete or self._row(schema.tasks, task) is None:
             return None
         found = fold_applied(self.task_records(task))
         if found is not None:
@@ -112,20 +117,23 @@ class Session:
             return
         if undoable:
             self._keep_before(entity, block)
+        # Rows are made at the end: a node changes many times in a batch.
         if isinstance(entity, NodeState):
             self._cache.nodes[entity.node] = entity
+            self._dirty["nodes", entity.node] = entity
         elif isinstance(entity, DayEarned):
             self._days[entity.node, entity.day] = entity
+            self._dirty["node_days", entity.node, entity.day] = entity
         else:
             self._cache.totals, self._cache.has_totals = entity, True
-        table, row = self._place(entity)
-        self._dirty[table.name, rows.key_of(table, row)] = row
+            self._dirty[("totals",)] = entity
 
     def flush(self) -> None:
         """Write every change; the caller commits."""
         by_table: dict[str, list[rows.Row]] = {}
-        for (name, _key), row in self._dirty.items():
-            by_table.setdefault(name, []).append(row)
+        for entity in self._dirty.values():
+            table, row = self._place(entity)
+            by_table.setdefault(table.name, []).append(row)
         for view in self._tasks.values():
             by_table.setdefault("tasks", []).append(rows.task_row(self._chain, view))
             by_table.setdefault("attempts", []).extend(rows.attempt_rows(self._chain, view))

@@ -240,7 +240,12 @@ class _Changed:
 
 
 def _fold(
-    session: Session, records: Sequence[LedgerRecord], floor: int, nodes: set[NodeId]
+    session: Session,
+    records: Sequence[LedgerRecord],
+    floor: int,
+    nodes: set[NodeId],
+    *,
+    is_news: bool = True,
 ) -> _Changed:
     """Apply records in order; blocks from `floor` on can be undone and are news."""
     changed = _Changed(set(), [])
@@ -253,7 +258,7 @@ def _fold(
                 nodes.add(entity.node)
             elif isinstance(entity, TaskView):
                 changed.tasks.add(entity.task_id)
-                if recent:
+                if recent and is_news:
                     changed.updates.append(task_update(entity))
     return changed
 
@@ -278,6 +283,7 @@ def _replay(
     if row is None:
         return 0
     cache = Cache()
+    cache.is_complete = True
     kept = schema.records.c
     newest = connection.execute(select(func.max(kept.block)).where(kept.chain == chain)).scalar()
     floor = max(0, (newest or 0) - UNDO_BLOCKS)
@@ -297,7 +303,7 @@ def _replay(
         if not records:
             return done
         session = Session(connection, chain, cache, upto=(block, index))
-        _fold(session, records, floor, set())
+        _fold(session, records, floor, set(), is_news=False)
         session.flush()
         done += len(records)
         block, index = records[-1].position.block, records[-1].position.index

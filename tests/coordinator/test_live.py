@@ -197,9 +197,9 @@ async def test_who_does_not_read_is_told_where_to_resume(
     chain = coordinator.chain
     idle = idle_subscriber(coordinator)
     async with opened(address(coordinator, "?cursor=0")) as reader:
-        for _ in range(8_000):
-            chain.post()
         chain.mine()
+        for _ in range(6_000):
+            chain.post()
         last = chain.post()
         coordinator.ledger.grow()
         told = await read_until_task(reader, last.task_id, "pending")

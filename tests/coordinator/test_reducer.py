@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from coordinator.indexer.reducer import apply
-from coordinator.indexer.state import DayEarned, NodeState, Totals
+from coordinator.indexer.state import DayEarned, Entity, NodeState, Totals
 from deai import actions as act
 from deai.chain.memory import DEFAULT_PARAMETERS, MemoryChain
 from deai.chain.tasks_view import TaskView
@@ -57,17 +57,20 @@ class Index:
 
     def take(self, records: Iterable[LedgerRecord]) -> Index:
         for record in records:
-            for entity in apply(self, record):
-                match entity:
-                    case NodeState():
-                        self.nodes[entity.node] = entity
-                    case TaskView():
-                        self.tasks[entity.task_id] = entity
-                    case DayEarned():
-                        self.days[entity.node, entity.day] = entity
-                    case Totals():
-                        self.sums = entity
+            self.put(apply(self, record))
         return self
+
+    def put(self, changes: Iterable[Entity]) -> None:
+        for entity in changes:
+            match entity:
+                case NodeState():
+                    self.nodes[entity.node] = entity
+                case TaskView():
+                    self.tasks[entity.task_id] = entity
+                case DayEarned():
+                    self.days[entity.node, entity.day] = entity
+                case Totals():
+                    self.sums = entity
 
 
 def memory_world() -> tuple[World, MemoryChain]:
