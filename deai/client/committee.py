@@ -19,6 +19,8 @@ from deai.tasks import Accept, Task, TaskSpec, accept_digest, task_id
 ANSWER_TIMEOUT: Final = 2.0
 """Seconds a node has to accept, before the next in the list is asked."""
 DIAL_TIMEOUT: Final = 2.0
+PASSING: Final = frozenset({"capacity", "slow", "unreachable", "joining", "disk_full"})
+"""Reasons that may be gone in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ async def ask_around(
                 return queue.pop(index)
         return None
 
-    async def fill(seat: int) -> None:
-        while (one := take()) is not None:
+    async def fill(seat: int, one: Ranked | None) -> None:
+        while one is not None:
             proposal = Propose(task, spec, seat, attempt)
             answer = await _ask(sessions, answers, identity, proposal, one, domain, now)
             if isinstance(answer, Accept):
@@ -118,11 +120,14 @@ async def ask_around(
             refusals.append(answer)
             # Another node of this owner may still take a seat.
             busy.discard(one.candidate.owner)
+            one = take()
 
     try:
         async with trio.open_nursery() as nursery:
-            for seat in seats:
-                nursery.start_soon(fill, seat)
+            # Who is asked for which seat first does not depend on chance: a client that was
+            # killed asks the same nodes for the same seats again and gets the same accepts.
+            for seat, first in [(seat, take()) for seat in seats]:
+                nursery.start_soon(fill, seat, first)
     finally:
         stop()
     return Asked(found, tuple(refusals))

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
 from deai.client.directory import MAX_NODES, Hint
 from deai.errors import CoordinatorUnreachable, Declined, MalformedMessage
 from deai.ids import parse_account, parse_node, parse_peer
@@ -48,8 +50,9 @@ class Coordinator:
         async with httpx.AsyncClient(timeout=self._timeout, follow_redirects=False) as client:
             for url in self._urls:
                 try:
-                    return await _read(client, f"{url}/api/v1{path}", query)
-                except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                    with trio.fail_after(2 * self._timeout):
+                        return await _read(client, f"{url}/api/v1{path}", query)
+                except (trio.TooSlowError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
                     problems.append(f"{url}: {str(error) or type(error).__name__}")
         raise CoordinatorUnreachable(
             "no coordinator answered: " + "; ".join(problems),
@@ -76,9 +79,11 @@ async def _read(client: httpx.AsyncClient, url: str, query: Mapping[str, str | i
     async with client.stream("GET", url, params=dict(query)) as response:
         body = bytearray()
         async for part in response.aiter_bytes():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                raise MalformedMessage(f"{url}: more than {MAX_BODY_BYTES} bytes")
+            # Read to the end either way: a stream of httpx that is left half way leaks.
+            if len(body) <= MAX_BODY_BYTES:
+                body += part
+    if len(body) > MAX_BODY_BYTES:
+        raise MalformedMessage(f"{url}: more than {MAX_BODY_BYTES} bytes")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:

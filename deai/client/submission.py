@@ -15,7 +15,7 @@ import trio
 
 from deai.actions import Deposit, PostAndAssign
 from deai.chain.ledger import Parameters, Transaction
-from deai.client.committee import Asked, Refusal, ask_around, call_off
+from deai.client.committee import PASSING, Asked, Refusal, ask_around, call_off
 from deai.client.journal import MAX_LANES, Entry, MemberRecord, Proposal
 from deai.client.matching import Ranked, Ranking, choose, explain, fee_for, rank
 from deai.client.requests import Prepared
@@ -32,8 +32,15 @@ from deai.ids import NodeId, TaskId
 from deai.money import Amount, format_tokens
 from deai.tasks import Policy, Task, spec_hash, task_id
 
-ROUNDS: Final = 4
+ROUNDS: Final = 40
 """Committees that are tried before giving up."""
+BUSY_PATIENCE: Final = 20.0
+"""Seconds to wait for nodes that are busy."""
+BUSY_PAUSE: Final = 1.0
+MOST_PATIENCE: Final = 16
+"""How often the lease is lengthened, at most, for nodes that find it too short."""
+MOST_REJECTED: Final = 4
+"""Committees that the contract may refuse before the client gives up."""
 MIN_DEADLINE: Final = 120.0
 POST_MARGIN: Final = 5
 """Seconds between proposing and the block of the assignment."""
@@ -153,10 +160,10 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
         await ensure_balance(tools, plan.fee * prepared.seats + prepared.request.tip)
         entry = await reserve(tools, prepared, seed, created)
         tools.crash("request_reserved")
-    refused: list[Refusal] = []
+    refused: dict[NodeId, Refusal] = {}
     excluded: set[NodeId] = set()
     dead: set[TaskId] = set()
-    patience = 1
+    patience, busy_until = 1, trio.current_time() + BUSY_PATIENCE
     for number in range(ROUNDS):
         found = await already_posted(tools, entry)
         if found is not None:
@@ -164,20 +171,27 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
         entry = await keep_lane(tools, entry)
         try:
             proposal, plan_, asked = await _round(
-                tools, prepared, entry, excluded, patience, fresh=number > 0
+                tools, prepared, entry, excluded, dead, patience, fresh=number > 0
             )
         except (TaskDeclined, InsufficientFunds, ConfigError) as error:
+            passing = {node for node, one in refused.items() if one.code in PASSING}
+            if isinstance(error, TaskDeclined) and passing and trio.current_time() < busy_until:
+                # Nodes were busy: that passes, and money that buys nothing now buys it then.
+                excluded -= passing
+                await trio.sleep(BUSY_PAUSE)
+                continue
             await _give_up(tools, entry, dead)
             if refused and isinstance(error, TaskDeclined):
-                raise _declined(refused, prepared) from error
+                raise _declined(list(refused.values()), prepared) from error
             raise
-        refused += asked.refusals
+        refused.update((one.node, one) for one in asked.refusals)
         for refusal in asked.refusals:
-            if refusal.code == "lease_too_short":
+            if refusal.code == "lease_too_short" and patience < MOST_PATIENCE:
                 patience = 2 * patience
             else:
                 excluded.add(refusal.node)
-                tools.directory.forget(refusal.node)
+                if refusal.code not in PASSING:
+                    tools.directory.forget(refusal.node)
         if proposal is None:
             continue
         matched_at = trio.current_time()
@@ -189,7 +203,13 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
         except LedgerRejected as error:
             dead.add(proposal.task_id)
             if error.name not in SETTLED_BY_OTHERS:
-                refused.append(Refusal(proposal.accepts[0].node, error.name, str(error)))
+                # The contract names the node that it would not seat, if it was one.
+                named = {a.node for a in proposal.accepts} & set(error.arguments.values())
+                excluded |= named
+                for node in named or {proposal.accepts[0].node}:
+                    refused[node] = Refusal(node, error.name, str(error))
+                if len(dead) > MOST_REJECTED:
+                    break
             continue
         tools.crash("posted")
         entry = await tools.journal.bind(entry, proposal.task_id)
@@ -199,7 +219,7 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
     if found is not None:
         return Posted(await tools.journal.bind(entry, found.task_id), found, None, None)
     await _give_up(tools, entry, dead)
-    raise _declined(refused, prepared)
+    raise _declined(list(refused.values()), prepared)
 
 
 async def _give_up(tools: Tools, entry: Entry, dead: set[TaskId]) -> None:
@@ -306,12 +326,13 @@ async def _round(
     prepared: Prepared,
     entry: Entry,
     excluded: set[NodeId],
+    dead: set[TaskId],
     patience: int,
     *,
     fresh: bool,
 ) -> tuple[Proposal | None, Plan | None, Asked]:
     head = await tools.ledger.head()
-    saved = await _still_good(tools, entry, head.time)
+    saved = await _still_good(tools, entry, dead, head.time)
     if saved is not None:
         await _fund(tools, entry, saved.task)
         return saved, None, Asked({}, ())
@@ -366,12 +387,13 @@ def _member(one: Ranked) -> MemberRecord:
     return MemberRecord(one.node, peer.peer_id, peer.addresses)
 
 
-async def _still_good(tools: Tools, entry: Entry, now: int) -> Proposal | None:
+async def _still_good(tools: Tools, entry: Entry, dead: set[TaskId], now: int) -> Proposal | None:
     """A committee of an earlier life whose accepts can still be used."""
     for proposal in reversed(await tools.journal.proposals(entry)):
         task = proposal.task
         if (
             task.nonce == entry.nonce
+            and proposal.task_id not in dead
             and now + task.lease + POST_MARGIN // 2 <= task.commit_deadline
             and all(accept.valid_until > now + 2 for accept in proposal.accepts)
         ):

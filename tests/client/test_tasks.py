@@ -9,15 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from deai.actions import RequestUnstake
 from deai.client.client import Client
 from deai.client.handle import TaskOutcome
 from deai.client.requests import TaskRequest
 from deai.errors import ConfigError, InsufficientFunds, TaskDeclined, WorkloadFault
-from deai.money import UNIT
+from deai.money import UNIT, Amount
 from deai.receipts import read_receipt, verify_receipt
 from deai.tasks import FaultCode
 from tests.client.support.node import Script, honest
-from tests.client.support.world import World, open_world
+from tests.client.support.world import World, open_world, signer
 
 FEE = UNIT // 100
 
@@ -449,3 +450,29 @@ async def seed_that_chooses(world: World, home: Path, node: str) -> str:
             if plan.plan and node in {one.node for one in plan.plan.chosen}:
                 return seed
     raise AssertionError("no seed draws this node")
+
+
+async def test_busy_nodes_are_waited_for(tmp_path: Path, autojump_clock: MockClock) -> None:
+    scripts = [Script(declines="capacity") for _ in range(3)]
+    async with open_world(*scripts) as world, world.client(tmp_path) as client:
+        handle = await client.submit("matmul-proof", b"", max_fee=UNIT)
+        await trio.sleep(5)
+        for script in scripts:
+            script.declines = ""
+        assert (await handle.wait()).ok
+
+
+async def test_a_committee_that_the_contract_refuses_is_replaced(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 4) as world, world.client(tmp_path) as client:
+        # Everybody's offers and records are known; then one node leaves.
+        await client.dry_run(TaskRequest(workload="matmul-proof", data=b"", max_fee=UNIT))
+        owner = signer("owner of node-0")
+        stake = (await client.tools.ledger.node(world.nodes[0].node)).stake  # type: ignore[union-attr]
+        await world.chain.ledger(owner).submit(RequestUnstake(world.nodes[0].node, Amount(stake)))
+        for number in range(4):
+            outcome = await run(client, params={"seed": number})
+            assert outcome.ok
+            held = {one["node_id"] for one in outcome.document["attempts"]}
+            assert world.nodes[0].node not in held

@@ -1,0 +1,190 @@
+"""Finding nodes: any source may lie or fail; only the registry's operator key makes an offer."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from trio.testing import MockClock
+
+from deai.client.coordinator import Coordinator, CoordinatorNodes, hint_of
+from deai.client.directory import Directory, Hint, PeerList, RegistryEvents
+from deai.client.matching import Wish
+from deai.client.sessions import Sessions
+from deai.errors import CoordinatorUnreachable, Declined, LedgerUnreachable, MalformedMessage
+from deai.money import UNIT
+from deai.net import PeerAddress
+from deai.offers import Signed, open_offer, sign_offer
+from deai.tasks import Policy
+from tests.client.support.node import Script
+from tests.client.support.world import World, open_world, signer
+
+WISH = Wish(
+    workload="matmul-proof", version=1, model="", policy=Policy.EXACT, seats=3, units=1,
+    max_fee=UNIT, seconds=100.0,
+)  # fmt: skip
+
+
+class Given:
+    """A source that says what it is told to, or fails."""
+
+    def __init__(self, hints: Sequence[Hint], error: Exception | None = None) -> None:
+        self.name = "given"
+        self._hints, self._error = hints, error
+
+    async def hints(self) -> Sequence[Hint]:
+        if self._error is not None:
+            raise self._error
+        return self._hints
+
+
+async def find(world: World, tmp_path: Path, *sources: Any, fallback: Any = ()) -> list[str]:
+    async with world.client(tmp_path) as client:
+        directory = Directory(world.chain.ledger(), client.tools.sessions, sources, fallback)
+        found = await directory.candidates(WISH, world.chain.now)
+        return [one.node for one in found]
+
+
+async def test_nodes_are_found_by_what_they_announced_on_chain_when_no_coordinator_answers(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 3) as world:
+        down = Given((), CoordinatorUnreachable("down"))
+        found = await find(world, tmp_path, down, fallback=[RegistryEvents(world.chain.ledger())])
+        assert sorted(found) == sorted(node.node for node in world.nodes)
+
+
+async def test_a_forged_offer_is_not_believed_and_does_not_hide_the_genuine_one(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 3) as world:
+        genuine = [
+            Hint(PeerAddress(n.net.peer_id, n.net.addresses), n.node, await n.offer())
+            for n in world.nodes
+        ]
+        victim = open_offer(genuine[0].offer, world.chain.info.registry)  # type: ignore[arg-type]
+        cheaper = msgspec.structs.replace(victim, sequence=victim.sequence + 10**6)
+        forged = Hint(
+            genuine[0].peer,
+            victim.node,
+            sign_offer(cheaper, world.chain.info.registry, signer("a thief")),
+        )
+        broken = Hint(genuine[0].peer, victim.node, Signed(b"x", signer("a").account, bytes(64)))
+        for order in ([forged, broken, *genuine], [*genuine, broken, forged]):
+            found = await find(world, tmp_path, Given(order))
+            assert sorted(found) == sorted(node.node for node in world.nodes)
+
+
+async def test_without_the_chain_nobody_is_believed(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(Script()) as world, world.client(tmp_path) as client:
+        node = world.nodes[0]
+        peer = PeerAddress(node.net.peer_id, node.net.addresses)
+        source = Given([Hint(peer, node.node, await node.offer())])
+        directory = Directory(world.chain.ledger(), client.tools.sessions, [source], ())
+        world.chain.set_reachable(False)
+        with pytest.raises(LedgerUnreachable):
+            await directory.candidates(WISH, world.chain.now)
+
+
+async def test_a_peer_that_does_not_answer_is_noted_and_left_out(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 2) as world, world.client(tmp_path) as client:
+        peers = [PeerAddress(n.net.peer_id, n.net.addresses) for n in world.nodes]
+        world.network.freeze(world.nodes[0].net.peer_id)
+        sessions: Sessions = client.tools.sessions
+        directory = Directory(world.chain.ledger(), sessions, [PeerList(peers)], ())
+        found = await directory.candidates(WISH, world.chain.now)
+        assert [one.node for one in found] == [world.nodes[1].node]
+        assert any(world.nodes[0].net.peer_id in note for note in directory.notes)
+
+
+@contextmanager
+def coordinator(status: int, body: bytes) -> Iterator[str]:
+    """A server that always answers the same."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b"<html>", CoordinatorUnreachable),
+        (500, b"{}", CoordinatorUnreachable),
+        (404, b'{"title": "no such node"}', Declined),
+        (200, b'{"items": 3}', MalformedMessage),
+        (200, b"[" * 100_000, CoordinatorUnreachable),
+        (200, b" " * (9 * 1024 * 1024), MalformedMessage),
+    ],
+)
+async def test_a_coordinator_that_talks_nonsense_is_an_error_of_its_own_kind(
+    status: int, body: bytes, error: type[Exception]
+) -> None:
+    with coordinator(status, body) as url, pytest.raises(error):
+        await CoordinatorNodes(Coordinator([url])).hints()
+
+
+@pytest.mark.network
+async def test_the_second_coordinator_is_asked_when_the_first_is_down() -> None:
+    with coordinator(200, b'{"ok": true}') as url:
+        assert await Coordinator(["http://127.0.0.1:9", url]).get("/network/stats") == {"ok": True}
+    with pytest.raises(CoordinatorUnreachable, match="no coordinator answered"):
+        await Coordinator(["http://127.0.0.1:9"]).get("/network/stats")
+    with pytest.raises(CoordinatorUnreachable, match="no coordinator is configured"):
+        await Coordinator([]).get("/network/stats")
+
+
+async def test_a_coordinators_entry_is_read_and_a_broken_one_passed_over(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world(Script()) as world:
+        node = world.nodes[0]
+        signed = await node.offer()
+        entry = {
+            "node_id": node.node,
+            "peer_id": node.net.peer_id,
+            "addresses": list(node.net.addresses),
+            "offer": {
+                "body": base64.b64encode(signed.body).decode(),
+                "operator": signed.operator,
+                "signature": base64.b64encode(signed.signature).decode(),
+            },
+        }
+        hint = hint_of(json.loads(json.dumps(entry)))
+        assert hint is not None
+        assert hint.offer == signed
+        broken: object
+        for broken in (None, [], {}, {**entry, "peer_id": "?"}, {**entry, "node_id": 7}):
+            assert hint_of(broken) is None
+        without = hint_of({**entry, "offer": {"body": "%%"}})
+        assert without is not None
+        assert without.offer is None
