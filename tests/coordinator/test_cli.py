@@ -40,7 +40,8 @@ def home(tmp_path: Path, embedded: ChainProcess) -> Path:
 
 
 def deai(home: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "deai.cli.main", "coordinator", *arguments, "--home", str(home)]
+    program = "from deai.cli.main import main; main()"
+    return [sys.executable, "-c", program, "coordinator", *arguments, "--home", str(home)]
 
 
 def ask(home: Path, *arguments: str) -> tuple[int, Any]:
