@@ -208,14 +208,15 @@ class Client:
         return await self._finish(following)
 
     async def _finish(self, following: Following) -> TaskOutcome:
+        """Keep output, receipt and document; in this order, so that an end has everything."""
         tools, view, entry = self.tools, following.view, following.entry
         data = following.output()
-        path = ""
-        if data is not None:
-            path = str(await tools.offload(_save, tools.results / view.task_id, data))
-            tools.crash("output_saved")
+        output = tools.results / view.task_id
         spec = entry.spec if entry is not None else None
-        receipt = await self._save_receipt(following, spec) if view.is_over and spec else ""
+        receipt = self._receipt(following, spec) if view.is_over and spec is not None else None
+        target = tools.receipts / f"{view.task_id}.json"
+        await tools.offload(_save_all, tools, output, data, target, receipt)
+        path = str(output) if data is not None else ""
         document = task_document(
             following.records,
             tools.ledger.info,
@@ -224,7 +225,7 @@ class Client:
             digests={m.index: m.opened.digest for m in following.members if m.opened is not None},
             path=path,
             size=len(data) if data is not None else None,
-            receipt=receipt,
+            receipt=str(target) if receipt is not None else "",
             timings=_timings(following),
         )
         if view.is_over and entry is not None:
@@ -232,7 +233,7 @@ class Client:
             tools.crash("ending_saved")
         return TaskOutcome(document, data)
 
-    async def _save_receipt(self, following: Following, spec: TaskSpec) -> str:
+    def _receipt(self, following: Following, spec: TaskSpec) -> bytes | None:
         accepts = {
             member.index: accept
             for member in following.members
@@ -241,12 +242,7 @@ class Client:
         receipt = make_receipt(
             following.records, self.tools.ledger.info, spec, following.members, accepts
         )
-        if receipt is None:
-            return ""
-        target = self.tools.receipts / f"{following.task}.json"
-        path = await self.tools.offload(_save, target, write_receipt(receipt))
-        self.tools.crash("receipt_saved")
-        return str(path)
+        return write_receipt(receipt) if receipt is not None else None
 
 
 def _timings(following: Following) -> dict[str, int]:
@@ -264,13 +260,25 @@ def _timings(following: Following) -> dict[str, int]:
     }
 
 
-def _save(path: Path, data: bytes) -> Path:
-    """Write a file in one step, durably."""
+def _save_all(
+    tools: Tools, output: Path, data: bytes | None, target: Path, receipt: bytes | None
+) -> None:
+    """Both files in one go. An output that is lost can be fetched again; a receipt cannot."""
+    if data is not None:
+        _save(output, data, flush=False)
+        tools.crash("output_saved")
+    if receipt is not None:
+        _save(target, receipt, flush=True)
+        tools.crash("receipt_saved")
+
+
+def _save(path: Path, data: bytes, *, flush: bool) -> None:
+    """Write a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if flush:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
-    return path

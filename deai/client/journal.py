@@ -31,7 +31,6 @@ CRASH_POINTS: Final = (
     "accepts_collected",
     "proposal_saved",
     "posted",
-    "posting_saved",
     "input_sent",
     "commitments_relayed",
     "openings_relayed",
@@ -142,11 +141,14 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.executescript(_SCHEMA)
+            # Reads take microseconds and never wait for a writer (WAL): they stay on the loop.
+            self._reader = sqlite3.connect(path, isolation_level=None, timeout=10)
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"cannot open the client's journal {path}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
+        self._reader.close()
         self._db.close()
 
     async def find(
@@ -156,7 +158,7 @@ class Journal:
 
         Raises `ConfigError` when the key belongs to another request.
         """
-        return await self._run(self._find, chain, account, digest, key)
+        return await self._read(self._find, chain, account, digest, key)
 
     async def reserve(
         self,
@@ -173,7 +175,11 @@ class Journal:
         policy: str,
         created: float,
     ) -> Entry | None:
-        """Take a lane for a request; None if another request holds it (or came first)."""
+        """Take a lane for a request; None if another request holds it (or came first).
+
+        Seen by every process at once, but not flushed: nothing is posted before `propose`, and
+        that flushes this as well.
+        """
         return await self._run(
             self._reserve,
             (digest, key or None, chain, account, lane, nonce, since, seed, encode_json(spec),
@@ -186,22 +192,20 @@ class Journal:
 
     async def lanes(self, chain: ChainName, account: AccountId) -> frozenset[int]:
         """Lanes that open requests hold."""
-        return await self._run(self._lanes, chain, account)
+        return await self._read(self._lanes, chain, account)
 
     async def propose(self, entry: Entry, proposal: Proposal) -> None:
         """Remember a committee's accepts, before the task is posted."""
-        await self._run(
-            self._write,
-            "INSERT OR REPLACE INTO proposals (task_id, request, body) VALUES (?, ?, ?)",
-            (proposal.task_id, entry.id, encode_json(proposal)),
-        )
+        await self._run(self._propose, entry, proposal)
 
     async def proposals(self, entry: Entry) -> tuple[Proposal, ...]:
         """What was proposed for a request, oldest first."""
-        return await self._run(self._proposals, entry)
+        return await self._read(self._proposals, entry)
 
     async def bind(self, entry: Entry, task: TaskId) -> Entry:
-        """The request's task is on chain."""
+        """The request's task is this one of its proposals."""
+        if task == entry.task_id:
+            return entry
         await self._run(
             self._write, "UPDATE requests SET task_id = ? WHERE id = ?", (task, entry.id)
         )
@@ -222,11 +226,11 @@ class Journal:
 
     async def by_task(self, prefix: str) -> Entry | None:
         """The request of a task, by id or a unique prefix; raise `ConfigError` if ambiguous."""
-        return await self._run(self._by_task, prefix)
+        return await self._read(self._by_task, prefix)
 
     async def recent(self, limit: int) -> tuple[Entry, ...]:
         """Newest requests first."""
-        return await self._run(self._recent, limit)
+        return await self._read(self._recent, limit)
 
     def _alone(self, function: Callable[..., T], *args: object) -> T:
         with self._lock:
@@ -236,7 +240,7 @@ class Journal:
 
     def _find(self, chain: str, account: str, digest: bytes, key: str) -> Entry | None:
         if key:
-            row = self._db.execute(
+            row = self._reader.execute(
                 _SELECT + " WHERE chain = ? AND account = ? AND key = ?",
                 (chain, account, key),
             ).fetchone()
@@ -248,7 +252,7 @@ class Journal:
                     code="idempotency_conflict",
                 )
             return found
-        row = self._db.execute(
+        row = self._reader.execute(
             _SELECT + " WHERE digest = ? AND is_open = 1 ORDER BY id LIMIT 1",
             (digest,),
         ).fetchone()
@@ -256,7 +260,7 @@ class Journal:
 
     def _reserve(self, values: tuple[Any, ...]) -> Entry | None:
         try:
-            with self._transaction():
+            with self._transaction(flush=False):
                 cursor = self._db.execute(
                     "INSERT INTO requests (digest, key, chain, account, lane, nonce, since, seed,"
                     " spec, policy, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -265,6 +269,16 @@ class Journal:
                 return self._get(int(cursor.lastrowid or 0))
         except sqlite3.IntegrityError:
             return None
+
+    def _propose(self, entry: Entry, proposal: Proposal) -> None:
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO proposals (task_id, request, body) VALUES (?, ?, ?)",
+                (proposal.task_id, entry.id, encode_json(proposal)),
+            )
+            self._db.execute(
+                "UPDATE requests SET task_id = ? WHERE id = ?", (proposal.task_id, entry.id)
+            )
 
     def _move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
         try:
@@ -279,21 +293,21 @@ class Journal:
             return None
 
     def _lanes(self, chain: str, account: str) -> frozenset[int]:
-        rows = self._db.execute(
+        rows = self._reader.execute(
             "SELECT lane FROM requests WHERE chain = ? AND account = ? AND is_open = 1",
             (chain, account),
         )
         return frozenset(row[0] for row in rows)
 
     def _proposals(self, entry: Entry) -> tuple[Proposal, ...]:
-        rows = self._db.execute(
+        rows = self._reader.execute(
             "SELECT body FROM proposals WHERE request = ? ORDER BY rowid", (entry.id,)
         )
         return tuple(decode_json(row[0], Proposal) for row in rows)
 
     def _by_task(self, prefix: str) -> Entry | None:
         escaped = "".join(letter for letter in prefix.lower() if letter in "0123456789abcdefx")
-        rows = self._db.execute(
+        rows = self._reader.execute(
             _SELECT + " WHERE task_id >= ? AND task_id < ? LIMIT 2",
             (escaped, escaped + "~"),
         ).fetchall()
@@ -302,7 +316,7 @@ class Journal:
         return _entry(rows[0]) if rows else None
 
     def _recent(self, limit: int) -> tuple[Entry, ...]:
-        rows = self._db.execute(_SELECT + " ORDER BY id DESC LIMIT ?", (limit,))
+        rows = self._reader.execute(_SELECT + " ORDER BY id DESC LIMIT ?", (limit,))
         return tuple(_entry(row) for row in rows)
 
     def _get(self, number: int) -> Entry:
@@ -314,7 +328,8 @@ class Journal:
             self._db.execute(statement, values)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, flush: bool = True) -> Iterator[None]:
+        self._db.execute(f"PRAGMA synchronous={'FULL' if flush else 'NORMAL'}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -322,6 +337,13 @@ class Journal:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    async def _read(self, function: Callable[..., T], *args: object) -> T:
+        await trio.lowlevel.checkpoint()
+        try:
+            return function(*args)
+        except sqlite3.Error as error:
+            raise JournalError(f"the client's journal cannot be read: {error}") from error
 
     async def _run(self, function: Callable[..., T], *args: object) -> T:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from deai.actions import (
@@ -23,6 +24,7 @@ from deai.actions import (
 )
 from deai.chain.tasks_view import TaskView
 from deai.hashing import ZERO
+from deai.ids import TaskId
 from deai.lifecycle import SeatState, TaskState
 from deai.tasks import (
     MAX_REASSIGNMENTS,
@@ -99,9 +101,14 @@ def plan(view: ClientView) -> Step | None:
     return _collect(view)
 
 
-def faults(chain: TaskView) -> dict[bytes, FaultCode]:
+def faults(chain: TaskView) -> Mapping[bytes, FaultCode]:
     """The digests by which nodes would say that this task itself is bad."""
-    return {fault_digest(chain.task_id, code): code for code in FaultCode}
+    return _faults(chain.task_id)
+
+
+@lru_cache(maxsize=256)
+def _faults(task: TaskId) -> Mapping[bytes, FaultCode]:
+    return {fault_digest(task, code): code for code in FaultCode}
 
 
 def agreed_fault(view: ClientView) -> FaultCode | None:

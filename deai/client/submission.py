@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import trio
 
 from deai.actions import Deposit, PostAndAssign
@@ -212,8 +213,7 @@ async def submit(tools: Tools, prepared: Prepared, entry: Entry | None, created:
                     break
             continue
         tools.crash("posted")
-        entry = await tools.journal.bind(entry, proposal.task_id)
-        tools.crash("posting_saved")
+        entry = msgspec.structs.replace(entry, task_id=proposal.task_id)
         return Posted(entry, proposal, transaction, plan_, matched_at)
     found = await already_posted(tools, entry)
     if found is not None:
