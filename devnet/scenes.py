@@ -148,7 +148,7 @@ async def lazy(stage: Stage, honest: list[int], lines: list[str]) -> None:
     before = await stage.node(LAZY)
     done = await stage.submit(
         "portfolio-risk", portfolio(), "small.json", "--param", "paths=50000", "--param", "seed=3",
-        among=[LAZY, *honest[:2]],
+        among=[LAZY, *stage.alive(honest)[:2]],
     )  # fmt: skip
     lines += _told(done)
     liar = stage.nodes[LAZY]["node_id"]
@@ -169,7 +169,7 @@ async def equivocator(stage: Stage, honest: list[int], lines: list[str]) -> None
     before = await stage.node(EQUIVOCATOR)
     done = await stage.submit(
         "portfolio-risk", portfolio(), "tiny.json", "--param", "paths=20000", "--param", "seed=5",
-        among=[EQUIVOCATOR, *honest[:2]],
+        among=[EQUIVOCATOR, *stage.alive(honest)[:2]],
     )  # fmt: skip
     lines += _told(done)
     after = await stage.until(EQUIVOCATOR, lambda found: int(found["slashed"]) > 0)

@@ -64,6 +64,12 @@ class Stage:
             )
         return dict(document)
 
+    def alive(self, indexes: list[int]) -> list[int]:
+        """Those of the nodes whose process runs."""
+        state = self.devnet.layout.load()
+        records = {index: state.process(self.nodes[index]["name"]) for index in indexes}
+        return [index for index, found in records.items() if found and processes.is_alive(found)]
+
     async def node(self, index: int) -> dict[str, Any]:
         """What the coordinator knows of a node."""
         _, document = await self.deai("network", "node", self.nodes[index]["node_id"], patience=20)

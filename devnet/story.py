@@ -75,9 +75,11 @@ def make_report(
         "ledger": {
             "before": {key: str(value) for key, value in before.balances.items()} if before else {},
             "after": {key: str(value) for key, value in after.balances.items()} if after else {},
+            "vault": {key: str(value) for key, value in after.vault.items()} if after else {},
             "minted": str(minted),
             "burned": str(burned),
             "difference": str(held - minted + burned),
+            "names": dict(after.names) if after else {},
         },
         "endpoints": endpoints,
     }
@@ -92,15 +94,16 @@ def show(story: Story, report: dict[str, Any]) -> None:
     ledger, names = report["ledger"], _names(report)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="")
     table.add_column("account")
-    for heading in ("before", "after", "change"):
-        table.add_column(heading, justify="right")
+    for heading in ("before", "after", "earned in vault"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for account, amount in sorted(
         ledger["after"].items(), key=lambda item: names.get(item[0], "~")
     ):
         old = int(ledger["before"].get(account, 0))
         table.add_row(
             names.get(account, f"{account[:8]}…{account[-4:]}"),
-            format_tokens(old), format_tokens(int(amount)), format_tokens(int(amount) - old),
+            format_tokens(old), format_tokens(int(amount)),
+            format_tokens(int(ledger["vault"].get(account, 0))),
         )  # fmt: skip
     out.print()
     out.print(table)
@@ -117,7 +120,8 @@ def _names(report: dict[str, Any]) -> dict[str, str]:
     endpoints = report["endpoints"]
     if not endpoints:
         return {}
-    names = {node["owner"]: f"{node['name']} ({node['behaviour']})" for node in endpoints["nodes"]}
+    names = dict(report["ledger"]["names"])
+    names |= {node["owner"]: f"{node['name']} ({node['behaviour']})" for node in endpoints["nodes"]}
     names[endpoints["client"]["address"]] = "client"
     contracts = endpoints["chains"]["sei"]["contracts"]
     return names | {address: name for name, address in contracts.items()}
