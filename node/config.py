@@ -83,8 +83,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Life of a signed offer; renewed at half of it."""
     hubs: Annotated[int, msgspec.Meta(ge=0, le=3)] = 3
     """How many hubs of the network file are sent heartbeats."""
-    listen_for_twin: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30.0
-    """How long to wait at start for another instance of this node to fall silent."""
+    listen_for_twin: Annotated[float, msgspec.Meta(ge=0, le=600)] = 12.0
+    """How long to listen at start for another instance of this node: two beats and a little."""
     admin: str = "127.0.0.1:0"
     """Loopback address of the local HTTP interface; port 0 takes a free one."""
     log_level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"

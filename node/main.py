@@ -62,8 +62,9 @@ async def run(
         await nursery.start(Offers(node).run)
         await nursery.start(heartbeat.run)
         await nursery.start(Watch(node).run)
-        nursery.start_soon(announce, node)
         await heartbeat.listen_for_twin()
+        # Not before: a second copy must not move the first one's address on chain.
+        nursery.start_soon(announce, node)
         if node.mode is Mode.JOINING:
             node.mode = Mode.RUNNING
         logger.info("node takes work", action="ready", node=ports.node)

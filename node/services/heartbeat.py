@@ -52,9 +52,11 @@ class Heartbeat:
             await trio.sleep_forever()
 
     async def listen_for_twin(self) -> None:
-        """Return once no other instance of this node beats; raise `AlreadyRunning` if one stays.
+        """Return when no other instance of this node was heard; raise `AlreadyRunning` otherwise.
 
-        Without any hub there is nobody to ask: the lock on the home is then the only guard.
+        Hubs count the instances that beat after our own first beat, so that the process which
+        we replace does not count: hence listening for a while instead of asking once. Without
+        any hub there is nobody to ask: the lock on the home is then the only guard.
         """
         node, config = self._node, self._node.config
         if not node.ports.hubs or not config.hubs:
@@ -64,15 +66,13 @@ class Heartbeat:
         if not self._answered.is_set():
             node.problem("no_hub", "no hub answers", "the node works; clients may not find it")
             return
-        with trio.move_on_after(config.listen_for_twin):
-            while max(self._instances.values(), default=1) > 1:
-                await trio.sleep(min(0.25, config.beat_seconds))
-            return
-        raise AlreadyRunning(
-            "another process beats with this node's key",
-            hint="stop it first: two signers of one key lose the stake",
-            code="another_instance",
-        )
+        await trio.sleep(config.listen_for_twin)
+        if max(self._instances.values(), default=1) > 1:
+            raise AlreadyRunning(
+                "another process beats with this node's key",
+                hint="stop it first: two signers of one key lose the stake",
+                code="another_instance",
+            )
 
     async def _keep(self, hub: PeerAddress) -> None:
         failures = 0

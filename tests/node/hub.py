@@ -26,6 +26,7 @@ class Hub:
         self.beats: list[Beat] = []
         self.offers: list[Offer] = []
         self.seen: dict[tuple[NodeId, bytes], float] = {}
+        self.first: dict[tuple[NodeId, bytes], float] = {}
 
     @property
     def address(self) -> PeerAddress:
@@ -41,11 +42,14 @@ class Hub:
                 beat = open_beat(message.beat, registry)
                 self.beats.append(beat)
                 now = trio.current_time()
-                self.seen[beat.node, beat.instance] = now
-                alive = sum(
-                    node == beat.node and now - at <= ALIVE for (node, _), at in self.seen.items()
+                me = (beat.node, beat.instance)
+                self.seen[me] = now
+                first = self.first.setdefault(me, now)
+                others = sum(
+                    one != me and one[0] == beat.node and at > first and now - at <= ALIVE
+                    for one, at in self.seen.items()
                 )
-                await link.send(BeatSeen(beat.sequence, alive))
+                await link.send(BeatSeen(beat.sequence, 1 + others))
 
 
 @asynccontextmanager

@@ -363,7 +363,12 @@ class World:
 
 
 CONFIG = NodeConfig(
-    capacity=2, queue=2, min_lease=10, patience=Patience(drain=60.0), beat_seconds=1.0
+    capacity=2,
+    queue=2,
+    min_lease=10,
+    patience=Patience(drain=60.0),
+    beat_seconds=1.0,
+    listen_for_twin=2.5,
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 import trio.testing
 
 from deai.chain.memory import GENESIS_TIME
+from deai.events import NodeAnnounced
 from deai.ids import TaskId, node_id
 from deai.lifecycle import SeatState
 from deai.messages import (
@@ -58,13 +59,16 @@ async def test_a_second_instance_of_one_key_never_starts(
             "copy",
             tmp_path / "copy",
             SmallBench(),
-            msgspec.structs.replace(CONFIG, listen_for_twin=8.0),
+            CONFIG,
             first.node_id,
             first.signer,
             hubs=(hub.address,),
         )
         with pytest.raises(AlreadyRunning, match="key"):
             await copy.start()
+        events = [record.event for record in world.chain.records]
+        announced = [one.peer_id for one in events if isinstance(one, NodeAnnounced)]
+        assert announced == [first.peer_id]
         assert copy.stopped.is_set()
         await trio.sleep(5)
         assert "another_instance" not in first.live.problems
@@ -86,7 +90,7 @@ async def test_a_node_that_hears_its_twin_takes_no_new_work(
         assert isinstance(await client.propose(first, task, spec), Accepted)
 
 
-async def test_a_restart_after_a_kill_waits_for_its_own_last_beats_to_fade(
+async def test_a_restart_after_a_kill_is_not_taken_for_a_twin(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world, open_hub(world) as hub:
