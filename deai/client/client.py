@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ class Client:
         spec = entry.spec if entry is not None else None
         receipt = self._receipt(following, spec) if view.is_over and spec is not None else None
         target = tools.receipts / f"{view.task_id}.json"
-        await tools.offload(_save_all, tools, output, data, target, receipt)
+        save = partial(_save_all, tools, output, data, target, receipt)
         path = str(output) if data is not None else ""
         document = task_document(
             following.records,
@@ -229,8 +230,10 @@ class Client:
             timings=_timings(following),
         )
         if view.is_over and entry is not None:
-            await tools.journal.end(entry, document, path)
+            await tools.journal.end(entry, document, path, save)
             tools.crash("ending_saved")
+        else:
+            await tools.offload(save)
         return TaskOutcome(document, data)
 
     def _receipt(self, following: Following, spec: TaskSpec) -> bytes | None:

@@ -211,13 +211,18 @@ class Journal:
         )
         return msgspec.structs.replace(entry, task_id=task)
 
-    async def end(self, entry: Entry, document: dict[str, Any], output: str) -> Entry:
-        """The task ended on chain: keep its document and where the output lies."""
-        await self._run(
-            self._write,
-            "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
-            (msgspec.json.encode(document), output, entry.id),
-        )
+    async def end(
+        self,
+        entry: Entry,
+        document: dict[str, Any],
+        output: str,
+        first: Callable[[], None] = lambda: None,
+    ) -> Entry:
+        """The task ended on chain: keep its document and where the output lies.
+
+        `first` is called in the same thread before that: what the document names is there.
+        """
+        await self._run(self._end, entry, document, output, first)
         return msgspec.structs.replace(entry, is_open=False, document=document, output=output)
 
     async def drop(self, entry: Entry) -> None:
@@ -279,6 +284,15 @@ class Journal:
             self._db.execute(
                 "UPDATE requests SET task_id = ? WHERE id = ?", (proposal.task_id, entry.id)
             )
+
+    def _end(
+        self, entry: Entry, document: dict[str, Any], output: str, first: Callable[[], None]
+    ) -> None:
+        first()
+        self._write(
+            "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
+            (msgspec.json.encode(document), output, entry.id),
+        )
 
     def _move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
         try:

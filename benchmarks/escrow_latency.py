@@ -1,0 +1,106 @@
+"""Latency of an escrowed task of three seats: from posting to completed, 0.4 s blocks.
+
+The embedded chain, three real nodes over libp2p, locked workers and the real client, each a
+process of its own (`deai devnet up`). The baseline is the chain alone: the three transactions
+that such a task needs, sent one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, Final
+
+import trio
+
+from benchmarks.report import Report, parser
+from deai.actions import TransferTokens
+from deai.client import Client, connect
+from deai.money import UNIT, Amount
+from deai.network import load_network
+
+ROUNDS: Final = 20
+QUICK_ROUNDS: Final = 5
+PARAMETERS: Final = {"size": 64, "rounds": 1}
+
+
+def deai(*arguments: str) -> Any:  # noqa: ANN401 - a command's document
+    """Run a command and read its document."""
+    start = "from deai.cli.main import main; main()"
+    command = [sys.executable, "-c", start, *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return json.loads(done.stdout)
+
+
+@asynccontextmanager
+async def client_of(document: dict[str, Any]) -> AsyncIterator[Client]:
+    """The devnet's own client account."""
+    home = Path(document["client"]["config"]).parent
+    network = load_network(Path(document["network_file"]))
+    async with connect(network, key=home / "keys" / "client.json", home=home) as client:
+        yield client
+
+
+async def one_task(client: Client, seed: int) -> tuple[float, float]:
+    """`(from posted to completed, from submitting to completed)` in seconds."""
+    began = time.perf_counter()
+    handle = await client.submit(
+        "matmul-proof", b"", params={**PARAMETERS, "seed": seed}, max_fee=UNIT
+    )
+    outcome = await handle.wait()
+    whole = time.perf_counter() - began
+    assert outcome.ok, outcome.document
+    timings = outcome.document["timings"]
+    return whole - timings["match_ms"] / 1000, whole
+
+
+async def three_transactions(client: Client, number: int) -> float:
+    """Seconds for three transactions, each final before the next is sent."""
+    began = time.perf_counter()
+    for step in range(3):
+        action = TransferTokens(client.tools.account, Amount(1))
+        await client.tools.ledger.submit(action, key=f"baseline {began} {number} {step}")
+    return time.perf_counter() - began
+
+
+async def measure(document: dict[str, Any], rounds: int) -> Report:
+    """Tasks and bare transactions in turns."""
+    report = Report("escrow_latency", parameters={"rounds": rounds, "seats": 3, **PARAMETERS})
+    escrowed, whole, bare = [], [], []
+    async with client_of(document) as client:
+        await one_task(client, 10**6)  # warm: links, workers, lane
+        for number in range(rounds):
+            settled, total = await one_task(client, number)
+            escrowed.append(settled)
+            whole.append(total)
+            bare.append(await three_transactions(client, number))
+    report.add("post_to_completed_p50_s", median(escrowed), "s")
+    report.add("post_to_completed_p95_s", quantiles(escrowed, n=20)[-1], "s")
+    report.add("submit_to_output_p50_s", median(whole), "s")
+    report.baseline("three_transactions_p50_s", median(bare), "s")
+    return report
+
+
+def main() -> None:
+    """Start a network, measure, stop it."""
+    options = parser(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = str(Path(name) / "net")
+        document = deai("devnet", "up", "--detach", "--nodes", "3", "--dir", folder)
+        try:
+            rounds = QUICK_ROUNDS if options.quick else ROUNDS
+            report = trio.run(measure, document, rounds)
+        finally:
+            deai("devnet", "down", "--dir", folder)
+    report.emit(as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
