@@ -30,6 +30,13 @@ class TransferTokens(_Action, frozen=True):
     amount: Amount
 
 
+class TransferGas(_Action, frozen=True):
+    """Send money for gas, in the chain's own coin (wei on Sei)."""
+
+    to: AccountId
+    amount: Amount
+
+
 class Deposit(_Action, frozen=True):
     """Move the sender's tokens into its vault account."""
 
@@ -226,7 +233,7 @@ class SweepFees(_Action, frozen=True):
     nonce: int
 
 
-Action: TypeAlias = (
+ContractAction: TypeAlias = (
     TransferTokens
     | Deposit
     | WithdrawVault
@@ -254,6 +261,8 @@ Action: TypeAlias = (
     | ProveEquivocation
     | SweepFees
 )
+
+Action: TypeAlias = ContractAction | TransferGas
 
 
 def intent_key(action: Action) -> str:

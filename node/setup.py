@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from deai.actions import RegisterNode
+from deai.actions import RegisterNode, TransferGas
 from deai.chain.ledger import Ledger
-from deai.errors import ConfigError
+from deai.errors import ConfigError, InsufficientFunds
 from deai.ids import AccountId, ChainName, NodeId, node_id
 from deai.keys import account_of, create_key, create_peer_key, load_signer
 from deai.money import Amount
@@ -24,10 +24,10 @@ from deai.tasks import operate_digest
 from node.config import NodeConfig
 from node.home import Home, Registration
 
-OWNER_GAS: Final = 2 * 10**16
-"""Wei an owner needs for registering."""
 OPERATOR_GAS: Final = 2 * 10**16
-"""Wei an operator needs to begin with."""
+"""Wei an operator needs to begin with; the owner sends it."""
+OWNER_GAS: Final = 4 * 10**16
+"""Wei an owner needs for registering and for its operator."""
 SIGNATURE_LIFE: Final = 3600
 """Seconds for which the operator's consent to be registered counts."""
 
@@ -226,10 +226,37 @@ async def register(
         outbox = plan.home.outbox(plan.chain, registration.owner)
         async with open_ledger(network, plan.chain, signer, outbox) as ledger:
             await _register(plan, ledger, wanted)
+    await _operator_gas(plan, network, open_ledger)
+
+
+async def _operator_gas(
+    plan: Plan,
+    network: Network,
+    open_ledger: Callable[[Network, ChainName, Signer | None, Path | None], Any],
+) -> None:
+    """The operator's first money for gas comes from the owner, so that one account is funded."""
+    registration = plan.registration
+    assert registration is not None
     async with open_ledger(network, plan.chain, None, None) as reader:
         lack = await _lack(reader, registration.operator, OPERATOR_GAS, 0)
-    plan.steps.append(Step("operator_gas", "waiting" if lack is not None else "done"))
-    plan.needs = plan.needs or lack
+    if lack is None:
+        plan.steps.append(Step("operator_gas", "done_before"))
+    elif plan.needs is not None:
+        plan.steps.append(Step("operator_gas", "waiting"))
+    else:
+        signer = load_signer(plan.owner_key, plan.owner_passphrase)
+        outbox = plan.home.outbox(plan.chain, registration.owner)
+        async with open_ledger(network, plan.chain, signer, outbox) as ledger:
+            try:
+                sent = await ledger.submit(
+                    TransferGas(registration.operator, Amount(OPERATOR_GAS)),
+                    key=f"gas:{registration.operator}",
+                )
+            except InsufficientFunds:
+                plan.needs = lack
+                plan.steps.append(Step("operator_gas", "waiting"))
+                return
+        plan.steps.append(Step("operator_gas", "done", sent.hash))
 
 
 async def _lack(ledger: Ledger, account: AccountId, gas: int, tokens: int) -> Needs | None:

@@ -42,7 +42,7 @@ from deai.tasks import ESCROW_NAME, REGISTRY_NAME
 GENESIS_TIME: Final = 1_800_000_000
 MEMORY_CHAIN_ID: Final = 713_715
 FREE_GAS: Final = UNIT
-"""What every account seems to have for gas, which costs nothing here."""
+"""What every account begins with for gas; calls cost nothing here."""
 IDLE_BATCH_S: Final = 1.0
 
 T = TypeVar("T")
@@ -259,7 +259,8 @@ class MemoryLedger:
     async def balances(self, account: AccountId) -> Balances:
         await self._turn()
         call = self._chain.read()
-        return Balances(FREE_GAS, call.tokens.get(account, 0), call.vault.get(account, 0))
+        gas = call.gas.get(account, FREE_GAS)
+        return Balances(gas, call.tokens.get(account, 0), call.vault.get(account, 0))
 
     async def node(self, node: NodeId) -> NodeRecord | None:
         await self._turn()
@@ -379,6 +380,12 @@ def _block_of(record: LedgerRecord) -> int:
 
 def _carry_out(call: Call, action: act.Action) -> None:
     match action:
+        case act.TransferGas():
+            held = call.gas.get(call.sender, FREE_GAS)
+            if held < action.amount:
+                raise refusal("GasMoney", {"available": held, "needed": int(action.amount)})
+            call.gas[call.sender] = held - action.amount
+            call.gas[action.to] = call.gas.get(action.to, FREE_GAS) + action.amount
         case act.TransferTokens():
             call.move_tokens(call.sender, action.to, action.amount)
         case act.Deposit():

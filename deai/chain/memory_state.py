@@ -62,6 +62,8 @@ class State(msgspec.Struct, kw_only=True):
 
     tokens: dict[AccountId, int] = {}
     vault: dict[AccountId, int] = {}
+    gas: dict[AccountId, int] = {}
+    """What differs from what everybody begins with; calls cost nothing here."""
     nodes: dict[NodeId, NodeState] = {}
     lanes: dict[tuple[AccountId, int], LaneState] = {}
     paused: bool = False
@@ -71,6 +73,7 @@ class State(msgspec.Struct, kw_only=True):
         return State(
             tokens=dict(self.tokens),
             vault=dict(self.vault),
+            gas=dict(self.gas),
             nodes=dict(self.nodes),
             lanes=dict(self.lanes),
             paused=self.paused,
@@ -129,6 +132,7 @@ class Call:
         self.paused = state.paused
         self.tokens: Overlay[AccountId, int] = Overlay(state.tokens)
         self.vault: Overlay[AccountId, int] = Overlay(state.vault)
+        self.gas: Overlay[AccountId, int] = Overlay(state.gas)
         self.nodes: Overlay[NodeId, NodeState] = Overlay(state.nodes)
         self.lanes: Overlay[tuple[AccountId, int], LaneState] = Overlay(state.lanes)
         self.records: list[LedgerRecord] = []
@@ -141,7 +145,7 @@ class Call:
 
     def merge(self) -> None:
         """Let the transaction take effect."""
-        for changed in (self.tokens, self.vault, self.nodes, self.lanes):
+        for changed in (self.tokens, self.vault, self.gas, self.nodes, self.lanes):
             changed.merge()
 
     def node(self, node: NodeId) -> NodeState:

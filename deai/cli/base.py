@@ -129,18 +129,15 @@ class _Shared:
 
 def _absorb(ctx: click.Context) -> None:
     known = ctx.find_object(Options) or Options()
-    given = {
-        "json": ctx.params.pop("as_json", False) or known.json,
-        "config": ctx.params.pop("config_file", None) or known.config,
-        "home": ctx.params.pop("home", None) or known.home,
-    }
-    if "chain" in ctx.params and any(
-        param in _GLOBAL for param in ctx.command.params if param.name == "chain"
-    ):
-        given["chain"] = ctx.params.pop("chain") or known.chain
-    else:
-        given["chain"] = known.chain
-    ctx.obj = Options(**given)
+    # A command may have a `--chain` of its own meaning; then the global one is not taken from it.
+    is_global = any(param in _GLOBAL for param in ctx.command.params if param.name == "chain")
+    chain = ctx.params.pop("chain") if is_global and "chain" in ctx.params else None
+    ctx.obj = Options(
+        json=ctx.params.pop("as_json", False) or known.json,
+        config=ctx.params.pop("config_file", None) or known.config,
+        home=ctx.params.pop("home", None) or known.home,
+        chain=chain or known.chain,
+    )
 
 
 class Command(click.Command, _Shared):
@@ -161,8 +158,8 @@ class Command(click.Command, _Shared):
 class Group(click.Group, _Shared):
     """A group with the global options, whose commands default to `Command`."""
 
-    command_class = Command
-    group_class = type
+    command_class: type[click.Command] | None = Command
+    group_class: type[click.Group] | type[type] | None = type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
         super().__init__(*args, **kwargs)

@@ -78,14 +78,14 @@ def _load(target: str, name: str, extra: str) -> click.Command:
 @click.command("deai", cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="deai")
 def deai() -> None:
-    r"""A decentralised network for AI compute.
+    """A decentralised network for AI compute.
 
     \b
     Examples:
       deai demo                              the whole thing on this machine
       deai task submit embedding --input texts.txt --output vectors.npy
       deai node init --network network.json && deai node run
-    """
+    """  # noqa: D301 - click reads the control character
 
 
 def main() -> None:

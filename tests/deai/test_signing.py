@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from eth_utils import keccak as other_keccak
+from eth_utils.crypto import keccak as other_keccak
 from hypothesis import given, settings, strategies as st
 
 from deai import tasks

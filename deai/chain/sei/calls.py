@@ -14,6 +14,7 @@ from deai.signing import split
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
 _ADDRESSES_SEPARATOR: Final = "\n"
+_PLAIN_TRANSFER: Final = 21_000
 _REGISTER: Final = ("uint96", "address", "uint40", "bytes", "bytes", "string")
 
 
@@ -23,10 +24,14 @@ class ContractCall(msgspec.Struct, frozen=True):
     to: AccountId | None
     data: bytes
     least_gas: int
+    value: int = 0
+    """Wei that go along."""
 
 
 def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> ContractCall:
     """The call for an action."""
+    if isinstance(action, act.TransferGas):
+        return ContractCall(action.to, b"", _PLAIN_TRANSFER, action.amount)
     name, data, gas = _encode(action, contracts)
     return ContractCall(contracts[name], data, gas)
 
@@ -42,7 +47,7 @@ def split_addresses(text: str) -> tuple[str, ...]:
 
 
 def _encode(  # one row per verb
-    action: act.Action, contracts: Mapping[str, AccountId]
+    action: act.ContractAction, contracts: Mapping[str, AccountId]
 ) -> tuple[str, bytes, int]:
     def token(function: str, *arguments: object) -> tuple[str, bytes, int]:
         return "ComputeToken", call_data("ComputeToken", function, *arguments), 35_000

@@ -31,6 +31,7 @@ create table if not exists intents(
     kind text not null,
     receiver text,
     data blob not null,
+    value text not null,
     gas integer not null,
     nonce integer not null,
     state text not null,
@@ -54,7 +55,8 @@ create table if not exists attempts(
 create index if not exists attempts_by_key on attempts(key);
 """
 _COLUMNS: Final = (
-    "key, kind, receiver, data, gas, nonce, state, hash, block, time, gas_used, gas_price, refusal"
+    "key, kind, receiver, data, value, gas, nonce, state, hash, block, time, gas_used, gas_price,"
+    " refusal"
 )
 
 FLYING: Final = "flying"
@@ -84,6 +86,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     attempts: tuple[Attempt, ...]
     """All that were ever signed for it, oldest first."""
+    value: int = 0
+    """Wei that go along."""
     hash: str = ""
     block: int = 0
     time: int = 0
@@ -182,11 +186,11 @@ class Outbox:
                 "delete from intents where key = ? and state = ?", (intent.key, REVERTED)
             )
             self._db.execute(
-                "insert into intents(key, kind, receiver, data, gas, nonce, state)"
-                " values (?, ?, ?, ?, ?, ?, ?)",
+                "insert into intents(key, kind, receiver, data, value, gas, nonce, state)"
+                " values (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    intent.key, intent.kind, intent.to, intent.data, intent.gas, intent.nonce,
-                    FLYING,
+                    intent.key, intent.kind, intent.to, intent.data, str(intent.value),
+                    intent.gas, intent.nonce, FLYING,
                 ),
             )  # fmt: skip
             self._attempt(intent.key, intent.attempts[-1])
@@ -233,17 +237,18 @@ class Outbox:
             kind=row[1],
             to=row[2],
             data=row[3],
-            gas=row[4],
-            nonce=row[5],
-            state=row[6],
-            hash=row[7],
-            block=row[8],
-            time=row[9],
-            gas_used=row[10],
-            gas_price=int(row[11]),
+            value=int(row[4]),
+            gas=row[5],
+            nonce=row[6],
+            state=row[7],
+            hash=row[8],
+            block=row[9],
+            time=row[10],
+            gas_used=row[11],
+            gas_price=int(row[12]),
             refusal=None
-            if row[12] is None
-            else msgspec.json.decode(row[12], type=tuple[str, dict[str, Any]]),
+            if row[13] is None
+            else msgspec.json.decode(row[13], type=tuple[str, dict[str, Any]]),
             attempts=tuple(
                 Attempt(hash_, nonce, raw, int(fee), int(tip))
                 for hash_, nonce, raw, fee, tip in attempts.fetchall()

@@ -28,7 +28,7 @@ from deai.chain.sei.pool import Pool
 from deai.chain.sei.rpc import Request, RpcError
 from deai.chain.sei.transaction import Envelope, sign
 from deai.errors import LedgerRejected, LedgerUnreachable, MalformedMessage
-from deai.ids import AccountId, hexed
+from deai.ids import hexed
 from deai.signing import Signer
 
 GWEI: Final = 10**9
@@ -157,10 +157,10 @@ class Sender:
                 self._next = await self._first_nonce()
             # From here to the table a cancellation would lose a nonce.
             with trio.CancelScope(shield=True):
-                attempt = self._sign(call.to, call.data, gas, self._next, fee, tip)
+                attempt = self._sign(call, gas, self._next, fee, tip)
                 intent = Intent(
-                    key=key, kind=kind, to=call.to, data=call.data, gas=gas, nonce=self._next,
-                    state=FLYING, attempts=(attempt,),
+                    key=key, kind=kind, to=call.to, data=call.data, value=call.value, gas=gas,
+                    nonce=self._next, state=FLYING, attempts=(attempt,),
                 )  # fmt: skip
                 await self._outbox.run(self._outbox.add, intent)
                 self._next += 1
@@ -218,6 +218,7 @@ class Sender:
         gas = max(self._gas(estimation), call.least_gas) * 115 // 100
         unit, held = _wei(price), _wei(balance)
         fee = 2 * unit
+        held = max(0, held - call.value)
         if held < gas * fee:
             fee = held // gas
         if fee < unit + unit // 10:
@@ -225,7 +226,7 @@ class Sender:
         return gas, fee, min(GWEI, fee)
 
     def _estimation(self, call: ContractCall) -> Request:
-        return "eth_estimateGas", [_message(self._signer.account, call.to, call.data)]
+        return "eth_estimateGas", [_message(self._signer.account, call)]
 
     def _balance(self) -> Request:
         return "eth_getBalance", [self._signer.account, "latest"]
@@ -243,17 +244,12 @@ class Sender:
         return max(chain, await self._outbox.run(self._outbox.next_nonce))
 
     def _sign(
-        self,
-        to: AccountId | None,
-        data: bytes,
-        gas: int,
-        nonce: int,
-        fee: int,
-        tip: int,
+        self, what: ContractCall | Intent, gas: int, nonce: int, fee: int, tip: int
     ) -> Attempt:
         envelope = Envelope(
-            chain_id=self._chain_id, nonce=nonce, tip=tip, fee=fee, gas=gas, to=to, data=data
-        )
+            chain_id=self._chain_id, nonce=nonce, tip=tip, fee=fee, gas=gas, to=what.to,
+            data=what.data, value=what.value,
+        )  # fmt: skip
         signed = sign(envelope, self._signer)
         return Attempt(signed.hash, nonce, signed.raw, fee, tip)
 
@@ -341,7 +337,7 @@ class Sender:
 
     async def _why(self, intent: Intent) -> LedgerRejected:
         """The contract's reason, asked for by trying the same call again."""
-        message = _message(self._signer.account, intent.to, intent.data)
+        message = _message(self._signer.account, intent)
         message["gas"] = hex(intent.gas)
         for block in (hex(intent.block - 1), "latest"):
             # Old state may be gone; a reason that nobody knows must not hold up the outcome.
@@ -375,7 +371,7 @@ class Sender:
         tip = min(last.tip + last.tip // 8 + 1, fee)
         if fee < last.fee + last.fee // 8:
             return
-        attempt = self._sign(intent.to, intent.data, intent.gas, intent.nonce, fee, tip)
+        attempt = self._sign(intent, intent.gas, intent.nonce, fee, tip)
         await self._replace(intent, attempt)
         self._crash("raised")
         await self._broadcast(self._flying[intent.key])
@@ -412,7 +408,7 @@ class Sender:
             chain = await self._first_nonce()
             nonce = max(chain, self._next if self._next is not None else 0)
             last = intent.current[-1]
-            attempt = self._sign(intent.to, intent.data, intent.gas, nonce, last.fee, last.tip)
+            attempt = self._sign(intent, intent.gas, nonce, last.fee, last.tip)
             await self._replace(intent, attempt)
             self._next = nonce + 1
             self._crash("renewed")
@@ -453,10 +449,12 @@ def refused(error: RpcError) -> LedgerRejected:
     return refusal("Refused", {"message": error.message[:200]})
 
 
-def _message(sender: str, to: str | None, data: bytes) -> dict[str, object]:
-    message: dict[str, object] = {"from": sender, "data": hexed(data)}
-    if to is not None:
-        message["to"] = to
+def _message(sender: str, what: ContractCall | Intent) -> dict[str, object]:
+    message: dict[str, object] = {"from": sender, "data": hexed(what.data)}
+    if what.to is not None:
+        message["to"] = what.to
+    if what.value:
+        message["value"] = hex(what.value)
     return message
 
 

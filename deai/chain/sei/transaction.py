@@ -26,6 +26,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     gas: int
     to: AccountId | None
     data: bytes
+    value: int = 0
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -44,7 +45,7 @@ def sign(envelope: Envelope, signer: Signer) -> Signed:
         envelope.fee,
         envelope.gas,
         raw(envelope.to) if envelope.to is not None else b"",
-        0,
+        envelope.value,
         envelope.data,
         [],
     ]

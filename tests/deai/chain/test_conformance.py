@@ -100,6 +100,24 @@ async def test_tokens_are_transferred_deposited_and_withdrawn(world: World) -> N
     assert first.block <= (await world.reader.head()).number
 
 
+async def test_money_for_gas_is_sent_once_and_arrives_whole(world: World) -> None:
+    sender, receiver = world.signer(), world.signer()
+    before = await world.reader.balances(receiver.account)
+    own = await world.reader.balances(sender.account)
+    ledger = await world.ledger(sender)
+    portion = 10**17
+    action = act.TransferGas(receiver.account, Amount(portion))
+
+    first = await ledger.submit(action)
+    again = await ledger.submit(action)
+
+    assert again == first
+    assert (await world.reader.balances(receiver.account)).gas == before.gas + portion
+    assert (await world.reader.balances(sender.account)).gas <= own.gas - portion
+    with pytest.raises(InsufficientFunds):
+        await ledger.submit(act.TransferGas(receiver.account, Amount(own.gas * 2)))
+
+
 async def test_what_is_not_there_cannot_be_spent(world: World) -> None:
     signer, other = world.signer(), world.signer()
     await world.fund(signer.account, UNIT)
