@@ -174,12 +174,12 @@ class Client:
         if posted.transaction is not None:
             following.transactions.append(posted.transaction)
         if posted.plan is not None:
-            following.tell(
+            following.teller.tell(
                 "matched",
                 None,
                 f"{len(posted.plan.ranking.fit)} offers fit, {prepared.seats} accepted",
             )
-        following.tell(
+        following.teller.tell(
             "posted",
             None,
             posted.proposal.task_id,
@@ -249,7 +249,7 @@ class Client:
 
 
 def _timings(following: Following) -> dict[str, int]:
-    marks, started = following.marks, following.started
+    marks, started = following.marks, following.teller.started
     posted, sent = marks.get("posted"), marks.get("input")
     committed, ended = marks.get("committed"), marks.get("ended")
     matched = marks.get("matched", posted)

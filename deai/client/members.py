@@ -56,6 +56,8 @@ class Member:
     commitment: Commitment | None = None
     commitment_at: float = 0.0
     opened: Opened | None = None
+    evidence: tuple[Result, Result] | None = None
+    """Two results with different outputs that its key signed for one attempt."""
     approval: ApprovedOutputs | None = None
     receiver: BlobReceiver | None = None
     output: bytes | None = None
@@ -92,6 +94,12 @@ class Member:
         )
         if not self._signed(digest, message.signature):
             return False
+        known = self.opened
+        if known is not None and known.digest != message.digest:
+            # Two signed results of one seat and attempt: that costs a stake.
+            self.evidence = (_result(known), _result(message))
+            if self._opens(view, known):
+                return True
         self.opened = message
         return True
 
@@ -147,15 +155,9 @@ class Member:
         on_chain = view.openings.get(self.index)
         if on_chain is not None:
             return on_chain
-        held = view.attempt(self.index)
-        if self.opened is None or held.value is None or view.task.policy is Policy.NONE:
+        if self.opened is None or view.task.policy is Policy.NONE:
             return None
-        value = commitment_value(
-            view.task_id, self.index, self.seat.attempt, self.node,
-            self.opened.digest, self.opened.salt,
-        )  # fmt: skip
-        if value != held.value:
-            self.complaint = "its opening is not what it committed to"
+        if not self._opens(view, self.opened):
             return None
         return Opening(self.index, self.opened.digest, self.opened.salt)
 
@@ -170,13 +172,18 @@ class Member:
 
     def result(self) -> Result | None:
         """Its signed result."""
-        if self.opened is None:
-            return None
-        return Result(self.opened.digest, self.opened.evidence, self.opened.signature)
+        return _result(self.opened) if self.opened is not None else None
 
     def says_fault(self, view: TaskView) -> bool:
         """Whether its result is that the task itself is bad: there is no output to fetch."""
         return self.opened is not None and self.opened.digest in faults(view)
+
+    def _opens(self, view: TaskView, opened: Opened) -> bool:
+        """Whether it is the opening of the commitment on chain."""
+        value = commitment_value(
+            view.task_id, self.index, self.seat.attempt, self.node, opened.digest, opened.salt
+        )
+        return value == view.attempt(self.index).value
 
     def _signed(self, digest: bytes, signature: bytes) -> bool:
         try:
@@ -185,3 +192,7 @@ class Member:
             self.complaint = f"sent something that is not signed by its key: {error}"
             return False
         return True
+
+
+def _result(opened: Opened) -> Result:
+    return Result(opened.digest, opened.evidence, opened.signature)

@@ -19,6 +19,7 @@ from deai.actions import (
     ExpireTask,
     FinaliseTask,
     ObjectToResult,
+    ProveEquivocation,
     ReassignSeat,
     RevealResults,
 )
@@ -56,6 +57,7 @@ Step: TypeAlias = (
     | FinaliseTask
     | ObjectToResult
     | ExpireTask
+    | ProveEquivocation
 )
 
 
@@ -79,12 +81,28 @@ class ClientView:
     """Seats whose whole output is here and has its digest."""
     accepts: Mapping[int, Accept] = field(default_factory=dict)
     """By seat: a substitute's accept."""
+    evidence: Mapping[int, tuple[Result, Result]] = field(default_factory=dict)
+    """By seat: two different results that its present holder signed."""
     committee: tuple[Accept, ...] = ()
     """Accepts of the first committee, for a task that was posted and not assigned."""
 
 
 def plan(view: ClientView) -> Step | None:
     """The next transaction, or None while there is nothing for the client to send."""
+    return _settle(view) or _prove(view)
+
+
+def _prove(view: ClientView) -> ProveEquivocation | None:
+    """Evidence counts also after the end, until the lane is used again; the task goes first."""
+    chain = view.chain
+    proven = {one.seat for one in chain.equivocations}
+    for seat, (first, second) in sorted(view.evidence.items()):
+        if seat not in proven:
+            return ProveEquivocation(chain.task, chain.committee, seat, first, second)
+    return None
+
+
+def _settle(view: ClientView) -> Step | None:
     chain = view.chain
     if chain.is_over:
         return None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +48,14 @@ def test_errors_arrive_as_themselves(network: Neighbourhood) -> None:
 
 
 def test_a_client_that_cannot_open_says_why() -> None:
-    @asynccontextmanager
-    async def broken() -> AsyncIterator[Client]:
-        raise NotSetUp("no network")
-        yield
+    class Broken:
+        async def __aenter__(self) -> Client:
+            raise NotSetUp("no network")
 
-    client = SyncClient(broken)
+        async def __aexit__(self, *_: object) -> None:
+            return
+
+    client = SyncClient(Broken)
     with pytest.raises(NotSetUp):
         client.__enter__()
 

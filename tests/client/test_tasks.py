@@ -16,6 +16,7 @@ from deai.client.requests import TaskRequest
 from deai.errors import ConfigError, InsufficientFunds, TaskDeclined, WorkloadFault
 from deai.money import UNIT, Amount
 from deai.receipts import read_receipt, verify_receipt
+from deai.standing import Standing
 from deai.tasks import FaultCode
 from tests.client.support.node import Script, honest
 from tests.client.support.world import World, open_world, signer
@@ -292,6 +293,25 @@ async def test_a_node_that_never_opens_is_not_waited_for_beyond_the_window(
         assert outcome.ok
         assert sorted(seat_states(outcome)) == ["paid", "paid", "silent"]
         check_money(world, outcome)
+
+
+async def test_a_node_that_signs_two_results_is_slashed_and_holds_nothing_up(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    scripts = Script(), Script(signs_twice=True), Script()
+    async with open_world(*scripts) as world, world.client(tmp_path) as client:
+        began = trio.current_time()
+        outcome = await run(client)
+        assert outcome.ok
+        assert trio.current_time() - began < 10
+        record = await client.tools.ledger.node(world.nodes[1].node)
+        assert record is not None
+        assert record.standing is Standing.JAILED
+        assert record.stake == 400 * UNIT
+        caught = [o for o in outcome.document["attempts"] if o["reason"]]
+        assert [one["reason"] for one in caught] == ["signed two different results"]
+        kinds = {one["kind"] for one in outcome.document["transactions"]}
+        assert "prove_equivocation" in kinds
 
 
 async def test_when_all_nodes_find_the_input_bad_the_task_fails_and_most_comes_back(

@@ -79,6 +79,7 @@ class Script:
     withholds_output: bool = False
     spoils_output: str = ""  # "tree" (another blob) or "chunk" (damaged on the way)
     withholds_opening: bool = False
+    signs_twice: bool = False
     mask: int | None = None  # its approval, whatever it saw; 0: never approves
     workloads: tuple[str, ...] = ("matmul-proof", "embedding", "portfolio-risk")
 
@@ -258,6 +259,14 @@ class ScriptedNode:
         opened = Opened(id_, work.seat, work.attempt, work.digest, work.salt, work.digest, signed)
         if not self.script.withholds_opening:
             await self._send(work, opened)
+        if self.script.signs_twice:
+            other = hashlib.sha256(b"another answer").digest()
+            again = self.operator.sign(
+                result_digest(domain, id_, work.seat, work.attempt, other, other)
+            )
+            await self._send(
+                work, Opened(id_, work.seat, work.attempt, other, work.salt, other, again)
+            )
         work.openings[work.seat] = work.digest
         while not await self._may_leave(id_, work):
             await trio.sleep(0.1)
