@@ -49,6 +49,7 @@ lock: $(STAMP)
 
 setup: $(STAMP)
 
+# Compiled once here: a network starts dozens of processes, each of which imports a lot.
 # trio-typing (needed by libp2p at run time) brings stubs that break trio's own types: removed.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -56,7 +57,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory python-venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
+		-r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	rm -rf $(VENV)/lib/python3.*/site-packages/trio-stubs
 	@touch $@

@@ -146,6 +146,8 @@ class Command(click.Command, _Shared):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
         super().__init__(*args, **kwargs)
         self.params = self._add_global(self.params)
+        # Docstrings are raw strings: click's mark for "do not wrap" arrives as two characters.
+        self.help = self.help.replace("\\b", "\b") if self.help else None
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         _absorb(ctx)
@@ -164,6 +166,8 @@ class Group(click.Group, _Shared):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
         super().__init__(*args, **kwargs)
         self.params = self._add_global(self.params)
+        # Docstrings are raw strings: click's mark for "do not wrap" arrives as two characters.
+        self.help = self.help.replace("\\b", "\b") if self.help else None
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         _absorb(ctx)
