@@ -17,8 +17,9 @@ from deai.client.following import Following, accepts_of
 from deai.client.handle import TaskHandle, TaskOutcome
 from deai.client.journal import Entry, Proposal
 from deai.client.kept import kept_outcome
+from deai.client.offering import DryRun, look_around, plan_for
 from deai.client.requests import Prepared, TaskRequest, prepare
-from deai.client.submission import DryRun, look_around, plan_for, submit
+from deai.client.submission import Submission
 from deai.client.tools import Tools
 from deai.client.updates import Feed
 from deai.errors import ConfigError, DeaiError, Declined, TaskDeclined
@@ -91,12 +92,12 @@ class Client:
     async def dry_run(self, request: TaskRequest) -> DryRun:
         """Who would be asked, at what price, and why not the others; sends no proposal."""
         prepared = self.prepare(request)
-        ranking, parameters, now = await look_around(self.tools, prepared, self.tools.random(32))
+        scene = await look_around(self.tools, prepared, self.tools.random(32))
         try:
-            plan = plan_for(prepared, ranking, parameters, now, set())
+            plan = plan_for(prepared, scene)
         except (TaskDeclined, ConfigError) as error:
-            return DryRun(prepared, ranking, None, error)
-        return DryRun(prepared, ranking, plan, None)
+            return DryRun(prepared, scene.ranking, None, error)
+        return DryRun(prepared, scene.ranking, plan, None)
 
     async def result(self, task: str) -> TaskOutcome:
         """The outcome of a task of this client, by id or unique prefix.
@@ -155,7 +156,7 @@ class Client:
             if kept.is_whole:
                 return kept
             return await self._attach(entry, kept.task_id, handle)
-        posted = await submit(tools, prepared, entry, tools.wall_clock())
+        posted = await Submission(tools, prepared, tools.wall_clock()).run(entry)
         handle.is_posted(posted.proposal.task_id)
         following = Following(
             tools,

@@ -14,6 +14,7 @@ from deai.chain.ledger import Ledger
 from deai.client.client import Client
 from deai.client.directory import Directory, RegistryEvents, Source
 from deai.client.journal import Journal, Offload, in_a_thread
+from deai.client.purse import Purse
 from deai.client.sessions import Sessions
 from deai.client.tools import Tools, no_crash
 from deai.net import Net
@@ -68,6 +69,7 @@ async def open_client(
                     ledger=ledger,
                     sessions=sessions,
                     directory=directory,
+                    purse=Purse(ledger),
                     journal=own,
                     catalogue=catalogue,
                     results=home / "results",

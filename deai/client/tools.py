@@ -11,6 +11,7 @@ import trio
 from deai.chain.ledger import Head, Ledger, Parameters
 from deai.client.directory import Directory
 from deai.client.journal import Journal, Offload, in_a_thread
+from deai.client.purse import Purse
 from deai.client.sessions import Sessions
 from deai.errors import ConfigError
 from deai.ids import AccountId
@@ -28,6 +29,7 @@ class Tools:
     ledger: Ledger
     sessions: Sessions
     directory: Directory
+    purse: Purse
     journal: Journal
     catalogue: Catalogue
     results: Path

@@ -496,3 +496,19 @@ async def test_a_committee_that_the_contract_refuses_is_replaced(
             assert outcome.ok
             held = {one["node_id"] for one in outcome.document["attempts"]}
             assert world.nodes[0].node not in held
+
+
+async def test_two_tasks_at_once_do_not_count_on_the_same_coin(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 4, deposit=4 * FEE) as world:
+        async with world.client(tmp_path) as client:
+            outcomes: list[TaskOutcome] = []
+
+            async def one(number: int) -> None:
+                outcomes.append(await run(client, params={"seed": number}))
+
+            async with trio.open_nursery() as nursery:
+                for number in range(4):
+                    nursery.start_soon(one, number)
+            assert all(outcome.ok for outcome in outcomes)
