@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
+# Tests of one file share what they start, so a file stays with one worker.
+PYTEST_WORKERS := -n auto --dist loadfile
 
 .PHONY: demo test check fix bench clean lock spec docs contracts setup
 
@@ -14,7 +16,7 @@ demo: $(STAMP)
 	$(BIN)/deai demo
 
 test: $(STAMP) contracts/sei/node_modules/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_WORKERS)
 
 # Offline, no chain process, no sockets, under a minute.
 check: $(STAMP)
@@ -24,7 +26,8 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python contracts/spec/generate.py --check
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m pytest -q -m "not chain and not network and not slow and not gpu"
+	$(BIN)/python -m pytest -q $(PYTEST_WORKERS) \
+		-m "not chain and not network and not slow and not gpu"
 
 fix: $(STAMP)
 	$(BIN)/ruff format .

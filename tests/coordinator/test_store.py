@@ -75,6 +75,7 @@ def test_how_events_were_batched_leaves_no_trace(
 
 @given(seed=st.integers(0, 2**32), data=st.data())
 @NO_FIXTURE_RESET
+@pytest.mark.slow
 def test_a_rewind_is_as_if_the_blocks_had_never_been(
     seed: int, data: st.DataObject, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_rewind_below_the_undo_log_replays_everything(
 
 @given(seed=st.integers(0, 2**32))
 @NO_FIXTURE_RESET
+@pytest.mark.slow
 def test_a_rebuild_gives_the_same_digest(seed: int, tmp_path: Path) -> None:
     chain = Chain(seed)
     chain.run(200)

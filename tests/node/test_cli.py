@@ -109,6 +109,7 @@ def test_init_without_a_network_names_the_option(deai: Deai) -> None:
     assert "--network" in document(done)["error"]["hint"]
 
 
+@pytest.mark.slow
 def test_doctor_of_an_empty_home_fails_check_by_check(deai: Deai) -> None:
     done = deai("doctor", "--json")
     assert done.returncode == 4
@@ -119,6 +120,7 @@ def test_doctor_of_an_empty_home_fails_check_by_check(deai: Deai) -> None:
     assert {"name", "ok", "detail", "fix"} == set(checks["chain"])
 
 
+@pytest.mark.slow
 def test_the_daemon_loads_no_torch_and_help_loads_next_to_nothing() -> None:
     code = (
         "import sys, node.program, node.main, node.admin.server, node.metrics, p2p.net,"

@@ -283,6 +283,7 @@ async def test_offers_are_renewed_before_they_expire(tmp_path: Path, autojump_cl
         assert len(seen) >= 8
 
 
+@pytest.mark.slow
 async def test_the_epochs_beat_is_on_chain_soon_after_each_epoch_begins(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:

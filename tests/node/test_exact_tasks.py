@@ -65,6 +65,7 @@ async def test_nodes_finish_alone_when_the_client_leaves_after_the_input(
         await until(lambda: client.heard[name, 1].output == b"HELLO")
 
 
+@pytest.mark.slow
 async def test_a_silent_member_costs_the_others_only_time(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:

@@ -91,6 +91,7 @@ async def test_members_judge_and_settle_without_a_client(
         assert {world.view(name).attempt(seat).state for seat in range(3)} == {SeatState.PAID}
 
 
+@pytest.mark.slow
 async def test_a_withheld_output_does_not_hold_up_the_approvals_of_the_others(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:

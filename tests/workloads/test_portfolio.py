@@ -112,6 +112,7 @@ def test_a_portfolio_agrees_with_numpy_within_the_standard_errors() -> None:
     assert abs(found["stdev"] - losses.std(ddof=1)) < 6 * errors["stdev"]
 
 
+@pytest.mark.slow
 def test_the_standard_errors_are_the_spread_of_repetitions() -> None:
     runs = [report(SINGLE, paths=4_000, seed=seed) for seed in range(200)]
 

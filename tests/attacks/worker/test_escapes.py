@@ -184,7 +184,7 @@ async def test_progress_arrives_while_the_work_goes_on(tmp_path: Path) -> None:
 
 async def test_one_more_waiter_than_the_queue_holds_is_refused(tmp_path: Path) -> None:
     # The worker is given back before the nursery waits for those in line.
-    async with hostile_pool(tmp_path, queue=1) as pool, trio.open_nursery() as nursery:  # noqa: SIM117
+    async with hostile_pool(tmp_path, queue=1) as pool, trio.open_nursery() as nursery:
         async with pool.executor("alice") as executor:
             await ask(executor, job())
 

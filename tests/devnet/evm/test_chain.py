@@ -322,6 +322,7 @@ def test_a_transaction_whose_nonce_was_used_up_by_a_delegation_is_dropped(chain:
     assert len(chain.pool) == 0
 
 
+@pytest.mark.slow
 def test_a_block_holds_no_more_gas_than_its_limit(chain: Chain) -> None:
     spinner = deploy(chain, SPINNER)
     hashes = [
@@ -342,6 +343,7 @@ def test_a_block_stops_executing_when_its_time_is_up_and_the_rest_follows(chain:
         assert mined == hashes[:expected]
 
 
+@pytest.mark.slow
 def test_a_transaction_priced_under_the_base_fee_waits_for_it_to_fall(tmp_path: Path) -> None:
     rules = Rules(fee_up_millionths=900_000, fee_down_millionths=900_000)
     with a_chain(tmp_path, rules) as chain:
