@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio.testing
 
 from deai.hashing import leaf
