@@ -38,13 +38,14 @@ _SCRYPT_R: Final = 8
 def create_key(path: Path, passphrase_file: Path, *, secret: bytes | None = None) -> AccountId:
     """Write a new keystore (never over an old one) and return its account.
 
-    A missing `passphrase_file` is created with a random passphrase. Raises `ConfigError`.
+    A missing `passphrase_file` is created with a random passphrase. Raises `ConfigError`, also
+    for a `secret` that is no key of the curve.
     """
     if path.exists():
         raise ConfigError(f"{path} exists", hint="a key is never overwritten; choose another file")
+    secret = secrets.token_bytes(32) if secret is None else secret
+    signer = _signer(path, secret)
     passphrase = _ensure_passphrase(passphrase_file)
-    secret = secret or secrets.token_bytes(32)
-    signer = LocalSigner(secret)
     _write_private(path, json.dumps(_seal(secret, passphrase, signer.account), indent=1).encode())
     return signer.account
 

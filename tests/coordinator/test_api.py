@@ -17,6 +17,7 @@ import trio
 
 from coordinator.api import models
 from coordinator.api.app import OPENAPI_FILE, Web, openapi
+from coordinator.api.server import bind
 from coordinator.metrics import Metrics
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store
@@ -69,6 +70,13 @@ async def test_everybody_shows_the_same_earnings(coordinator: Running) -> None:
     assert earned == [int(node["earned"]) for node in single]
     assert str(sum(earned)) == stats["total_rewards_distributed"]
     assert (await coordinator.get("/api/v1/nodes/stats"))["earned"] == str(sum(earned))
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_its_first_segment() -> None:
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        served, _ = listener.accept()
+        with served:
+            assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_model_refuses_what_it_does_not_describe() -> None:

@@ -151,6 +151,16 @@ def test_a_raw_hex_key_is_read(tmp_path: Path) -> None:
     assert keys.load_signer(path).account.startswith("0x")
 
 
+@pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32, b"", bytes(33)])
+def test_a_secret_that_is_no_key_is_refused_before_a_file_is_written(
+    secret: bytes, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="not a secp256k1 key"):
+        keys.create_key(tmp_path / "client.json", tmp_path / "passphrase", secret=secret)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bad_key_files_are_typed_errors(tmp_path: Path) -> None:
     path, passphrase = tmp_path / "client.json", tmp_path / "passphrase"
     with pytest.raises(NotSetUp):
