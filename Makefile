@@ -17,6 +17,8 @@ demo: $(STAMP)
 
 test: $(STAMP) contracts/sei/node_modules/.ready
 	$(BIN)/python -m pytest $(PYTEST_WORKERS)
+	@if [ -e contracts/sei/node_modules/.ready ]; then $(MAKE) --no-print-directory -C contracts/sei test; \
+	else echo "SKIPPED: the contracts' own tests (npm is missing)"; fi
 
 # Offline, no chain process, no sockets, under a minute.
 check: $(STAMP)
@@ -42,8 +44,17 @@ spec: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 
-contracts: contracts/sei/node_modules/.ready
-	$(MAKE) -C contracts/sei
+# Artifacts compared byte for byte, format, coverage of lines, static analysis.
+contracts: contracts/sei/node_modules/.ready .venv-slither/.ready
+	$(MAKE) --no-print-directory -C contracts/sei check-artifacts check-fmt coverage
+	PATH="$(CURDIR)/.venv-slither/bin:$$PATH" $(MAKE) --no-print-directory -C contracts/sei slither
+
+# An environment of its own: its web3 is not ours.
+.venv-slither/.ready: contracts/sei/slither.lock $(STAMP)
+	$(UV) venv --quiet --clear .venv-slither
+	$(UV) pip install --quiet --python .venv-slither/bin/python --require-hashes \
+		-r contracts/sei/slither.lock
+	@touch $@
 
 # Resolve again; keeps hashes, leaves out the index's address.
 lock: $(STAMP)
@@ -79,6 +90,6 @@ contracts/sei/node_modules/.ready: contracts/sei/package-lock.json
 	else echo "npm is missing: contract tools and anvil are left out"; fi
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-slither build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf contracts/sei/node_modules contracts/sei/out contracts/sei/cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
