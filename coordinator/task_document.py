@@ -13,6 +13,7 @@ from coordinator.store.rows import expected_at, progress, rfc3339
 from coordinator.store.session import fold_applied
 from deai.chain.tasks_view import AttemptView, TaskView
 from deai.events import (
+    TASK_VERBS,
     EquivocationProven,
     LedgerEvent,
     LedgerRecord,
@@ -35,22 +36,6 @@ from deai.money import format_tokens
 
 Document = dict[str, Any]
 
-VERBS: Final[dict[type, str]] = {
-    TaskPosted: "post",
-    TaskAssigned: "assign",
-    SeatReassigned: "reassign",
-    SeatReleased: "release",
-    ResultCommitted: "commit",
-    ResultDelivered: "deliver",
-    ResultRevealed: "reveal",
-    OutputsApproved: "approve",
-    TaskFinalised: "finalise",
-    TaskExpired: "expire",
-    TaskCancelled: "cancel",
-    TaskObjected: "object",
-    EquivocationProven: "prove_equivocation",
-}
-"""What a transaction did, by the events it left."""
 _DETAILS: Final = {
     TaskState.PENDING: "posted, no committee yet",
     TaskState.ASSIGNED: "computing, nobody has committed yet",
@@ -117,7 +102,7 @@ def transactions(records: Iterable[LedgerRecord]) -> list[Document]:
     """Every transaction that touched the task, in order; the gas is not in the events."""
     found: dict[str, Document] = {}
     for record in records:
-        at, verb = record.position, VERBS.get(type(record.event), "other")
+        at, verb = record.position, TASK_VERBS.get(type(record.event), "other")
         known = found.setdefault(
             at.transaction,
             {
@@ -143,7 +128,7 @@ def timeline(records: Iterable[LedgerRecord]) -> list[Document]:
         {
             "at": rfc3339(record.position.time),
             "block": record.position.block,
-            "what": VERBS.get(type(record.event), "other"),
+            "what": TASK_VERBS.get(type(record.event), "other"),
             "seat": getattr(record.event, "seat", None),
             "note": _note(record.event),
             "transaction": record.position.transaction,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -288,6 +289,24 @@ LedgerEvent: TypeAlias = (
     | EquivocationProven
     | FeesSwept
 )
+
+
+TASK_VERBS: Final[Mapping[type, str]] = {
+    TaskPosted: "post",
+    TaskAssigned: "assign",
+    SeatReassigned: "reassign",
+    SeatReleased: "release",
+    ResultCommitted: "commit",
+    ResultDelivered: "deliver",
+    ResultRevealed: "reveal",
+    OutputsApproved: "approve",
+    TaskFinalised: "finalise",
+    TaskExpired: "expire",
+    TaskCancelled: "cancel",
+    TaskObjected: "object",
+    EquivocationProven: "prove_equivocation",
+}
+"""What a transaction did, by the events it left."""
 
 
 class LedgerRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -10,21 +10,9 @@ from deai.chain.ledger import ChainInfo, Transaction
 from deai.chain.tasks_view import AttemptView, TaskView, fold
 from deai.client.members import Member
 from deai.events import (
-    EquivocationProven,
+    TASK_VERBS,
     LedgerRecord,
-    OutputsApproved,
-    ResultCommitted,
-    ResultDelivered,
-    ResultRevealed,
-    SeatReassigned,
-    SeatReleased,
     SeatSettlement,
-    TaskAssigned,
-    TaskCancelled,
-    TaskExpired,
-    TaskFinalised,
-    TaskObjected,
-    TaskPosted,
 )
 from deai.hashing import ZERO
 from deai.ids import hexed
@@ -33,22 +21,6 @@ from deai.money import Amount
 from deai.receipts import Receipt, ReceiptTransaction, SeatProof
 from deai.tasks import Accept, FaultCode, Policy, TaskSpec, fault_digest
 
-VERBS: Mapping[type, str] = {
-    TaskPosted: "post",
-    TaskAssigned: "assign",
-    SeatReassigned: "reassign",
-    SeatReleased: "release",
-    ResultCommitted: "commit",
-    ResultDelivered: "deliver",
-    ResultRevealed: "reveal",
-    OutputsApproved: "approve",
-    TaskFinalised: "finalise",
-    TaskExpired: "expire",
-    TaskCancelled: "cancel",
-    TaskObjected: "object",
-    EquivocationProven: "prove_equivocation",
-}
-"""What a transaction did, by the events it left."""
 REASONS: Mapping[SeatState, str] = {
     SeatState.RELEASED: "the node gave its seat back",
     SeatState.REPLACED: "replaced: no commitment when the lease ended, or given back",
@@ -135,7 +107,7 @@ def transactions(
     gas = {one.hash: one.gas_used for one in sent}
     found: dict[str, dict[str, Any]] = {}
     for record in records:
-        at, verb = record.position, VERBS.get(type(record.event), "other")
+        at, verb = record.position, TASK_VERBS.get(type(record.event), "other")
         known = found.setdefault(
             at.transaction,
             {
