@@ -33,6 +33,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where the key's passphrase stands; default `HOME/keys/passphrase`."""
     max_fee: str = "1CT"
     """Most that a submission pays per seat unless it says otherwise."""
+    mdns: bool = False
+    """Look for nodes that announce themselves on the local network too."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

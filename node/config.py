@@ -81,6 +81,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     beat_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=300)] = 5.0
     offer_seconds: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 600
     """Life of a signed offer; renewed at half of it."""
+    mdns: bool = False
+    """Announce this node on the local network by multicast DNS."""
     hubs: Annotated[int, msgspec.Meta(ge=0, le=3)] = 3
     """How many hubs of the network file are sent heartbeats."""
     listen_for_twin: Annotated[float, msgspec.Meta(ge=0, le=600)] = 12.0

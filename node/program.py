@@ -17,7 +17,7 @@ from deai.chain.ledger import Ledger
 from deai.errors import ConfigError, NotSetUp
 from deai.ids import ChainName
 from deai.keys import load_signer
-from deai.net import PeerAddress
+from deai.net import Net, PeerAddress
 from deai.network import Network
 from deai.ports import Workbench
 from deai.signing import Signer
@@ -110,6 +110,8 @@ async def _serve(
                     ports = load_behaviour(config.behaviour)(ports)
                 ready = _ready(home, registration, ports, url_of(bound))
                 async with trio.open_nursery() as nursery:
+                    if config.mdns:
+                        nursery.start_soon(_announce_here, ports.net, config, network.name)
 
                     async def daemon(
                         *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
@@ -180,6 +182,19 @@ async def _open_ports(
         models=models_here(home),
         hubs=tuple(PeerAddress(hub.peer_id, hub.addresses) for hub in network.hubs),
     )
+
+
+async def _announce_here(net: Net, config: NodeConfig, network: str) -> None:
+    """Be found on the local network until cancelled; where that cannot be done, say so once."""
+    from p2p.mdns import announce_mdns, spread
+
+    addresses = net.addresses if config.announce else spread(net.addresses, config.listen)
+    try:
+        async with announce_mdns(PeerAddress(net.peer_id, addresses), network):
+            logger.info("announced on the local network", action="mdns", addresses=list(addresses))
+            await trio.sleep_forever()
+    except ConfigError as error:
+        logger.warning("not announced on the local network", action="mdns", reason=str(error))
 
 
 def _ready(

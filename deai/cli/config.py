@@ -121,6 +121,7 @@ def _effective(settings: Settings) -> dict[str, Any]:
         "client.key_file": str(settings.client_key),
         "client.passphrase_file": str(settings.client_passphrase),
         "client.max_fee": top["client"]["max_fee"],
+        "client.mdns": top["client"]["mdns"],
     }
     known = {entry.name for entry in entry_points(group=SECTIONS)}
     for name in sorted(known | set(settings.config.sections)):

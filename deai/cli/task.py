@@ -390,6 +390,7 @@ def _connect(settings: Settings, coordinator: str) -> AbstractAsyncContextManage
         home=settings.home,
         chain=settings.chain,
         coordinators=[url for url in urls if url],
+        mdns=settings.config.client.mdns,
     )
 
 

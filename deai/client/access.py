@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -14,6 +14,7 @@ from deai.client.adapters import load_catalogue, open_net
 from deai.client.client import Client
 from deai.client.coordinator import Coordinator, CoordinatorNodes
 from deai.client.directory import PeerList, RegistryEvents, Source
+from deai.client.local import open_local
 from deai.client.opening import one_error, open_client
 from deai.errors import ConfigError
 from deai.ids import ChainName, parse_peer
@@ -32,11 +33,13 @@ async def connect(
     chain: str = "sei",
     passphrase_file: Path | None = None,
     coordinators: Sequence[str] = (),
+    mdns: bool = False,
 ) -> AsyncIterator[Client]:
     """A client that pays with `key` and keeps its journal, results and receipts in `home`.
 
     `coordinators` are URLs to ask for nodes (default: those of the network file); none needs to
-    answer. Raises `ConfigError`, `NotSetUp` or `LedgerUnreachable`.
+    answer. With `mdns`, nodes that announce themselves on the local network are looked for too.
+    Raises `ConfigError`, `NotSetUp` or `LedgerUnreachable`.
     """
     if isinstance(network, Path):
         network = load_network(network)
@@ -45,18 +48,22 @@ async def connect(
     identity = home / "keys" / "client-peer.key"
     create_peer_key(identity)
     with one_error():
-        async with (
-            open_account(network, chain, signer, home) as ledger,
-            open_net(identity) as net,
-            open_client(
-                ledger=ledger,
-                net=net,
-                catalogue=catalogue,
-                home=home,
-                sources=sources_of(network, coordinators),
-                fallback=fallback_of(network, ledger),
-            ) as client,
-        ):
+        async with AsyncExitStack() as stack:
+            ledger = await stack.enter_async_context(open_account(network, chain, signer, home))
+            net = await stack.enter_async_context(open_net(identity))
+            sources = sources_of(network, coordinators)
+            if mdns:
+                sources += (await stack.enter_async_context(open_local(network.name)),)
+            client = await stack.enter_async_context(
+                open_client(
+                    ledger=ledger,
+                    net=net,
+                    catalogue=catalogue,
+                    home=home,
+                    sources=sources,
+                    fallback=fallback_of(network, ledger),
+                )
+            )
             yield client
 
 

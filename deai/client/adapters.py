@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, cast
 
 from deai.errors import NotSetUp
-from deai.net import Net
+from deai.net import Net, PeerAddress
 from deai.ports import Catalogue, Workbench
 
 GROUP: Final = "deai.adapters"
-EXTRAS: Final = {"net": "client", "catalogue": "client", "workbench": "node"}
+EXTRAS: Final = {"net": "client", "mdns": "client", "catalogue": "client", "workbench": "node"}
 
 
 def open_net(identity: Path) -> AbstractAsyncContextManager[Net]:
     """A net that only dials, with the identity in a key file; raise `NotSetUp`."""
     return cast("AbstractAsyncContextManager[Net]", load("net")(identity))
+
+
+def open_mdns(
+    network: str,
+) -> AbstractAsyncContextManager[Callable[[], Sequence[PeerAddress]]]:
+    """Who announces itself on the local network, as heard so far; raise `NotSetUp`."""
+    opened = load("mdns")(network)
+    return cast("AbstractAsyncContextManager[Callable[[], Sequence[PeerAddress]]]", opened)
 
 
 def open_workbench(

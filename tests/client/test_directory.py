@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,19 +15,28 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 from trio.testing import MockClock
 
+from deai.client import local
 from deai.client.coordinator import Coordinator, CoordinatorNodes, hint_of
 from deai.client.directory import Directory, Hint, PeerList, RegistryEvents
+from deai.client.local import open_local
 from deai.client.matching import Wish
 from deai.client.sessions import Sessions
-from deai.errors import CoordinatorUnreachable, Declined, LedgerUnreachable, MalformedMessage
+from deai.errors import (
+    CoordinatorUnreachable,
+    Declined,
+    LedgerUnreachable,
+    MalformedMessage,
+    NotSetUp,
+)
 from deai.money import UNIT
 from deai.net import PeerAddress
 from deai.offers import Signed, open_offer, sign_offer
 from deai.tasks import Policy
 from tests.client.support.node import Script
-from tests.client.support.world import World, open_world, signer
+from tests.client.support.world import World, open_world, peer_name, signer
 
 WISH = Wish(
     workload="matmul-proof", version=1, model="", policy=Policy.EXACT, seats=3, units=1,
@@ -188,3 +199,54 @@ async def test_a_coordinators_entry_is_read_and_a_broken_one_passed_over(
         without = hint_of({**entry, "offer": {"body": "%%"}})
         assert without is not None
         assert without.offer is None
+
+
+ANNOUNCE = """
+import sys, trio
+from deai.net import PeerAddress
+from p2p.mdns import announce_mdns
+
+async def main():
+    async with announce_mdns(PeerAddress(sys.argv[1], ("/ip4/127.0.0.1/tcp/4001",)), sys.argv[2]):
+        await trio.to_thread.run_sync(sys.stdin.read)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.network
+@pytest.mark.slow
+async def test_what_another_process_announces_on_the_local_network_is_a_hint(
+    tmp_path: Path,
+) -> None:
+    peer, name = peer_name("a neighbour"), f"test-{tmp_path.parent.name}"
+    announcing = subprocess.Popen(
+        [sys.executable, "-c", ANNOUNCE, peer, name], stdin=subprocess.PIPE
+    )
+    try:
+        with trio.fail_after(60):
+            async with open_local(name) as source:
+                while not (hints := await source.hints()):
+                    assert announcing.poll() is None
+                    await trio.sleep(0.05)
+    finally:
+        announcing.communicate()
+    assert hints == (Hint(PeerAddress(peer, ("/ip4/127.0.0.1/tcp/4001",))),)
+    assert announcing.returncode == 0
+
+
+async def test_without_multicast_the_other_sources_are_asked(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(network: str) -> Any:
+        raise NotSetUp("no multicast on this machine")
+
+    monkeypatch.setattr(local, "open_mdns", without)
+    async with open_world(Script()) as world, world.client(tmp_path) as client:
+        node = world.nodes[0]
+        peers = PeerList([PeerAddress(node.net.peer_id, node.net.addresses)])
+        async with open_local("test") as source:
+            directory = Directory(world.chain.ledger(), client.tools.sessions, [source, peers], ())
+            found = await directory.candidates(WISH, world.chain.now)
+        assert [one.node for one in found] == [node.node]
+        assert directory.notes == ["mdns: no multicast on this machine"]
