@@ -15,7 +15,7 @@ from deai.net import Link
 from deai.tasks import FaultCode, Seat, Task, TaskSpec
 from node.config import Patience
 from node.planner import Action, Tell, View
-from node.store.blobs import BlobReceiver
+from node.store.blobs import BlobReceiver, SmallReceiver
 from node.store.journal import OwnResult, Saved, SeatKey
 
 
@@ -32,7 +32,11 @@ class Engagement:
     accepted_at: int
     members: tuple[Member, ...] = ()
     has_input: bool = False
+    small_input: bytes | None = None
+    """The input, if it is small enough for the journal; else a blob."""
     result: OwnResult | None = None
+    small_output: bytes | None = None
+    """Our own output, if it is small enough for the journal; else a blob."""
     openings: dict[int, Opened] = field(default_factory=dict)
     """Checked openings of other seats."""
     approvals: dict[int, ApprovedOutputs] = field(default_factory=dict)
@@ -46,7 +50,7 @@ class Engagement:
     chain: TaskView | None = None
     link: Link[TaskMessage] | None = None
     member_links: dict[int, Link[TaskMessage]] = field(default_factory=dict)
-    input: BlobReceiver | None = None
+    input: BlobReceiver | SmallReceiver | None = None
     incoming: dict[int, BlobReceiver] = field(default_factory=dict)
     told: set[Tell] = field(default_factory=set)
     asked: set[Tell] = field(default_factory=set)
@@ -87,7 +91,9 @@ class Engagement:
             accepted_at=saved.accepted_at,
             members=saved.members,
             has_input=saved.has_input,
+            small_input=saved.input,
             result=saved.result,
+            small_output=saved.output,
             openings={s: o for s, o in saved.openings.items() if s != saved.key.seat},
             approvals=dict(saved.approvals),
             client_peers={saved.client_peer},

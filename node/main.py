@@ -89,7 +89,9 @@ async def _recall(node: Node) -> None:
     for saved in await node.ports.journal.open_engagements():
         engagement = Engagement.of(saved)
         engagement.is_durable.set()
-        engagement.has_input &= saved.key.blob("input") in node.ports.blobs
+        engagement.has_input &= (
+            saved.input is not None or saved.key.blob("input") in node.ports.blobs
+        )
         engagement.outputs = {
             seat
             for seat in range(saved.task.seats)

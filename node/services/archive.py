@@ -27,8 +27,10 @@ class Archive:
         if not await self._may_hand_over(saved):
             return False
         await send(link, opened(saved.key, saved.result))
-        if not saved.result.fault and saved.key.blob("output") in self._node.ports.blobs:
-            await send_output(link, self._node.ports.blobs, saved.key)
+        blobs = self._node.ports.blobs
+        is_here = saved.output is not None or saved.key.blob("output") in blobs
+        if not saved.result.fault and is_here:
+            await send_output(link, blobs, saved.key, saved.output)
         return True
 
     async def _may_hand_over(self, saved: Saved) -> bool:

@@ -44,7 +44,9 @@ from node.services.checks import (
 from node.services.negotiation import Negotiator
 from node.services.sending import send
 from node.state import Node
+from node.store.blobs import SmallReceiver
 from node.store.errors import StoreFull
+from node.store.journal import SMALL_BYTES
 
 MAX_EARLY = 64
 """Openings kept for a task before their commitments are seen."""
@@ -194,9 +196,12 @@ class Conversation:
         if chain is not None and chain.committee and chain.committee != message.committee:
             return Refused(engagement.task_id, "wrong_committee", "the chain names another one")
         if is_client and message.members != engagement.members:
-            await self._node.ports.journal.assigned(engagement.key, message.members)
             engagement.members = message.members
-            self._node.ports.crash("assigned.journalled")
+            if engagement.has_input:
+                await self._node.ports.journal.assigned(engagement.key, message.members)
+                self._node.ports.crash("assigned.journalled")
+            # Else it is written with the input: before, nothing is said to any member, and after
+            # a crash the client, which still has to bring the input, says it again.
         return None
 
     async def _blob(
@@ -228,15 +233,30 @@ class Conversation:
             if message.length != spec.input_bytes or digest != spec.input_digest:
                 raise MalformedMessage("the input is not the one that the task names")
             if engagement.input is None:
-                engagement.input = blobs.receive(name, message.length, message.leaves)
+                engagement.input = (
+                    SmallReceiver(message.length, message.leaves)
+                    if message.length <= SMALL_BYTES
+                    else blobs.receive(name, message.length, message.leaves)
+                )
             return
         if engagement.input is None:
             raise MalformedMessage("a chunk came before its header")
-        if await engagement.input.put(message.index, message.data):
+        if isinstance(engagement.input, SmallReceiver):
+            await self._has_input(engagement, engagement.input.check(message.index, message.data))
+        elif await engagement.input.put(message.index, message.data):
             self._node.ports.crash("input.written")
-            await self._node.ports.journal.has_input(engagement.key)
-            engagement.has_input = True
-            self._node.ports.crash("input.journalled")
+            await self._has_input(engagement, None)
+
+    async def _has_input(self, engagement: Engagement, small: bytes | None) -> None:
+        """Journal the end of the input, the input itself if it is small, and the members."""
+        journal, members = self._node.ports.journal, engagement.members
+        await journal.has_input(engagement.key, members, small)
+        engagement.small_input, engagement.has_input = small, True
+        if engagement.members != members:
+            await journal.assigned(engagement.key, engagement.members)
+        if engagement.members:
+            self._node.ports.crash("assigned.journalled")
+        self._node.ports.crash("input.journalled")
 
     async def _output(self, engagement: Engagement, message: BlobHeader | BlobChunk) -> None:
         seat = message.seat

@@ -93,7 +93,7 @@ class Delivery:
             case "opening":
                 await send(link, opened(key, _present(own)))
             case "output":
-                await send_output(link, self._node.ports.blobs, key)
+                await send_output(link, self._node.ports.blobs, key, engagement.small_output)
             case "approval":
                 await send(link, engagement.approvals[key.seat])
             case _:

@@ -150,6 +150,7 @@ class Driver:
         node, key = self._node, engagement.key
         at = node.chain_time
         code, reason = engagement.gave_up or ("", "")
+        keeps_output = end.outcome in ("paid", "forfeited", "silent")
         try:
             await node.ports.journal.ended(
                 key,
@@ -158,12 +159,13 @@ class Driver:
                 outcome=end.outcome,
                 payment=end.payment,
                 reason=f"{code}: {reason}" if code else "",
+                keep_output=keeps_output,
             )
         except (StoreFull, NodeFault) as error:
             node.problem("disk_full", str(error), error.hint)
             return False
         node.ports.crash("ended.journalled")
-        keep = {key.blob("output")} if end.outcome in ("paid", "forfeited", "silent") else set()
+        keep = {key.blob("output")} if keeps_output else set()
         names = {key.blob("input"), key.blob("output")}
         names |= {key.blob("output", seat) for seat in engagement.incoming}
         try:

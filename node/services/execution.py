@@ -23,7 +23,7 @@ from deai.tasks import (
 from node.engagement import Engagement
 from node.state import Node
 from node.store.errors import StoreFull
-from node.store.journal import OwnResult
+from node.store.journal import SMALL_BYTES, OwnResult
 
 PRICED_BYTES: Final = 1024 * 1024
 """Largest input that the daemon itself parses to learn its units; larger ones only the worker."""
@@ -44,7 +44,7 @@ class Execution:
                 return
             output, fault = await self._run(engagement, data)
             node.ports.crash("result.computed")
-            if output is not None:
+            if output is not None and len(output.data) > SMALL_BYTES:
                 await node.ports.blobs.write(key.blob("output"), output.data)
                 node.ports.crash("result.written")
             await self._sign(engagement, output, fault)
@@ -58,10 +58,20 @@ class Execution:
             engagement.started_at = None
 
     async def _input(self, engagement: Engagement) -> bytes:
-        data = await self._node.ports.blobs.read(engagement.key.blob("input"))
+        data = await self._read_input(engagement)
         if blob_digest(data) != engagement.spec.input_digest:
             raise NodeFault("the input on disk is damaged")
         return data
+
+    async def _read_input(self, engagement: Engagement) -> bytes:
+        if engagement.small_input is not None:
+            return engagement.small_input
+        return await self._node.ports.blobs.read(engagement.key.blob("input"))
+
+    async def _read_output(self, engagement: Engagement) -> bytes:
+        if engagement.small_output is not None:
+            return engagement.small_output
+        return await self._node.ports.blobs.read(engagement.key.blob("output"))
 
     async def _is_underpaid(self, engagement: Engagement, data: bytes) -> bool:
         node, spec = self._node, engagement.spec
@@ -126,7 +136,9 @@ class Execution:
             result_signature=sign(result_digest(domain, *where, digest, evidence)),
             fault=int(fault or 0),
         )
-        engagement.result = await node.ports.journal.result(key, own)
+        small = output.data if output is not None and len(output.data) <= SMALL_BYTES else None
+        kept = await node.ports.journal.result(key, own, small)
+        engagement.small_output, engagement.result = small, kept
         engagement.committed_at = trio.current_time()
         engagement.done = 1.0
         node.counters["computed"] += 1
@@ -160,9 +172,11 @@ class Execution:
         if not seats:
             return 0
         node, key = self._node, engagement.key
-        names = [key.blob("output"), *(key.blob("output", seat) for seat in seats)]
-        outputs = [await node.ports.blobs.read(name) for name in names]
-        job = _job(engagement, await node.ports.blobs.read(key.blob("input")))
+        outputs = [
+            await self._read_output(engagement),
+            *[await node.ports.blobs.read(key.blob("output", seat)) for seat in seats],
+        ]
+        job = _job(engagement, await self._read_input(engagement))
         async with node.ports.workbench.executor(engagement.task.client) as executor:
             matrix = await executor.compare(job, engagement.task.policy, outputs)
         return sum(1 << seat for column, seat in enumerate(seats, start=1) if matrix[0][column])

@@ -7,7 +7,7 @@ from typing import Final
 import trio
 
 from deai.errors import PeerUnreachable
-from deai.hashing import CHUNK_BYTES, chunk_count
+from deai.hashing import CHUNK_BYTES, chunk_count, leaf
 from deai.messages import BlobChunk, BlobHeader, Opened, TaskMessage
 from deai.net import Link
 from node.store.blobs import BlobStore
@@ -38,8 +38,18 @@ def opened(key: SeatKey, own: OwnResult) -> Opened:
     )
 
 
-async def send_output(link: Link[TaskMessage], blobs: BlobStore, key: SeatKey) -> None:
-    """Send our output, chunk by chunk from the disk; raise `PeerUnreachable` or `NodeFault`."""
+async def send_output(
+    link: Link[TaskMessage], blobs: BlobStore, key: SeatKey, small: bytes | None
+) -> None:
+    """Send our output: `small`, or else chunk by chunk from the disk.
+
+    Raises `PeerUnreachable` or `NodeFault`.
+    """
+    if small is not None:
+        header = BlobHeader(key.task_id, "output", key.seat, len(small), (leaf(small),))
+        await send(link, header)
+        await send(link, BlobChunk(key.task_id, "output", key.seat, 0, small))
+        return
     name = key.blob("output")
     length, leaves = await blobs.leaves(name)
     await send(link, BlobHeader(key.task_id, "output", key.seat, length, leaves))

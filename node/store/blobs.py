@@ -87,8 +87,11 @@ class BlobStore:
 
     async def delete(self, *names: str) -> None:
         """Remove blobs, also unfinished ones; those that are gone are fine."""
-        await self._call(self._delete, names)
-        for name in names:
+        here = [name for name in names if name in self._sizes]
+        if not here:
+            return
+        await self._call(self._delete, here)
+        for name in here:
             self._sizes.pop(name, None)
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
@@ -201,3 +204,20 @@ class BlobReceiver:
             return False
         await self._store.finish(self._part, self._name, self._length)
         return True
+
+
+class SmallReceiver:
+    """A blob of a single chunk on its way to the journal: checked, and never a file."""
+
+    def __init__(self, length: int, leaves: tuple[bytes, ...]) -> None:
+        if len(leaves) != 1 or length > CHUNK_BYTES:
+            raise MalformedMessage(f"{len(leaves)} chunks do not make {length} bytes")
+        self._leaf = leaves[0]
+
+    def check(self, index: int, data: bytes) -> bytes:
+        """The whole blob; raise `MalformedMessage` for a chunk that is not the announced one."""
+        if index != 0:
+            raise MalformedMessage(f"the blob has no chunk {index}")
+        if leaf(data) != self._leaf:
+            raise MalformedMessage(f"chunk {index} is not the announced one")
+        return data

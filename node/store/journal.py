@@ -1,6 +1,8 @@
 """The journal: whatever a node promised or signed, durable before anybody hears of it.
 
-SQLite with `synchronous=FULL`, one connection, held exclusively, used by one thread at a time.
+SQLite, one connection, held exclusively, used by one thread at a time. Writes that wait together
+share a transaction and a flush; each is answered after it. Inputs and outputs of up to
+`SMALL_BYTES` lie in the rows that speak of them: no file of their own, no flush of their own.
 A result is written once per (task, seat, attempt): asked again, the journal answers with what
 was signed first, so that no crash can make a node sign two.
 """
@@ -8,8 +10,7 @@ was signed first, so that no crash can make a node sign two.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,10 +22,13 @@ from deai.messages import ApprovedOutputs, Member, Opened
 from deai.tasks import Task, TaskSpec
 from node.store.calls import Caller, InThreads
 from node.store.errors import raise_os, raise_sqlite
+from node.store.group import Writer
 
 T = TypeVar("T")
 
-SCHEMA_VERSION: Final = 1
+SMALL_BYTES: Final = 16 * 1024
+"""Largest input or output that is kept in the journal: a few of its pages."""
+SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE engagements (
@@ -32,7 +36,7 @@ CREATE TABLE engagements (
   task BLOB NOT NULL, spec BLOB NOT NULL,
   valid_until INTEGER NOT NULL, signature BLOB NOT NULL,
   since INTEGER NOT NULL, accepted_at INTEGER NOT NULL, client_peer TEXT NOT NULL,
-  members BLOB, has_input INTEGER NOT NULL DEFAULT 0,
+  members BLOB, has_input INTEGER NOT NULL DEFAULT 0, input BLOB,
   ended_at INTEGER, outcome TEXT, payment TEXT, reason TEXT,
   PRIMARY KEY (task_id, seat, attempt)) STRICT;
 CREATE INDEX engagements_ended ON engagements (ended_at);
@@ -40,7 +44,7 @@ CREATE TABLE results (
   task_id TEXT NOT NULL, seat INTEGER NOT NULL, attempt INTEGER NOT NULL,
   digest BLOB NOT NULL, evidence BLOB NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
   commit_signature BLOB NOT NULL, result_signature BLOB NOT NULL, fault INTEGER NOT NULL,
-  PRIMARY KEY (task_id, seat, attempt)) STRICT;
+  output BLOB, PRIMARY KEY (task_id, seat, attempt)) STRICT;
 CREATE TABLE openings (
   task_id TEXT NOT NULL, seat INTEGER NOT NULL, message BLOB NOT NULL,
   PRIMARY KEY (task_id, seat)) STRICT;
@@ -100,7 +104,11 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     client_peer: PeerId
     members: tuple[Member, ...] = ()
     has_input: bool = False
+    input: bytes | None = None
+    """A small input; a larger one is a blob."""
     result: OwnResult | None = None
+    output: bytes | None = None
+    """Our own output if it is small; a larger one is a blob."""
     openings: dict[int, Opened] = {}
     approvals: dict[int, ApprovedOutputs] = {}
     ended_at: int | None = None
@@ -146,6 +154,7 @@ class Journal:
             self._db = sqlite3.connect(
                 target, uri=True, timeout=1, isolation_level=None, check_same_thread=False
             )
+            self._writer = Writer(self._db, self._caller)
             if not read_only:
                 self._prepare(max_pages)
         except sqlite3.Error as error:
@@ -155,36 +164,27 @@ class Journal:
         run = self._db.execute
         run("PRAGMA locking_mode=EXCLUSIVE")
         run("PRAGMA journal_mode=WAL")
-        run("PRAGMA synchronous=FULL")
         if max_pages:
             run(f"PRAGMA max_page_count={int(max_pages)}")
-        with self._transaction():
+        with self._writer.transaction():
             if run("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone() is None:
                 for statement in _SCHEMA.split(";\n"):
                     run(statement)
                 run("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION).encode(),))
+            elif run("SELECT value FROM meta WHERE key='schema'").fetchone()[0] == b"1":
+                run("ALTER TABLE engagements ADD COLUMN input BLOB")
+                run("ALTER TABLE results ADD COLUMN output BLOB")
+                run("UPDATE meta SET value=? WHERE key='schema'", (str(SCHEMA_VERSION).encode(),))
 
     def close(self) -> None:
         """Let the file go."""
         self._db.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+    async def _write(self, work: Callable[[], T], *, flush: bool = True) -> T:
         try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    async def _write(self, work: Callable[[], T]) -> T:
-        def call() -> T:
-            with self._transaction():
-                return work()
-
-        return await self._call(call)
+            return await self._writer.write(work, flush=flush)
+        except sqlite3.Error as error:
+            raise_sqlite(error)
 
     async def _call(self, work: Callable[[], T]) -> T:
         try:
@@ -215,9 +215,11 @@ class Journal:
         """Record how the other members can be reached."""
         await self._set(key, "members=?", encode_canonical(members))
 
-    async def has_input(self, key: SeatKey) -> None:
-        """Record that the input is complete on disk."""
-        await self._set(key, "has_input=1")
+    async def has_input(
+        self, key: SeatKey, members: tuple[Member, ...] = (), data: bytes | None = None
+    ) -> None:
+        """Record that the input is complete on disk, or here (`data`), and who the members are."""
+        await self._set(key, "has_input=1, input=?, members=?", data, encode_canonical(members))
 
     async def _set(self, key: SeatKey, assignments: str, *values: object) -> None:
         await self._write(
@@ -228,32 +230,33 @@ class Journal:
             )
         )
 
-    async def result(self, key: SeatKey, own: OwnResult) -> OwnResult:
-        """Record a result once; return the one that counts, which is the first."""
+    async def result(self, key: SeatKey, own: OwnResult, output: bytes | None = None) -> OwnResult:
+        """Record a result once, with its small output; return the one that counts, the first."""
 
         def work() -> OwnResult:
-            first = self._result(key)
+            first, _ = self._result(key)
             if first is not None:
                 return first
             self._db.execute(
-                "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (key.task_id, key.seat, key.attempt, own.digest, own.evidence, own.salt,
-                 own.value, own.commit_signature, own.result_signature, own.fault),
+                 own.value, own.commit_signature, own.result_signature, own.fault, output),
             )  # fmt: skip
             return own
 
         return await self._write(work)
 
-    def _result(self, key: SeatKey) -> OwnResult | None:
+    def _result(self, key: SeatKey) -> tuple[OwnResult | None, bytes | None]:
         row = self._db.execute(
-            "SELECT digest, evidence, salt, value, commit_signature, result_signature, fault"
+            "SELECT digest, evidence, salt, value, commit_signature, result_signature, fault,"
+            " output"
             " FROM results WHERE task_id=? AND seat=? AND attempt=?",
             (key.task_id, key.seat, key.attempt),
         ).fetchone()
         if row is None:
-            return None
+            return None, None
         names = OwnResult.__struct_fields__
-        return OwnResult(**dict(zip(names, row, strict=True)))
+        return OwnResult(**dict(zip(names, row[:-1], strict=True))), row[-1]
 
     async def opened(self, message: Opened) -> None:
         """Record a checked opening of any seat; the first one of a seat stays."""
@@ -279,9 +282,20 @@ class Journal:
         return await self._write(work)
 
     async def ended(
-        self, key: SeatKey, *, at: int, day: str, outcome: str, payment: int, reason: str = ""
+        self,
+        key: SeatKey,
+        *,
+        at: int,
+        day: str,
+        outcome: str,
+        payment: int,
+        reason: str = "",
+        keep_output: bool = True,
     ) -> bool:
-        """Record the end of an engagement and add it to its day, once; False if it was known."""
+        """Record the end of an engagement and add it to its day, once; False if it was known.
+
+        Nobody is told of it and the chain says it again, so it waits for no flush.
+        """
 
         def work() -> bool:
             row = self._db.execute(
@@ -292,10 +306,15 @@ class Journal:
             if row is None or row[2] is not None:
                 return False
             self._db.execute(
-                "UPDATE engagements SET ended_at=?, outcome=?, payment=?, reason=?"
+                "UPDATE engagements SET ended_at=?, outcome=?, payment=?, reason=?, input=NULL"
                 " WHERE task_id=? AND seat=? AND attempt=?",
                 (at, outcome, str(payment), reason[:512], key.task_id, key.seat, key.attempt),
             )
+            if not keep_output:
+                self._db.execute(
+                    "UPDATE results SET output=NULL WHERE task_id=? AND seat=? AND attempt=?",
+                    (key.task_id, key.seat, key.attempt),
+                )
             if outcome in ("paid", "forfeited", "silent"):
                 fee = _TASKS.decode(row[1]).fee
                 self._add_day(
@@ -307,7 +326,7 @@ class Journal:
                 )
             return True
 
-        return await self._write(work)
+        return await self._write(work, flush=False)
 
     def _add_day(self, day: str, workload: str, *, paid: int, forfeited: int, unpaid: bool) -> None:
         row = self._db.execute(
@@ -346,7 +365,8 @@ class Journal:
     def _select(self, condition: str, *values: object) -> tuple[Saved, ...]:
         rows = self._db.execute(
             "SELECT task_id, seat, attempt, task, spec, valid_until, signature, since,"  # noqa: S608
-            " accepted_at, client_peer, members, has_input, ended_at, outcome, payment, reason"
+            " accepted_at, client_peer, members, has_input, ended_at, outcome, payment, reason,"
+            " input"
             f" FROM engagements WHERE {condition}",
             values,
         ).fetchall()
@@ -358,6 +378,7 @@ class Journal:
             self._messages("openings", row[0]),
             self._messages("approvals", row[0]),
         )
+        result, output = self._result(key)
         return Saved(
             key=key,
             task=_TASKS.decode(row[3]),
@@ -369,7 +390,9 @@ class Journal:
             client_peer=row[9],
             members=_MEMBERS.decode(row[10]) if row[10] is not None else (),
             has_input=bool(row[11]),
-            result=self._result(key),
+            input=row[16],
+            result=result,
+            output=output,
             openings={seat: _OPENED.decode(data) for seat, data in openings},
             approvals={seat: _APPROVED.decode(data) for seat, data in approvals},
             ended_at=row[12],

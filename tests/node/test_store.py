@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from deai.errors import MalformedMessage, NodeFault
 from deai.hashing import CHUNK_BYTES, blob_digest, chunks, leaf
 from deai.ids import PeerId, TaskId
-from deai.messages import ApprovedOutputs, Opened
+from deai.messages import ApprovedOutputs, Member, Opened
 from node.store.blobs import BlobStore
+from node.store.calls import InThreads
 from node.store.errors import AlreadyRunning, StoreFull
+from node.store.group import Writer
 from node.store.journal import Journal, OwnResult, Saved, SeatKey
 from tests.node.test_negotiation import SPEC, TASK
 
@@ -31,15 +36,92 @@ async def test_a_journal_remembers_across_lives(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
     journal = Journal(path)
     await journal.accept(SAVED)
-    await journal.has_input(KEY)
-    await journal.result(KEY, OWN)
+    members = (Member(1, "12D3KooWmember", ()),)
+    await journal.has_input(KEY, members, b"in")
+    await journal.result(KEY, OWN, b"out")
     opened = Opened(KEY.task_id, 1, 0, b"o" * 32, b"p" * 32, bytes(32), bytes(64))
     await journal.opened(opened)
     journal.close()
     again = Journal(path)
     (saved,) = await again.open_engagements()
     again.close()
-    assert saved == msgspec.structs.replace(SAVED, has_input=True, result=OWN, openings={1: opened})
+    assert saved == msgspec.structs.replace(
+        SAVED, has_input=True, input=b"in", members=members, result=OWN, output=b"out",
+        openings={1: opened},
+    )  # fmt: skip
+
+
+async def test_small_blobs_go_with_the_end_unless_the_output_is_kept(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "node.db")
+    for attempt, keep in enumerate((True, False)):
+        key = SeatKey(KEY.task_id, 0, attempt)
+        await journal.accept(msgspec.structs.replace(SAVED, key=key))
+        await journal.has_input(key, (), b"in")
+        await journal.result(key, OWN, b"out")
+        await journal.ended(key, at=1, day="d", outcome="paid", payment=1, keep_output=keep)
+    kept = {saved.key.attempt: saved for saved in await journal.history(9)}
+    journal.close()
+    assert (kept[0].input, kept[0].output) == (None, b"out")
+    assert (kept[1].input, kept[1].output) == (None, None)
+
+
+async def test_writers_that_wait_together_share_a_transaction_and_fail_alone(
+    tmp_path: Path,
+) -> None:
+    db = sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)
+    db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+    begun: list[str] = []
+    db.set_trace_callback(lambda line: begun.append(line) if line.startswith("BEGIN") else None)
+    writer = Writer(db, InThreads(1))
+    refused: list[int] = []
+
+    async def add(number: int) -> None:
+        try:
+            await writer.write(lambda: db.execute("INSERT INTO t VALUES (?)", (number,)))
+        except sqlite3.IntegrityError:
+            refused.append(number)
+
+    async def all_of(*numbers: int) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in numbers:
+                nursery.start_soon(add, number)
+
+    await all_of(*range(20))
+    assert len(begun) < 20
+    assert not refused
+    await all_of(7, 20, 21, 22)
+    assert refused == [7]
+    assert [row[0] for row in db.execute("SELECT n FROM t ORDER BY n")] == list(range(23))
+    db.close()
+
+
+async def test_a_write_goes_on_when_its_waiter_leaves(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "node.db")
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.remember, "a", b"1")
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    assert await journal.recall("a") == b"1"
+    journal.close()
+
+
+async def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    Journal(path).close()
+    db = sqlite3.connect(path)
+    db.executescript(
+        "ALTER TABLE engagements DROP COLUMN input; ALTER TABLE results DROP COLUMN output;"
+        "UPDATE meta SET value=CAST('1' AS BLOB) WHERE key='schema'"
+    )
+    db.close()
+    journal = Journal(path)
+    await journal.accept(SAVED)
+    await journal.has_input(KEY, (), b"in")
+    await journal.result(KEY, OWN, b"out")
+    (saved,) = await journal.open_engagements()
+    journal.close()
+    assert (saved.input, saved.output) == (b"in", b"out")
 
 
 async def test_the_first_result_of_an_attempt_is_the_only_one(tmp_path: Path) -> None:
