@@ -154,6 +154,43 @@ def test_a_taken_peer_port_is_named(devnet: dict[str, Any], stopped: Path) -> No
     assert str(port) in document["error"]["message"]
 
 
+def test_a_node_is_found_on_the_local_network_when_nothing_else_knows_it(
+    devnet: dict[str, Any], stopped: Path, tmp_path: Path
+) -> None:
+    home = Path(devnet["client"]["config"]).parent
+    shutil.copytree(home / "keys", tmp_path / "keys")
+    network = json.loads((stopped / "network.json").read_text())
+    # No coordinator, no bootstrap peer, and the registry's events begin after the last block.
+    network |= {"coordinators": [], "bootstrap": []}
+    network["chains"]["sei"]["deployed_at"] = 10**9
+    (tmp_path / "network.json").write_text(json.dumps(network))
+
+    def found(**settings: str) -> list[str]:
+        status, document = deai(
+            "task", "submit", "matmul-proof", "--dry-run", "--home", str(tmp_path), **settings
+        )
+        assert status in (0, 1), document
+        return [one["node_id"] for one in document.get("nodes", [])]
+
+    log = (tmp_path / "log").open("wb")
+    daemon = subprocess.Popen(
+        command("node", "run", "--home", str(stopped)),
+        stderr=log,
+        env=environment(DEAI_NODE__MDNS="true"),
+    )
+    try:
+        node = ready(stopped, daemon)["node_id"]
+        wait(lambda: b"announced on the local network" in (tmp_path / "log").read_bytes())
+        assert found() == []
+        assert found(DEAI_CLIENT__MDNS="true") == [node]
+        daemon.terminate()
+        assert daemon.wait(timeout=60) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+        log.close()
+
+
 def test_sigterm_while_working_finishes_the_task_first(
     devnet: dict[str, Any], stopped: Path, tmp_path: Path
 ) -> None:
