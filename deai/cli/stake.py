@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 NEEDS_FUNDS: Final = 5
 OWNER_GAS: Final = 2 * 10**16
-"""Wei that a registration surely costs less than."""
+"""Wei that any of these transactions surely costs less than."""
+OPERATOR_GAS: Final = 2 * 10**16
+"""Wei that an operator begins with; its owner sends it, so that one account is funded."""
+LITTLE_GAS: Final = OPERATOR_GAS // 4
+"""Wei below which an operator is given that again."""
 CONSENT_LIFE: Final = 3600
 """Seconds for which the operator's consent counts."""
 INDEX = click.option("--index", type=click.IntRange(0), default=0, help="Which of your nodes.")
@@ -58,6 +62,8 @@ def stake() -> None:
 @YES
 def register(settings: Settings, **options: Any) -> None:  # noqa: ANN401
     r"""Stake and register a node: shows the plan, simulates it, sends it, waits.
+
+    The operator gets its first money for gas from the owner, so that only the owner is funded.
 
     \b
     Example:
@@ -205,10 +211,13 @@ async def _register(settings: Settings, options: dict[str, Any]) -> dict[str, An
                     hint="pass --index for another node, or that operator's key",
                 )
             document["steps"] = [_step("register", "done_before")]
+            await _give_gas(settings, options, ledger, document)
             return document
-        document["needs"] = await _lacking(ledger, owner.account, int(amount))
+        has = (await ledger.balances(operator.account)).gas
+        gas = OWNER_GAS + (OPERATOR_GAS if has < LITTLE_GAS else 0)
+        document["needs"] = await _lacking(ledger, owner.account, int(amount), gas)
         if document["needs"] is not None:
-            document["steps"] = [_step("register", "waiting")]
+            document["steps"] = [_step("register", "waiting"), _step("operator_gas", "waiting")]
             return document
         until = (await ledger.head()).time + CONSENT_LIFE
         consent = operator.sign(operate_digest(ledger.info.registry, node, operator.account, until))
@@ -218,7 +227,33 @@ async def _register(settings: Settings, options: dict[str, Any]) -> dict[str, An
         )  # fmt: skip
         done = await _send(settings, options, ledger, action, f"register:{node}", int(amount))
         document["steps"] = [_step("register", "done", done)]
+        await _give_gas(settings, options, ledger, document)
         return document
+
+
+async def _give_gas(
+    settings: Settings, options: dict[str, Any], ledger: Ledger, document: dict[str, Any]
+) -> None:
+    """The step that sends the operator money for gas when it has little; may set `needs`."""
+    from deai.actions import TransferGas
+    from deai.errors import InsufficientFunds
+    from deai.money import Amount
+
+    operator = document["operator"]
+    has = (await ledger.balances(operator)).gas
+    if has >= LITTLE_GAS:
+        document["steps"].append(_step("operator_gas", "done_before"))
+        return
+    # Until it has arrived the balance stays as it is, and so does the intent.
+    key = f"gas:{operator}:{has}"
+    try:
+        action = TransferGas(operator, Amount(OPERATOR_GAS))
+        done = await _send(settings, options, ledger, action, key, 0)
+    except InsufficientFunds:
+        document["needs"] = {"address": document["owner"], "gas": str(OPERATOR_GAS), "tokens": "0"}
+        document["steps"].append(_step("operator_gas", "waiting"))
+        return
+    document["steps"].append(_step("operator_gas", "done", done))
 
 
 async def _act(
@@ -236,7 +271,7 @@ async def _act(
         node, record = await _registered(ledger, owner.account, options["index"])
         document = _document(node, owner.account, record)
         if name == "add":
-            document["needs"] = await _lacking(ledger, owner.account, moved)
+            document["needs"] = await _lacking(ledger, owner.account, moved, OWNER_GAS)
             if document["needs"] is not None:
                 document["steps"] = [_step(name, "waiting")]
                 return document
@@ -251,6 +286,7 @@ async def _unbond(
 ) -> dict[str, Any]:
     from deai.actions import RequestUnstake
     from deai.client.access import open_account
+    from deai.errors import ConfigError
     from deai.money import Amount
     from deai.standing import Standing
 
@@ -262,6 +298,14 @@ async def _unbond(
             document["steps"] = [_step("unbond", "done_before")]
             return document
         amount = Amount(record.stake if units is None else units)
+        least = int((await ledger.parameters()).min_stake)
+        if amount != record.stake and record.stake - amount < least:
+            raise ConfigError(
+                f"of a stake of {record.stake}, {max(0, record.stake - least)} can be unbonded"
+                f" without falling below the minimum of {least}",
+                hint="unbond less, or leave with --all",
+                code="stake_too_low",
+            )
         key = f"unbond:{node}:{intent}" if intent else await _once(ledger, "unbond", node)
         action = RequestUnstake(node, amount)
         done = await _send(settings, options, ledger, action, key, int(amount))
@@ -340,9 +384,14 @@ async def _registered(ledger: Ledger, owner: Any, index: int) -> tuple[Any, Node
     return node, record
 
 
-async def _lacking(ledger: Ledger, account: Any, tokens: int) -> dict[str, str] | None:  # noqa: ANN401
+async def _lacking(
+    ledger: Ledger,
+    account: Any,  # noqa: ANN401
+    tokens: int,
+    needed_gas: int,
+) -> dict[str, str] | None:
     has = await ledger.balances(account)
-    gas, missing = max(0, OWNER_GAS - has.gas), max(0, tokens - has.tokens)
+    gas, missing = max(0, needed_gas - has.gas), max(0, tokens - has.tokens)
     if not gas and not missing:
         return None
     return {"address": account, "gas": str(gas), "tokens": str(missing)}
