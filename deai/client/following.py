@@ -146,7 +146,7 @@ class Following:
             self.teller.note(f"the chain does not answer: {error}")
             return
         self._failing_since = None
-        view = fold(records)
+        view = self._view if records == self.records else fold(records)
         if view is None:
             raise Declined(f"no task {self.task} is on this chain", code="not_found")
         places = {

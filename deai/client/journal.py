@@ -43,6 +43,8 @@ CRASH_POINTS: Final = (
 """Moments after which a client may be killed; tests kill it at every one of them."""
 
 MAX_LANES: Final = 4096
+_PATIENCE: Final = 10
+"""Seconds to wait for another process that writes."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, digest BLOB NOT NULL, key TEXT, chain TEXT NOT NULL,
@@ -135,14 +137,17 @@ class Journal:
             if isinstance(path, Path):
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=10
+                path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
             )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.executescript(_SCHEMA)
-            # Reads take microseconds and never wait for a writer (WAL): they stay on the loop.
-            self._reader = sqlite3.connect(path, isolation_level=None, timeout=10)
+            # Reads, and the one write that needs no flush, take microseconds and never wait for
+            # a writer (WAL): they stay on the loop. Checkpoints are the other connection's.
+            self._reader = sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE)
+            self._reader.execute("PRAGMA foreign_keys=ON")
+            self._reader.execute("PRAGMA wal_autocheckpoint=0")
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"cannot open the client's journal {path}: {error}") from error
 
@@ -180,11 +185,14 @@ class Journal:
         Seen by every process at once, but not flushed: nothing is posted before `propose`, and
         that flushes this as well.
         """
-        return await self._run(
-            self._reserve,
-            (digest, key or None, chain, account, lane, nonce, since, seed, encode_json(spec),
-             policy, created),
-        )  # fmt: skip
+        values = (digest, key or None, chain, account, lane, nonce, since, seed,
+                  encode_json(spec), policy, created)  # fmt: skip
+        await trio.lowlevel.checkpoint()
+        try:
+            return self._reserve_at_once(values)
+        except sqlite3.OperationalError:
+            # Somebody is writing: waited for beside the loop.
+            return await self._run(self._reserve, self._db, values)
 
     async def move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
         """Give a request that never reached the chain another lane; None if it is taken."""
@@ -221,6 +229,7 @@ class Journal:
         """The task ended on chain: keep its document and where the output lies.
 
         `first` is called in the same thread before that: what the document names is there.
+        Not flushed: if the power fails the task is open again, and the chain says how it ended.
         """
         await self._run(self._end, entry, document, output, first)
         return msgspec.structs.replace(entry, is_open=False, document=document, output=output)
@@ -263,20 +272,27 @@ class Journal:
         ).fetchone()
         return _entry(row) if row else None
 
-    def _reserve(self, values: tuple[Any, ...]) -> Entry | None:
+    def _reserve_at_once(self, values: tuple[Any, ...]) -> Entry | None:
+        self._reader.execute("PRAGMA busy_timeout=0")
         try:
-            with self._transaction(flush=False):
-                cursor = self._db.execute(
+            return self._reserve(self._reader, values)
+        finally:
+            self._reader.execute(f"PRAGMA busy_timeout={_PATIENCE * 1000}")
+
+    def _reserve(self, db: sqlite3.Connection, values: tuple[Any, ...]) -> Entry | None:
+        try:
+            with _transaction(db, flush=False):
+                cursor = db.execute(
                     "INSERT INTO requests (digest, key, chain, account, lane, nonce, since, seed,"
                     " spec, policy, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     values,
                 )
-                return self._get(int(cursor.lastrowid or 0))
+                return _get(db, int(cursor.lastrowid or 0))
         except sqlite3.IntegrityError:
             return None
 
     def _propose(self, entry: Entry, proposal: Proposal) -> None:
-        with self._transaction():
+        with _transaction(self._db):
             self._db.execute(
                 "INSERT OR REPLACE INTO proposals (task_id, request, body) VALUES (?, ?, ?)",
                 (proposal.task_id, entry.id, encode_json(proposal)),
@@ -289,20 +305,21 @@ class Journal:
         self, entry: Entry, document: dict[str, Any], output: str, first: Callable[[], None]
     ) -> None:
         first()
-        self._write(
-            "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
-            (msgspec.json.encode(document), output, entry.id),
-        )
+        with _transaction(self._db, flush=False):
+            self._db.execute(
+                "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
+                (msgspec.json.encode(document), output, entry.id),
+            )
 
     def _move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
         try:
-            with self._transaction():
+            with _transaction(self._db):
                 self._db.execute("DELETE FROM proposals WHERE request = ?", (entry.id,))
                 self._db.execute(
                     "UPDATE requests SET lane = ?, nonce = ?, since = ? WHERE id = ?",
                     (lane, nonce, since, entry.id),
                 )
-                return self._get(entry.id)
+                return _get(self._db, entry.id)
         except sqlite3.IntegrityError:
             return None
 
@@ -333,24 +350,9 @@ class Journal:
         rows = self._reader.execute(_SELECT + " ORDER BY id DESC LIMIT ?", (limit,))
         return tuple(_entry(row) for row in rows)
 
-    def _get(self, number: int) -> Entry:
-        row = self._db.execute(_SELECT + " WHERE id = ?", (number,)).fetchone()
-        return _entry(row)
-
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
-        with self._transaction():
+        with _transaction(self._db):
             self._db.execute(statement, values)
-
-    @contextmanager
-    def _transaction(self, *, flush: bool = True) -> Iterator[None]:
-        self._db.execute(f"PRAGMA synchronous={'FULL' if flush else 'NORMAL'}")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     async def _read(self, function: Callable[..., T], *args: object) -> T:
         await trio.lowlevel.checkpoint()
@@ -377,6 +379,23 @@ _SELECT: Final = (
     "SELECT id, digest, key, chain, account, lane, nonce, since, seed, spec, policy, created,"
     " is_open, task_id, document, output FROM requests"
 )
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, *, flush: bool = True) -> Iterator[None]:
+    db.execute(f"PRAGMA synchronous={'FULL' if flush else 'NORMAL'}")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _get(db: sqlite3.Connection, number: int) -> Entry:
+    return _entry(db.execute(_SELECT + " WHERE id = ?", (number,)).fetchone())
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
