@@ -20,7 +20,8 @@
 
 The axis is what the caller should do: fix, ban the peer, retry, give up, wait, report.
 Every class has a stable `code` (snake case; part of the command line's JSON) and every
-instance may carry a `hint`: what to do next, in one sentence.
+instance may carry a `hint`: what to do next, in one sentence. Where it carries none, the
+command line prints the `advice` of its class.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class DeaiError(Exception):
 
     code: ClassVar[str] = "failed"
     exit_status: ClassVar[int] = 1
+    advice: ClassVar[str] = "the command with --help tells what it takes"
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)
@@ -45,6 +47,7 @@ class ConfigError(DeaiError):
 
     code = "config_error"
     exit_status = 3
+    advice = "correct what the message names; the command with --help tells what it takes"
 
 
 class NotSetUp(ConfigError):
@@ -57,6 +60,7 @@ class ProtocolError(DeaiError):
     """The conversation went wrong."""
 
     code = "protocol_error"
+    advice = "correct the value or the file that the message names"
 
 
 class MalformedMessage(ProtocolError):
@@ -82,6 +86,7 @@ class Unreachable(DeaiError):
 
     code = "unreachable"
     exit_status = 75
+    advice = "try again shortly; `deai network health` tells what answers"
 
 
 class PeerUnreachable(Unreachable):
@@ -139,6 +144,7 @@ class LimitExceeded(DeaiError):
     """A bound held: size, rate, queue, price."""
 
     code = "limit_exceeded"
+    advice = "ask for less at a time, or again later"
 
 
 class ExecutionFailed(DeaiError):
@@ -154,6 +160,7 @@ class WorkloadFault(ExecutionFailed):
     """
 
     code = "workload_fault"
+    advice = "correct the input or parameter; `deai workload show ID` tells what is taken"
 
     def __init__(self, message: str, *, fault: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)

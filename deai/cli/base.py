@@ -251,12 +251,12 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 def report_error(error: DeaiError, *, as_json: bool) -> int:
     """Print an error the way the caller asked for; return the exit status."""
+    hint = error.hint or error.advice
     if as_json:
-        body = {"code": error.reason_code, "message": str(error), "hint": error.hint}
+        body = {"code": error.reason_code, "message": str(error), "hint": hint}
         sys.stdout.write(json.dumps({"error": body}) + "\n")
         sys.stdout.flush()
     else:
         sys.stderr.write(f"error: {error}\n")
-        if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
+        sys.stderr.write(f"hint: {hint}\n")
     return error.exit_status

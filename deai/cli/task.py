@@ -37,7 +37,7 @@ def task() -> None:
 @click.option("--param", "params", multiple=True, metavar="K=V", help="A parameter; repeatable.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path), help="JSON file of them.")
 @click.option("--policy", default="", help="none/1, exact/1 or tol32/1 (default: the workload's).")
-@click.option("--seats", type=int, default=0, help="Nodes that compute it: 1, or 3, 5 … 15.")
+@click.option("--seats", type=click.IntRange(min=1), help="Nodes that compute it: 1, or 3, 5 … 15.")
 @click.option("--max-fee", metavar="N|0.12CT", help="Most to pay per seat.")
 @click.option("--deadline", metavar="120s", help="When results must be committed, from now.")
 @click.option("--tip", default="0", metavar="N|0.01CT", help="For whoever settles the task.")
@@ -91,7 +91,7 @@ def _request(settings: Settings, workload: str, options: dict[str, Any]) -> Task
         data=task_input.read_input(source),
         params=params,
         policy=options["policy"],
-        seats=options["seats"],
+        seats=options["seats"] or 0,
         max_fee=parse_amount(options["max_fee"] or settings.config.client.max_fee),
         deadline=task_input.parse_duration(deadline) if deadline is not None else 0.0,
         nodes=tuple(parse_node(node) for node in options["nodes"]),

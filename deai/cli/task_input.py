@@ -60,10 +60,14 @@ def read_params(file: Path | None, given: Iterable[str]) -> dict[str, Any]:
         if not isinstance(loaded, dict):
             raise ConfigError(f"{file}: parameters are a JSON object of at most 64 KiB")
         params.update(loaded)
+    named: set[str] = set()
     for one in given:
         key, equals, value = one.partition("=")
         if not equals or not key:
             raise click.UsageError(f"--param takes K=V, not {one[:60]!r}")
+        if key in named:
+            raise click.UsageError(f"--param {key[:60]} is given twice")
+        named.add(key)
         try:
             params[key] = msgspec.json.decode(value)
         except (msgspec.DecodeError, RecursionError):

@@ -200,6 +200,7 @@ def test_standard_input_is_read_where_a_dash_stands(
         (["matmul-proof", "--policy", "zk/1"], 1, "malformed_message"),
         (["matmul-proof", "--policy", "tol32/1"], 3, "unsupported_policy"),
         (["matmul-proof", "--seats", "4"], 3, "bad_seats"),
+        (["matmul-proof", "--seats", "0"], 2, "usage"),
         (["matmul-proof", "--max-fee", "much"], 3, "bad_amount"),
         (["matmul-proof", "--max-fee", "0.1"], 3, "bad_amount"),
         (["matmul-proof", "--max-fee", "1"], 1, "price_below_every_offer"),
@@ -208,6 +209,7 @@ def test_standard_input_is_read_where_a_dash_stands(
         (["matmul-proof", "--deadline", "7s"], 3, "deadline_too_close"),
         (["matmul-proof", "--param", "size=17"], 1, "workload_fault"),
         (["matmul-proof", "--param", "novalue"], 2, "usage"),
+        (["matmul-proof", "--param", "seed=1", "--param", "seed=2"], 2, "usage"),
         (["matmul-proof", "--input", "/no/such/file"], 3, "unreadable_input"),
         (["matmul-proof", "--output", "/no/such/folder/x"], 3, "unwritable_output"),
         (["matmul-proof", "--node", "0x12"], 1, "malformed_message"),
@@ -222,6 +224,7 @@ def test_a_submission_that_cannot_be_is_refused_with_a_code_and_a_hint(
 ) -> None:
     done = shell.json("task", "submit", *arguments)
     assert (done.status, done.error["code"]) == (status, code), done.error
+    assert done.error["hint"]
     assert shell.json("task", "list").document["items"] == []
 
 
