@@ -250,8 +250,11 @@ class Conversation:
     async def _has_input(self, engagement: Engagement, small: bytes | None) -> None:
         """Journal the end of the input, the input itself if it is small, and the members."""
         journal, members = self._node.ports.journal, engagement.members
-        await journal.has_input(engagement.key, members, small)
+        # Nobody is told that the input came, so the worker may begin before the disk has it; the
+        # result, which is told, is journalled after it and flushes both.
         engagement.small_input, engagement.has_input = small, True
+        engagement.changed()
+        await journal.has_input(engagement.key, members, small)
         if engagement.members != members:
             await journal.assigned(engagement.key, engagement.members)
         if engagement.members:
