@@ -250,7 +250,8 @@ async def _operator_gas(
             try:
                 sent = await ledger.submit(
                     TransferGas(registration.operator, Amount(OPERATOR_GAS)),
-                    key=f"gas:{registration.operator}",
+                    # What it lacks names the occasion: an operator that ran dry is filled again.
+                    key=f"gas:{registration.operator}:{lack.gas}",
                 )
             except InsufficientFunds:
                 plan.needs = lack
