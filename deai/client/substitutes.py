@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,10 +11,10 @@ import trio
 from deai.actions import ReassignSeat
 from deai.client.committee import Seated, ask_around
 from deai.client.journal import MemberRecord, Substitute
-from deai.client.matching import rank
+from deai.client.matching import Ranked, rank
 from deai.client.members import Member
 from deai.errors import LedgerUnreachable
-from deai.ids import NodeId
+from deai.ids import AccountId, NodeId
 from deai.lifecycle import SeatState
 from deai.tasks import MAX_REASSIGNMENTS, Accept
 
@@ -26,6 +26,20 @@ LOOK_AHEAD: Final = 15
 LINK_GRACE: Final = 3.0
 """Seconds a link may be down before its node counts as silent."""
 SEEK_PAUSE: Final = 3.0
+
+
+def askable(
+    fit: Iterable[Ranked], tried: Collection[NodeId], taken: Collection[AccountId], fee: int
+) -> list[Ranked]:
+    """Who may be asked now; `tried` declined or were away, `taken` owners hold a seat already.
+
+    Empty means that the tried are worth asking again: holders of other seats never count.
+    """
+    return [
+        one
+        for one in fit
+        if one.node not in tried and one.candidate.owner not in taken and one.ask <= fee
+    ]
 
 
 class Substitutes:
@@ -104,7 +118,11 @@ class Substitutes:
         seed = self._of.entry.seed + bytes([member.seat.attempt])
         epoch = now // parameters.epoch_seconds
         ranking = rank(candidates, wish, now=now, epoch=epoch, seed=seed)
-        fit = [one for one in ranking.fit if one.node not in tried and one.ask <= task.fee]
+        taken = {
+            *(other.seat.owner for other in self._of.members if other is not member),
+            *(held.ranked.candidate.owner for _, held in self._accepts.values()),
+        }
+        fit = askable(ranking.fit, tried, taken, task.fee)
         if not fit:
             # Those who declined may have room again.
             self._tried[member.index] = {member.node}
@@ -118,10 +136,7 @@ class Substitutes:
             seats=(member.index,),
             attempt=attempt,
             candidates=fit,
-            taken=[
-                *(other.seat.owner for other in self._of.members if other is not member),
-                *(held.ranked.candidate.owner for _, held in self._accepts.values()),
-            ],
+            taken=taken,
             now=now,
         )
         tried.update(refusal.node for refusal in asked.refusals)
