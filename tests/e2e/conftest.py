@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 BEHAVIOURS = {3: "copycat", 4: "silent", 5: "crasher", 6: "wrong-weights"}
@@ -28,15 +29,16 @@ class Network:
     environment: dict[str, str]
     document: dict[str, Any]
 
-    def deai(
-        self, *arguments: str, status: int | None = 0, timeout: float = 240, **extra: str
-    ) -> Any:
+    def deai(self, *arguments: str, status: int | None = 0, timeout: float = 240) -> Any:
         """Run a command as the client; its JSON document."""
+        config = self.document["client"]["config"]
+        return self.plain("--config", config, *arguments, status=status, timeout=timeout)
+
+    def plain(self, *arguments: str, status: int | None = 0, timeout: float = 240) -> Any:
+        """Run a command as nobody in particular; its JSON document."""
         done = subprocess.run(
-            [sys.executable, "-m", "deai", "--config", self.document["client"]["config"],
-             "--json", *arguments],
-            capture_output=True, text=True, check=False, timeout=timeout,
-            env={**self.environment, **extra},
+            [sys.executable, "-m", "deai", "--json", *arguments],
+            capture_output=True, text=True, check=False, timeout=timeout, env=self.environment,
         )  # fmt: skip
         if status is not None:
             assert done.returncode == status, (arguments, done.stdout[-2000:], done.stderr[-3000:])
@@ -110,10 +112,10 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 
 def _runs(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        # Whoever adopted a process may reap it later: a zombie has ended.
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 def kill(pid: int) -> None:
