@@ -337,10 +337,13 @@ class Journal:
         return tuple(decode_json(row[0], Proposal) for row in rows)
 
     def _by_task(self, prefix: str) -> Entry | None:
-        escaped = "".join(letter for letter in prefix.lower() if letter in "0123456789abcdefx")
+        digits = prefix.lower().removeprefix("0x")
+        if not digits or set(digits) - set("0123456789abcdef"):
+            return None  # no task is called that
+        start = f"0x{digits}"
         rows = self._reader.execute(
             _SELECT + " WHERE task_id >= ? AND task_id < ? LIMIT 2",
-            (escaped, escaped + "~"),
+            (start, start + "~"),
         ).fetchall()
         if len(rows) > 1:
             raise ConfigError(f"several tasks begin with {prefix}", code="ambiguous_id")
