@@ -27,7 +27,7 @@ from devnet.evm.directory import locked, publish_ready, read_genesis
 from devnet.evm.rules import GWEI, SEI_LOCAL_CHAIN_ID, Rules
 
 CONTRACTS: Final = Path(__file__).resolve().parents[2] / "contracts" / "sei"
-INSTALL: Final = "npm ci --prefix contracts/sei"
+INSTALL: Final = "npm install --no-save --prefix contracts/sei"
 DUMP_INTERVAL_S: Final = 30
 STOP_S: Final = 20
 RPC_TIMEOUT_S: Final = 10

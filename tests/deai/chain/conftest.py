@@ -48,7 +48,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]
 @pytest.fixture(scope="session")
 def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
     if not is_anvil_here():
-        pytest.skip("anvil is not installed: npm ci --prefix contracts/sei")
+        pytest.skip("anvil is not installed: npm install --no-save --prefix contracts/sei")
     with chain_process("anvil", tmp_path_factory.mktemp("anvil")) as chain:
         yield chain
 
