@@ -10,15 +10,19 @@ UV_VERSION := 0.13.8
 # Tests of one file share what they start, so a file stays with one worker.
 PYTEST_WORKERS := -n auto --dist loadfile
 
-.PHONY: demo test check fix bench clean lock spec docs contracts setup
+.PHONY: demo test e2e check fix bench clean lock spec docs contracts setup
 
 demo: $(STAMP)
 	$(BIN)/deai demo
 
 test: $(STAMP) contracts/sei/node_modules/.ready
-	$(BIN)/python -m pytest $(PYTEST_WORKERS)
+	$(BIN)/python -m pytest $(PYTEST_WORKERS) --ignore=tests/e2e --ignore=tests/benchmarks
 	@if [ -e contracts/sei/node_modules/.ready ]; then $(MAKE) --no-print-directory -C contracts/sei test; \
 	else echo "SKIPPED: the contracts' own tests (npm is missing)"; fi
+
+# Faults on a network of seven nodes, and every benchmark once: minutes that CI spends on the demo.
+e2e: $(STAMP)
+	$(BIN)/python -m pytest tests/e2e tests/benchmarks
 
 # Offline, no chain process, no sockets, under a minute.
 check: $(STAMP)
