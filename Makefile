@@ -17,6 +17,7 @@ demo: $(STAMP)
 
 test: $(STAMP) contracts/sei/node_modules/.ready
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) --ignore=tests/e2e --ignore=tests/benchmarks
+	@echo "LEFT OUT: tests/e2e and tests/benchmarks, which take minutes more: make e2e"
 	@if [ -e contracts/sei/node_modules/.ready ]; then $(MAKE) --no-print-directory -C contracts/sei test; \
 	else echo "SKIPPED: the contracts' own tests (npm is missing)"; fi
 
