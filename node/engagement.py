@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -60,6 +60,8 @@ class Engagement:
     done: float = 0.0
     """Fraction computed."""
     committed_at: float | None = None
+    seated_at: int = 0
+    """Chain time at which this process first saw its seat on chain."""
     window_at: float | None = None
     ready_at: float | None = None
     progress_at: float = float("-inf")
@@ -198,6 +200,7 @@ class Engagement:
             clock=clock,
             patience=patience,
             chain=self.chain,
+            seated_at=self.seated_at,
             has_input=self.has_input,
             input_began=self.input is not None,
             digest=self.result.digest if self.result is not None else None,
@@ -218,6 +221,9 @@ class Engagement:
             held=frozenset(self.held),
             is_stopping=is_stopping,
         )
+        if not self.seated_at and view.mine is not None:
+            self.seated_at = now
+            view = replace(view, seated_at=now)
         if self.window_at is None and view.window_runs:
             self.window_at = clock
         if self.ready_at is None and view.window_runs and view.has_everything:

@@ -104,6 +104,8 @@ class View:
     patience: Patience = field(default_factory=Patience)
     chain: TaskView | None = None
     """None until the task was posted."""
+    seated_at: int = 0
+    """Chain time at which this process first saw its seat: long after the post if it restarted."""
     has_input: bool = False
     input_began: bool = False
     digest: bytes | None = None
@@ -302,9 +304,13 @@ def progress_pace(task: Task) -> float:
 
 
 def _input_until(view: View, mine: AttemptView) -> int:
-    """When to stop waiting for the input: later if it has begun to arrive."""
+    """When to stop waiting for the input: later if it has begun to arrive.
+
+    A daemon that was restarted waits anew: the client could not reach it in between, and a lapsed
+    seat may still commit while nobody else has it.
+    """
     quarters = 3 if view.input_began else 2
-    return mine.since.time + view.task.lease * quarters // 4
+    return max(mine.since.time, view.seated_at) + view.task.lease * quarters // 4
 
 
 def _carry(view: View) -> Iterator[Action]:

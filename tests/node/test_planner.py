@@ -146,6 +146,7 @@ TABLE: dict[str, tuple[View, Action | None]] = {
         GiveUp("no_input", "the input did not arrive in time"),
     ),
     "half an input at half of the lease": (view(now=T0 + LEASE // 2 + 1, input_began=True), None),
+    "no input yet after a restart": (view(now=T0 + LEASE, seated_at=T0 + LEASE - 1), None),
     "gave up": (view(gave_up="node_fault"), Submit("release")),
     "gave up, the client listens": (view(gave_up="x", client_linked=True), Tell("failed")),
     "gave up and released": (
