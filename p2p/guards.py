@@ -102,7 +102,8 @@ def _guard_streams(swarm: Swarm, limits: NetLimits, counters: Counters) -> None:
             await negotiate_and_handle(stream)
         except StreamError:
             pass  # they hung up
-        except Exception as error:  # noqa: BLE001  whatever it is, it concerns one stream
+        # A stranger's bytes choose what is raised; it concerns one stream and no other.
+        except Exception as error:  # noqa: BLE001
             counters.malformed += 1
             logger.info(
                 "an inbound stream failed",
@@ -143,7 +144,8 @@ def _guard_connections(swarm: Swarm, limits: NetLimits, counters: Counters) -> N
                 if not pending[ip]:
                     del pending[ip]
             await muxed.event_closed.wait()
-        except Exception as error:  # noqa: BLE001  whatever it is, it concerns one connection
+        # Cryptography, protobuf, libp2p: what a handshake raises is up to the other side.
+        except Exception as error:  # noqa: BLE001
             counters.refused += 1
             logger.debug("an inbound connection failed: %r", error)
         finally:
@@ -198,5 +200,6 @@ async def _close_quietly(closable: Closer | Yamux) -> None:
     with trio.move_on_after(2):
         try:
             await closable.close()
-        except Exception as error:  # noqa: BLE001  it is going away whatever it says
+        # Runs in clean-up: an error here would hide the one that led to it.
+        except Exception as error:  # noqa: BLE001
             logger.debug("closing a connection failed: %r", error)

@@ -27,6 +27,7 @@ from libp2p.rcmgr.manager import ResourceLimits, ResourceManager
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
 
 from deai.errors import ConfigError
 from p2p.counters import Counters
@@ -124,7 +125,7 @@ def _parse_listen(text: str) -> Multiaddr:
     try:
         address = Multiaddr(text)
         names = [protocol.name for protocol in address.protocols()]
-    except Exception as error:
+    except (MultiaddrError, ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"not a multiaddr: {text!r}") from error
     if names not in (["ip4", "tcp"], ["ip6", "tcp"]):
         raise ConfigError(f"{text!r} is not of the form /ip4/ADDRESS/tcp/PORT")

@@ -104,13 +104,11 @@ class Store:
 
     def apply_batch(self, chain: ChainName, batch: EventBatch, now: float) -> Applied:
         """Fold events into the index; cursor, events and rows are one transaction."""
-        cache = self._caches.setdefault(chain, Cache())
-        try:
-            with self.engine.begin() as connection:
-                return self._apply(connection, chain, cache, batch, now)
-        except BaseException:
-            self._caches.pop(chain, None)  # it may be ahead of what was committed
-            raise
+        cache = self._caches.pop(chain, None) or Cache()
+        with self.engine.begin() as connection:
+            applied = self._apply(connection, chain, cache, batch, now)
+        self._caches[chain] = cache  # not if that failed: it may be ahead of what was committed
+        return applied
 
     def _apply(
         self, connection: Connection, chain: ChainName, cache: Cache, batch: EventBatch, now: float

@@ -391,10 +391,9 @@ def _transaction(db: sqlite3.Connection, *, flush: bool = True) -> Iterator[None
     try:
         yield
         db.execute("COMMIT")
-    except BaseException:
+    finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
-        raise
 
 
 def _get(db: sqlite3.Connection, number: int) -> Entry:

@@ -221,12 +221,13 @@ class Negotiator:
         # Registered before the journal's disk is waited for: two proposals that arrive together
         # must not both find the slot free.
         node.engagements[key.task_id] = engagement
+        is_saved = False
         try:
             await node.ports.journal.accept(saved)
-        except BaseException:
-            del node.engagements[key.task_id]
-            raise
+            is_saved = True
         finally:
+            if not is_saved:
+                del node.engagements[key.task_id]
             engagement.is_durable.set()
         node.ports.crash("accept.journalled")
         node.counters["accepted"] += 1

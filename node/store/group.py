@@ -84,7 +84,8 @@ class Writer:
             with self.transaction(flush=any(one.flush for one in batch)):
                 for one in batch:
                     one.run()
-        except Exception:  # noqa: BLE001 - found again, and kept, by whoever caused it
+        # Whatever one piece of work raises: its own writer gets it when that is done alone.
+        except Exception:  # noqa: BLE001
             return False
         return True
 
@@ -92,7 +93,8 @@ class Writer:
         try:
             with self.transaction(flush=one.flush):
                 one.run()
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        # Raised where the work is waited for: in another task than this thread serves.
+        except BaseException as error:  # noqa: BLE001
             one.error = error
 
     @contextmanager
@@ -105,7 +107,6 @@ class Writer:
         try:
             yield
             self._db.execute("COMMIT")
-        except BaseException:
+        finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise
