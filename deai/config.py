@@ -13,10 +13,11 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
-from deai.errors import ConfigError
+from deai.errors import ConfigError, UsageError
 
 T = TypeVar("T")
 
@@ -117,6 +118,22 @@ def convert(raw: Any, kind: type[T], *, where: str, text: str = "", section: str
         ) from error
 
 
+def parse_url(text: str) -> str:
+    """An `http` or `https` address with a host; raise `UsageError` for anything else."""
+    try:
+        parts = urlsplit(text)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or any(character.isspace() for character in text):
+        raise UsageError(
+            f"not a web address: {text[:80]!r}",
+            hint="write it as http://127.0.0.1:8080 or https://host",
+            code="bad_url",
+        )
+    return text
+
+
 def section(config: Config, name: str, kind: type[T]) -> T:
     """A program's own section as its frozen type; raise `ConfigError` for unknown settings."""
     text = ""
@@ -159,7 +176,33 @@ def load_config(
                 hint="settings are " + ", ".join(sorted(_TOP | _SECTIONS)),
             )
     config = convert(raw, Config, where=str(path or "environment"), text=text)
-    return msgspec.structs.replace(config, sections=sections, path=str(path or ""), origins=origins)
+    config = msgspec.structs.replace(
+        config, sections=sections, path=str(path or ""), origins=origins
+    )
+    _check_url(config)
+    return config
+
+
+def setting_place(config: Config, name: str) -> str:
+    """Where a setting was given: file and line, or the variable."""
+    if config.origins.get(name) == "environment":
+        return PREFIX + name.upper().replace(".", "__")
+    line = line_of(read_toml(Path(config.path))[1], name) if config.path else 0
+    return f"{config.path}:{line}" if line else config.path or "config"
+
+
+def _check_url(config: Config) -> None:
+    if not config.coordinator_url:
+        return
+    name = "coordinator_url"
+    try:
+        parse_url(config.coordinator_url)
+    except UsageError as error:
+        raise ConfigError(
+            f"{setting_place(config, name)}: setting {name}: {error}",
+            hint=error.hint,
+            code=error.reason_code,
+        ) from error
 
 
 def environment() -> Mapping[str, str]:

@@ -2,6 +2,8 @@
 
     DeaiError
     ├── ConfigError               found at start; names the setting and the file
+    │   ├── NotSetUp                something has not been created or installed yet
+    │   └── UsageError              a value that the caller gave cannot be meant
     ├── ProtocolError             the conversation went wrong
     │   ├── MalformedMessage        their bytes are no message of ours
     │   ├── BadSignature
@@ -54,6 +56,14 @@ class NotSetUp(ConfigError):
     """Something that a command needs has not been created or installed yet."""
 
     code = "not_set_up"
+
+
+class UsageError(ConfigError):
+    """An option, an argument or a call's value that cannot be meant; names it."""
+
+    code = "usage"
+    exit_status = 2
+    advice = "the command with --help tells what it takes"
 
 
 class ProtocolError(DeaiError):

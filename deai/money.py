@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Self
 
-from deai.errors import ConfigError
+from deai.errors import UsageError
 
 DECIMALS: Final = 18
 SYMBOL: Final = "CT"
@@ -29,7 +29,7 @@ class Amount(int):
 
 
 def parse_amount(text: str) -> Amount:
-    """Read `"1000"` (base units) or `"0.12CT"` (tokens); raise `ConfigError` for anything else."""
+    """Read `"1000"` (base units) or `"0.12CT"` (tokens); raise `UsageError` for anything else."""
     cleaned = text.strip()
     try:
         if cleaned.isascii() and cleaned.isdigit() and len(cleaned) <= 30:
@@ -38,8 +38,8 @@ def parse_amount(text: str) -> Amount:
             whole, fraction = match.groups()
             return Amount(int(whole) * UNIT + int((fraction or "").ljust(DECIMALS, "0")))
     except ValueError as error:
-        raise ConfigError(str(error)) from error
-    raise ConfigError(
+        raise UsageError(str(error), code="bad_amount") from error
+    raise UsageError(
         f"not an amount: {text[:60]!r}",
         hint="write base units as a whole number (1000) or tokens with the symbol (0.12CT)",
         code="bad_amount",

@@ -8,7 +8,8 @@ from typing import Annotated, Final
 import msgspec
 
 from deai.codec import decode_json, encode_json
-from deai.errors import ConfigError, MalformedMessage
+from deai.config import parse_url
+from deai.errors import ConfigError, MalformedMessage, UsageError
 from deai.ids import AccountId, ChainName, parse_peer
 from deai.net import PeerAddress
 from deai.signing import Domain
@@ -88,6 +89,11 @@ def load_network(path: Path) -> Network:
         missing = {"ComputeToken", "NodeRegistry", "TaskEscrow"} - set(chain.contracts)
         if missing:
             raise ConfigError(f"{path}: chains.{name}.contracts lacks {', '.join(sorted(missing))}")
+    for url in network.coordinators:
+        try:
+            parse_url(url)
+        except UsageError as error:
+            raise ConfigError(f"{path}: coordinators: {error}", hint=error.hint) from error
     return network
 
 

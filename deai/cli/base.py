@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from deai.config import Config, default_home, load_config
-from deai.errors import ConfigError, DeaiError, NotSetUp
+from deai.errors import ConfigError, DeaiError, MalformedMessage, NotSetUp, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deai.money import Amount
     from deai.network import Network
 
 T = TypeVar("T")
@@ -91,6 +92,21 @@ class Settings:
         if not path.is_absolute() and self.config.path:
             path = Path(self.config.path).parent / path
         return path
+
+    @property
+    def max_fee(self) -> Amount:
+        """The most to pay per seat unless told; raise `ConfigError` naming the setting."""
+        from deai.config import setting_place
+        from deai.money import parse_amount
+
+        try:
+            return parse_amount(self.config.client.max_fee)
+        except UsageError as error:
+            raise ConfigError(
+                f"{setting_place(self.config, 'client.max_fee')}: setting client.max_fee: {error}",
+                hint=error.hint,
+                code=error.reason_code,
+            ) from error
 
     @property
     def client_key(self) -> Path:
@@ -208,10 +224,26 @@ def load_settings(options: Options) -> Settings:
     flags = {"chain": options.chain} if options.chain else {}
     config = load_config(path, environment, flags)
     if config.chain not in ("sei", "near"):
-        raise ConfigError(
+        wrong = UsageError if options.chain else ConfigError
+        raise wrong(
             f"unknown chain: {config.chain[:40]!r}", hint="one of sei, near", code="unknown_chain"
         )
     return Settings(json=options.json, home=home, config=config, environment=environment)
+
+
+def typed(name: str, parse: Callable[[str], T], text: str, *, code: str = "") -> T:
+    """What somebody typed for an option or argument, read; raise `UsageError` that names it.
+
+    `code` is the error's where `parse` knows none that tells what was typed.
+    """
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise UsageError(
+            f"{name}: {error}", hint=error.hint, code=code or error.reason_code
+        ) from error
+    except MalformedMessage as error:
+        raise UsageError(f"{name}: {error}", hint=error.hint, code=code) from error
 
 
 def emit(settings: Settings, document: Any, render: Callable[[Console], None]) -> None:  # noqa: ANN401

@@ -78,6 +78,7 @@ def check(settings: Settings) -> None:
     """
     from deai.cli.render import marked, say
     from deai.errors import DeaiError
+    from deai.money import format_tokens
 
     checks: list[dict[str, Any]] = [
         {"name": "file", "ok": True, "detail": settings.config.path or "no file: defaults"}
@@ -91,6 +92,7 @@ def check(settings: Settings) -> None:
 
     for section in settings.config.sections:
         attempt(f"[{section}]", lambda section=section: _section(settings, section))
+    attempt("client.max_fee", lambda: format_tokens(settings.max_fee))
     attempt("network", lambda: f"{settings.network.name}: {', '.join(settings.network.chains)}")
     attempt("chain", lambda: _chain(settings))
     if settings.client_key.exists():

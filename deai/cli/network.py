@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deai.cli.base import ExitWith, Settings, emit, group, run_trio
+from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-URL = click.option("--coordinator", default="", metavar="URL", help="Ask this coordinator.")
+URL = click.option("--coordinator", metavar="URL", help="Ask this coordinator.")
 LIMIT = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, help="How many at most."
 )
@@ -36,7 +36,7 @@ def network() -> None:
 
 @network.command("stats")
 @URL
-def stats(settings: Settings, coordinator: str) -> None:
+def stats(settings: Settings, coordinator: str | None) -> None:
     r"""Nodes, tasks, stake and rewards of the whole network.
 
     \b
@@ -73,7 +73,7 @@ def stats(settings: Settings, coordinator: str) -> None:
 
 @network.command("health")
 @URL
-def health(settings: Settings, coordinator: str) -> None:
+def health(settings: Settings, coordinator: str | None) -> None:
     r"""Whether the coordinator and the chains it follows are well. Exit 4 if not.
 
     \b
@@ -99,7 +99,7 @@ def health(settings: Settings, coordinator: str) -> None:
 @network.command("nodes")
 @URL
 @LIMIT
-def nodes(settings: Settings, coordinator: str, limit: int) -> None:
+def nodes(settings: Settings, coordinator: str | None, limit: int) -> None:
     r"""List the nodes.
 
     \b
@@ -136,7 +136,7 @@ def nodes(settings: Settings, coordinator: str, limit: int) -> None:
 @network.command("node")
 @click.argument("node_id")
 @URL
-def node(settings: Settings, node_id: str, coordinator: str) -> None:
+def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
     r"""Show one node.
 
     \b
@@ -146,7 +146,8 @@ def node(settings: Settings, node_id: str, coordinator: str) -> None:
     from deai.cli.render import marked, pairs, say, tokens
     from deai.ids import parse_node
 
-    document = _get(settings, coordinator, f"/nodes/{parse_node(node_id)}/status")
+    node = typed("NODE_ID", parse_node, node_id, code="bad_node_id")
+    document = _get(settings, coordinator, f"/nodes/{node}/status")
 
     def render(console: Console) -> None:
         say(console, f"Node {document['node_id']}")
@@ -173,7 +174,7 @@ def node(settings: Settings, node_id: str, coordinator: str) -> None:
 @network.command("tasks")
 @URL
 @LIMIT
-def tasks(settings: Settings, coordinator: str, limit: int) -> None:
+def tasks(settings: Settings, coordinator: str | None, limit: int) -> None:
     r"""List the newest tasks.
 
     \b
@@ -204,13 +205,16 @@ def tasks(settings: Settings, coordinator: str, limit: int) -> None:
     emit(settings, {"items": items, "next_cursor": None}, render)
 
 
-def _urls(settings: Settings, given: str) -> list[str]:
-    if given or settings.config.coordinator_url:
-        return [given or settings.config.coordinator_url]
-    return list(settings.network.coordinators)
+def _urls(settings: Settings, given: str | None) -> list[str]:
+    from deai.config import parse_url
+
+    if given is not None:
+        return [typed("--coordinator", parse_url, given)]
+    configured = settings.config.coordinator_url
+    return [configured] if configured else list(settings.network.coordinators)
 
 
-def _get(settings: Settings, url: str, path: str) -> dict[str, Any]:
+def _get(settings: Settings, url: str | None, path: str) -> dict[str, Any]:
     from deai.client.coordinator import Coordinator
     from deai.errors import MalformedMessage
 
@@ -220,7 +224,7 @@ def _get(settings: Settings, url: str, path: str) -> dict[str, Any]:
     return document
 
 
-def _pages(settings: Settings, url: str, path: str, limit: int) -> list[dict[str, Any]]:
+def _pages(settings: Settings, url: str | None, path: str, limit: int) -> list[dict[str, Any]]:
     from deai.client.coordinator import Coordinator
 
     return run_trio(Coordinator(_urls(settings, url)).pages, path, limit)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deai.cli.base import ExitWith, Settings, emit, group, run_trio
+from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from deai.actions import Action
     from deai.chain.ledger import Ledger, NodeRecord
+    from deai.ids import AccountId, NodeId
+    from deai.money import Amount
 
 NEEDS_FUNDS: Final = 5
 OWNER_GAS: Final = 2 * 10**16
@@ -69,7 +71,11 @@ def register(settings: Settings, **options: Any) -> None:  # noqa: ANN401
     Example:
       deai stake register --stake 1000CT
     """
-    document = run_trio(_register, settings, options)
+    from deai.money import parse_amount
+
+    given = options.pop("amount")
+    amount = None if given is None else typed("--stake", parse_amount, given)
+    document = run_trio(_register, settings, options, amount)
     _finish(settings, document)
 
 
@@ -90,7 +96,7 @@ def add(settings: Settings, amount: str, intent: str, **options: Any) -> None:  
     from deai.actions import AddStake
     from deai.money import parse_amount
 
-    units = parse_amount(amount)
+    units = typed("AMOUNT", parse_amount, amount)
     document = run_trio(
         _act, settings, options, "add", lambda node: AddStake(node, units), int(units), intent
     )
@@ -123,31 +129,34 @@ def unbond(
 
     if bool(amount) == everything:
         raise click.UsageError("give an amount, or --all")
-    units = None if everything else parse_amount(amount)
+    units = None if everything else typed("AMOUNT", parse_amount, amount)
     _finish(settings, run_trio(_unbond, settings, options, units, intent))
 
 
 @stake.command("withdraw")
-@click.option("--to", default="", metavar="ACCOUNT", help="Default: the owner.")
+@click.option("--to", metavar="ACCOUNT", help="Default: the owner.")
 @INDEX
 @OWNER
 @PASSPHRASE
 @YES
-def withdraw(settings: Settings, to: str, **options: Any) -> None:  # noqa: ANN401
+def withdraw(settings: Settings, to: str | None, **options: Any) -> None:  # noqa: ANN401
     r"""Take out what has finished unbonding.
 
     \b
     Example:
       deai stake withdraw
     """
-    _finish(settings, run_trio(_withdraw, settings, options, to))
+    from deai.ids import parse_account
+
+    account = None if to is None else typed("--to", parse_account, to, code="bad_account")
+    _finish(settings, run_trio(_withdraw, settings, options, account))
 
 
 @stake.command("status")
-@click.option("--node", "node_id", default="", metavar="ID", help="Any node, by its id.")
+@click.option("--node", "node_id", metavar="ID", help="Any node, by its id.")
 @INDEX
 @OWNER
-def status(settings: Settings, node_id: str, index: int, owner_key: Path | None) -> None:
+def status(settings: Settings, node_id: str | None, index: int, owner_key: Path | None) -> None:
     r"""Show stake, standing, reputation and what is unbonding.
 
     \b
@@ -155,8 +164,10 @@ def status(settings: Settings, node_id: str, index: int, owner_key: Path | None)
       deai stake status
     """
     from deai.cli.render import marked, pairs, say, tokens
+    from deai.ids import parse_node
 
-    document = run_trio(_status, settings, node_id, index, owner_key)
+    node = None if node_id is None else typed("--node", parse_node, node_id, code="bad_node_id")
+    document = run_trio(_status, settings, node, index, owner_key)
 
     def render(console: Console) -> None:
         say(console, f"Node {document['node_id']}")
@@ -176,14 +187,16 @@ def status(settings: Settings, node_id: str, index: int, owner_key: Path | None)
     emit(settings, document, render)
 
 
-async def _register(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+async def _register(
+    settings: Settings, options: dict[str, Any], amount: Amount | None
+) -> dict[str, Any]:
     from deai.actions import RegisterNode
     from deai.cli.keys import peer_id_of
     from deai.client.access import open_account
-    from deai.errors import ConfigError
+    from deai.errors import ConfigError, UsageError
     from deai.ids import node_id
     from deai.keys import load_signer
-    from deai.money import Amount, parse_amount
+    from deai.money import Amount
     from deai.tasks import operate_digest
 
     owner, operator = _owner(settings, options), load_signer(*_operator_key(settings, options))
@@ -192,9 +205,9 @@ async def _register(settings: Settings, options: dict[str, Any]) -> dict[str, An
     async with open_account(settings.network, settings.chain, owner, settings.home) as ledger:
         parameters = await ledger.parameters()
         least = int(parameters.min_stake)
-        amount = parse_amount(options["amount"]) if options["amount"] else Amount(least)
+        amount = Amount(least) if amount is None else amount
         if amount < least:
-            raise ConfigError(
+            raise UsageError(
                 f"a stake of {int(amount)} is below the minimum of {least}",
                 hint=f"pass --stake {least} or more",
                 code="stake_too_low",
@@ -286,7 +299,7 @@ async def _unbond(
 ) -> dict[str, Any]:
     from deai.actions import RequestUnstake
     from deai.client.access import open_account
-    from deai.errors import ConfigError
+    from deai.errors import UsageError
     from deai.money import Amount
     from deai.standing import Standing
 
@@ -300,7 +313,7 @@ async def _unbond(
         amount = Amount(record.stake if units is None else units)
         least = int((await ledger.parameters()).min_stake)
         if amount != record.stake and record.stake - amount < least:
-            raise ConfigError(
+            raise UsageError(
                 f"of a stake of {record.stake}, {max(0, record.stake - least)} can be unbonded"
                 f" without falling below the minimum of {least}",
                 hint="unbond less, or leave with --all",
@@ -313,11 +326,12 @@ async def _unbond(
         return document
 
 
-async def _withdraw(settings: Settings, options: dict[str, Any], to: str) -> dict[str, Any]:
+async def _withdraw(
+    settings: Settings, options: dict[str, Any], to: AccountId | None
+) -> dict[str, Any]:
     from deai.actions import WithdrawStake
     from deai.client.access import open_account
     from deai.errors import Declined
-    from deai.ids import parse_account
 
     owner = _owner(settings, options)
     async with open_account(settings.network, settings.chain, owner, settings.home) as ledger:
@@ -333,7 +347,7 @@ async def _withdraw(settings: Settings, options: dict[str, Any], to: str) -> dic
                 hint="run the same command then",
                 code="still_unbonding",
             )
-        action = WithdrawStake(node, parse_account(to) if to else owner.account)
+        action = WithdrawStake(node, to or owner.account)
         key = f"withdraw:{node}:{record.unbond_at}"
         done = await _send(settings, options, ledger, action, key, record.unbonding)
         document["steps"] = [_step("withdraw", "done", done)]
@@ -341,17 +355,15 @@ async def _withdraw(settings: Settings, options: dict[str, Any], to: str) -> dic
 
 
 async def _status(
-    settings: Settings, node_id: str, index: int, owner_key: Path | None
+    settings: Settings, node: NodeId | None, index: int, owner_key: Path | None
 ) -> dict[str, Any]:
     from deai.client.access import open_reader
     from deai.client.documents import rfc3339
-    from deai.ids import node_id as make_id, owner_of, parse_node
+    from deai.ids import node_id, owner_of
     from deai.keys import account_of
 
-    if node_id:
-        node = parse_node(node_id)
-    else:
-        node = make_id(account_of(owner_key or settings.home / "keys" / "owner.json"), index)
+    if node is None:
+        node = node_id(account_of(owner_key or settings.home / "keys" / "owner.json"), index)
     async with open_reader(settings.network, settings.chain) as ledger:
         record = await ledger.node(node)
         balances = await ledger.balances(owner_of(node))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deai.cli import task_input
-from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, group, run_trio
+from deai.cli import task_input, task_output
+from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, group, run_trio, typed
 
 if TYPE_CHECKING:
     from deai.chain.ledger import Ledger
@@ -36,7 +36,7 @@ def task() -> None:
 @click.option("--input", "source", metavar="FILE|-", help="The input; - reads standard input.")
 @click.option("--param", "params", multiple=True, metavar="K=V", help="A parameter; repeatable.")
 @click.option("--params", "params_file", type=click.Path(path_type=Path), help="JSON file of them.")
-@click.option("--policy", default="", help="none/1, exact/1 or tol32/1 (default: the workload's).")
+@click.option("--policy", metavar="P", help="none/1, exact/1 or tol32/1 (default: the workload's).")
 @click.option("--seats", type=click.IntRange(min=1), help="Nodes that compute it: 1, or 3, 5 … 15.")
 @click.option("--max-fee", metavar="N|0.12CT", help="Most to pay per seat.")
 @click.option("--deadline", metavar="120s", help="When results must be committed, from now.")
@@ -48,8 +48,8 @@ def task() -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="FILE, or x.npy, x.jsonl: convert.")
 @click.option("--detach", is_flag=True, help="Return as soon as every node has the input.")
 @click.option("--dry-run", is_flag=True, help="Show who would be asked; send nothing.")
-@click.option("--idempotency-key", default="", metavar="K", help="Same key: the same task, ever.")
-@click.option("--coordinator", default="", metavar="URL", help="Ask this coordinator for nodes.")
+@click.option("--idempotency-key", metavar="K", help="Same key: the same task, ever.")
+@click.option("--coordinator", metavar="URL", help="Ask this coordinator for nodes.")
 def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: ANN401
     r"""Submit a task and follow it to its end; the exit code says how it ended.
 
@@ -62,8 +62,8 @@ def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: 
       deai task submit portfolio-risk --input book.json --param paths=1000000 --max-fee 0.12CT
       cat texts.txt | deai task submit embedding --input - --json
     """
+    task_output.check_output_path(options["output"])
     request = _request(settings, workload, options)
-    task_input.check_output_path(options["output"])
     if options["dry_run"]:
         document, render = run_trio(_dry_run, settings, request, options["coordinator"])
         emit(settings, document, render)
@@ -77,26 +77,33 @@ def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: 
 
 
 def _request(settings: Settings, workload: str, options: dict[str, Any]) -> TaskRequest:
+    from deai.client.adapters import load_catalogue
     from deai.client.requests import TaskRequest
+    from deai.errors import UsageError
     from deai.ids import parse_node
     from deai.money import parse_amount
 
-    params = task_input.read_params(options["params_file"], options["params"])
-    source = options["source"]
-    if workload == "embedding" and source and source.endswith(".jsonl"):
-        params.setdefault("format", "jsonl")
-    deadline = options["deadline"]
+    for name in ("policy", "idempotency_key"):
+        if options[name] == "":
+            raise UsageError(f"--{name.replace('_', '-')} is empty", hint="leave it away instead")
+    given, source, deadline = options["max_fee"], options["source"], options["deadline"]
+    data, params = task_input.read_task(
+        load_catalogue(), workload, source, options["params_file"], options["params"],
+        options["output"],
+    )  # fmt: skip
     return TaskRequest(
         workload=workload,
-        data=task_input.read_input(source),
+        data=data,
         params=params,
-        policy=options["policy"],
+        policy=options["policy"] or "",
         seats=options["seats"] or 0,
-        max_fee=parse_amount(options["max_fee"] or settings.config.client.max_fee),
-        deadline=task_input.parse_duration(deadline) if deadline is not None else 0.0,
-        nodes=tuple(parse_node(node) for node in options["nodes"]),
-        tip=parse_amount(options["tip"]),
-        idempotency_key=options["idempotency_key"],
+        max_fee=(settings.max_fee if given is None else typed("--max-fee", parse_amount, given)),
+        deadline=0.0 if deadline is None else task_input.parse_duration(deadline),
+        nodes=tuple(
+            typed("--node", parse_node, node, code="bad_node_id") for node in options["nodes"]
+        ),
+        tip=typed("--tip", parse_amount, options["tip"]),
+        idempotency_key=options["idempotency_key"] or "",
     )
 
 
@@ -120,7 +127,7 @@ async def _submit(
 
 
 async def _dry_run(
-    settings: Settings, request: TaskRequest, coordinator: str
+    settings: Settings, request: TaskRequest, coordinator: str | None
 ) -> tuple[dict[str, Any], Callable[[Any], None]]:
     from deai.cli import render_task
 
@@ -184,8 +191,8 @@ def _finish(settings: Settings, outcome: TaskOutcome, output: Path | None) -> No
 
     document = outcome.document
     if output is not None and outcome.data is not None:
-        data = task_input.converted(document["workload"], outcome.data, output)
-        task_input.write_output(output, data)
+        data = task_output.converted(document["workload"], outcome.data, output)
+        task_output.write_output(output, data)
         document = {**document, "result": {**document["result"], "path": str(output)}}
     emit(settings, document, lambda console: render_task.outcome(console, document))
     if outcome.state in ("failed", "cancelled"):
@@ -283,15 +290,15 @@ def _unfinished(task_id: str | None) -> str:
 @task.command("result")
 @click.argument("task_id")
 @click.option("--output", type=click.Path(path_type=Path), help="FILE, or x.npy, x.jsonl: convert.")
-@click.option("--coordinator", default="", metavar="URL", help="Ask this coordinator for nodes.")
-def result(settings: Settings, task_id: str, output: Path | None, coordinator: str) -> None:
+@click.option("--coordinator", metavar="URL", help="Ask this coordinator for nodes.")
+def result(settings: Settings, task_id: str, output: Path | None, coordinator: str | None) -> None:
     r"""Fetch the output of a task; an unfinished one is followed to its end.
 
     \b
     Example:
       deai task result 0xf13cd5d4 --output vectors.npy
     """
-    task_input.check_output_path(output)
+    task_output.check_output_path(output)
     try:
         outcome = run_trio(_result, settings, task_id, coordinator)
     except KeyboardInterrupt:
@@ -299,7 +306,7 @@ def result(settings: Settings, task_id: str, output: Path | None, coordinator: s
     _finish(settings, outcome, output)
 
 
-async def _result(settings: Settings, task_id: str, coordinator: str) -> TaskOutcome:
+async def _result(settings: Settings, task_id: str, coordinator: str | None) -> TaskOutcome:
     from deai.client.journal import Journal
     from deai.client.kept import kept_outcome
 
@@ -368,28 +375,31 @@ def verify(settings: Settings, file: Path, output: Path | None) -> None:
 
 
 def _bytes(file: Path, limit: int) -> bytes:
-    from deai.errors import ConfigError
+    from deai.errors import UsageError
 
     try:
         with file.open("rb") as opened:
             return opened.read(limit + 1)
     except OSError as error:
-        raise ConfigError(
-            f"cannot read {file}: {error.strerror}", code="unreadable_input"
+        raise UsageError(
+            f"cannot read {str(file)!r}: {error.strerror}", code="unreadable_input"
         ) from error
 
 
-def _connect(settings: Settings, coordinator: str) -> AbstractAsyncContextManager[Client]:
+def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContextManager[Client]:
     from deai.client.access import connect
+    from deai.config import parse_url
 
-    urls = [coordinator or settings.config.coordinator_url]
+    url = settings.config.coordinator_url
+    if coordinator is not None:
+        url = typed("--coordinator", parse_url, coordinator)
     return connect(
         settings.network,
         key=settings.client_key,
         passphrase_file=settings.client_passphrase,
         home=settings.home,
         chain=settings.chain,
-        coordinators=[url for url in urls if url],
+        coordinators=[url] if url else [],
         mdns=settings.config.client.mdns,
     )
 

@@ -1,21 +1,28 @@
-"""Reading what the command line gives a task: files, parameters, durations."""
+"""Reading what the command line gives a task: files, parameters, durations.
+
+What was typed wrong is a `UsageError`, said before anything is looked for on the network.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import click
-import msgspec
-
-from deai.errors import ConfigError, LimitExceeded
+from deai.cli.task_output import check_output_form
+from deai.errors import LimitExceeded, UsageError, WorkloadFault
 from deai.hashing import MAX_BLOB_BYTES
 
+if TYPE_CHECKING:
+    from deai.ports import Catalogue, WorkloadInfo
+
 MAX_PARAMS_BYTES: Final = 64 * 1024
-CONVERTED: Final = (".npy", ".jsonl", ".json")
+EXAMPLES: Final = {"embedding": "texts.txt", "portfolio-risk": "book.json"}
+"""What an input of our own workloads may be called."""
 _DURATION: Final = re.compile(r"(-?\d+(?:\.\d+)?)\s*(s|m|h|)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -26,13 +33,15 @@ def read_input(source: str | None) -> bytes:
         return b""
     try:
         if source == "-":
+            if sys.stdin.isatty():
+                sys.stderr.write("reading the input from the keyboard; Ctrl-D ends it\n")
             data = sys.stdin.buffer.read(MAX_BLOB_BYTES + 1)
         else:
             with Path(source).open("rb") as file:
                 data = file.read(MAX_BLOB_BYTES + 1)
     except OSError as error:
-        raise ConfigError(
-            f"cannot read the input {source}: {error.strerror}",
+        raise UsageError(
+            f"cannot read the input {source!r}: {error.strerror}",
             hint="name a file, or - for standard input",
             code="unreadable_input",
         ) from error
@@ -46,80 +55,146 @@ def read_input(source: str | None) -> bytes:
 
 
 def read_params(file: Path | None, given: Iterable[str]) -> dict[str, Any]:
-    """Parameters from a JSON file and from `K=V` (JSON where it is JSON, else text)."""
+    """Parameters from a JSON file and from `K=V` (JSON where it is JSON, else text).
+
+    One that is given in both ways is the one of `K=V`; twice in the same way is an error.
+    """
     params: dict[str, Any] = {}
     if file is not None:
-        try:
-            with file.open("rb") as opened:
-                data = opened.read(MAX_PARAMS_BYTES + 1)
-            loaded = msgspec.json.decode(data) if len(data) <= MAX_PARAMS_BYTES else None
-        except OSError as error:
-            raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ConfigError(f"{file}: {error}", hint="parameters are a JSON object") from error
-        if not isinstance(loaded, dict):
-            raise ConfigError(f"{file}: parameters are a JSON object of at most 64 KiB")
-        params.update(loaded)
+        params.update(_params_file(file))
     named: set[str] = set()
     for one in given:
         key, equals, value = one.partition("=")
         if not equals or not key:
-            raise click.UsageError(f"--param takes K=V, not {one[:60]!r}")
+            raise UsageError(f"--param takes K=V, not {one[:60]!r}")
         if key in named:
-            raise click.UsageError(f"--param {key[:60]} is given twice")
+            raise UsageError(f"--param {key[:60]} is given twice", hint="give it once")
         named.add(key)
         try:
-            params[key] = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
+            params[key] = _strict_json(value)
+        except _Twice as error:
+            raise UsageError(f"--param {key[:60]}: {error}", hint="give each key once") from error
+        except (ValueError, RecursionError):
             params[key] = value
     return params
+
+
+def _params_file(file: Path) -> dict[str, Any]:
+    hint = 'parameters are a JSON object of at most 64 KiB, as {"paths": 100000}'
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_PARAMS_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {str(file)!r}: {error.strerror}", hint=hint, code="unreadable_input"
+        ) from error
+    if len(data) > MAX_PARAMS_BYTES:
+        raise UsageError(f"{file}: larger than {MAX_PARAMS_BYTES} bytes", hint=hint)
+    try:
+        loaded = _strict_json(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: {error}", hint=hint) from error
+    if not isinstance(loaded, dict):
+        raise UsageError(f"{file}: holds no JSON object", hint=hint)
+    return loaded
+
+
+class _Twice(ValueError):
+    """An object that has a key twice: two readers may disagree on which one counts."""
+
+
+def _strict_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """JSON without NaN, infinity or a key that stands twice; raise `ValueError`."""
+    return json.loads(
+        text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Twice(f"the key {key[:60]!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits)
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def known_workload(catalogue: Catalogue, workload: str) -> WorkloadInfo:
+    """What is known of a workload; raise `UsageError` if none is called so."""
+    try:
+        return catalogue.info(workload)
+    except WorkloadFault as error:
+        raise UsageError(str(error), hint=error.hint, code="unknown_workload") from error
+
+
+def read_task(
+    catalogue: Catalogue,
+    workload: str,
+    source: str | None,
+    params_file: Path | None,
+    given: Iterable[str],
+    output: Path | None,
+) -> tuple[bytes, dict[str, Any]]:
+    """Input and parameters of a task as the options give them.
+
+    Raises `UsageError` for a workload, parameter or form of output that does not exist and for
+    an input that is not there; one that is there and wrong is the task's fault, found later.
+    """
+    known_workload(catalogue, workload)
+    check_output_form(catalogue, workload, output)
+    params = read_params(params_file, given)
+    if workload == "embedding" and source and source.endswith(".jsonl"):
+        params.setdefault("format", "jsonl")
+    try:
+        parameters = catalogue.parameters(workload, dict(params))
+    except WorkloadFault as error:
+        raise UsageError(
+            str(error),
+            hint=error.hint or f"`deai workload show {workload}` tells what it takes",
+            code="bad_parameter",
+        ) from error
+    data = read_input(source)
+    if not data:
+        _check_empty(catalogue, workload, parameters, source)
+    return data, params
+
+
+def _check_empty(
+    catalogue: Catalogue, workload: str, parameters: bytes, source: str | None
+) -> None:
+    try:
+        catalogue.check(workload, parameters, b"")
+    except WorkloadFault as error:
+        place = {None: "", "-": ": standard input was empty"}.get(source, f": {source} is empty")
+        name = EXAMPLES.get(workload, "FILE")
+        raise UsageError(
+            f"{workload} needs an input{place}",
+            hint=f"for example: --input {name}, or --input - for standard input",
+            code="no_input",
+        ) from error
 
 
 def parse_duration(text: str) -> float:
     """Seconds from `120s`, `2m`, `1h` or a bare number of seconds."""
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        raise ConfigError(
+        raise UsageError(
             f"not a duration: {text[:40]!r}", hint="write 90s, 2m or 1h", code="bad_duration"
         )
     seconds = float(found[1]) * _SECONDS[found[2]]
-    if seconds <= 0:
-        raise ConfigError(
+    if not seconds > 0:
+        raise UsageError(
             "the deadline lies in the past",
             hint="a deadline is a time from now, as 120s",
             code="deadline_in_the_past",
         )
     return seconds
-
-
-def check_output_path(path: Path | None) -> None:
-    """Refuse a place that cannot be written before anything is paid for."""
-    if path is None:
-        return
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ConfigError(
-            f"cannot write {path}: its folder does not exist, or it is a folder",
-            code="unwritable_output",
-        )
-
-
-def converted(workload: str, data: bytes, output: Path) -> bytes:
-    """An output in the format that the file's name asks for; raise `WorkloadFault`."""
-    if output.suffix not in CONVERTED:
-        return data
-    from deai.client.adapters import load_catalogue
-
-    return load_catalogue().convert(workload, data, output.suffix)
-
-
-def write_output(path: Path, data: bytes) -> None:
-    """Write a file in one step."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}", code="unwritable_output"
-        ) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from deai.cli import task_input
+from deai.cli import task_input, task_output
 from deai.cli.base import Settings, emit, group, run_trio
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def show(settings: Settings, workload_id: str) -> None:
     from deai.cli.render import pairs, say
     from deai.client.adapters import load_catalogue
 
-    document = _document(load_catalogue().info(workload_id))
+    document = _document(task_input.known_workload(load_catalogue(), workload_id))
 
     policies = f"{', '.join(document['policies'])}; {document['default_policy']} unless told"
     properties = document["parameters"].get("properties", {})
@@ -120,18 +120,18 @@ def run(
       deai workload run embedding --input texts.txt --output vectors.npy
     """
     from deai.cli.render import pairs, say
+    from deai.client.adapters import load_catalogue
     from deai.hashing import blob_digest
     from deai.ids import hexed
 
-    task_input.check_output_path(output)
-    values = task_input.read_params(params_file, params)
-    if workload_id == "embedding" and source and source.endswith(".jsonl"):
-        values.setdefault("format", "jsonl")
-    data = task_input.read_input(source)
+    task_output.check_output_path(output)
+    data, values = task_input.read_task(
+        load_catalogue(), workload_id, source, params_file, params, output
+    )
     began = time.monotonic()
     done, sandbox = run_trio(_run, settings, workload_id, values, data)
     if output is not None:
-        task_input.write_output(output, task_input.converted(workload_id, done.data, output))
+        task_output.write_output(output, task_output.converted(workload_id, done.data, output))
     document: dict[str, Any] = {
         "workload": workload_id,
         "digest": hexed(blob_digest(done.data)),

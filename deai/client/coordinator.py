@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from deai.client.directory import MAX_NODES, Hint
+from deai.config import parse_url
 from deai.errors import CoordinatorUnreachable, Declined, MalformedMessage
 from deai.ids import parse_account, parse_node, parse_peer
 from deai.net import PeerAddress
@@ -28,10 +29,13 @@ PAGE: Final = 500
 
 
 class Coordinator:
-    """One coordinator's HTTP interface; `urls` are tried in order until one answers."""
+    """One coordinator's HTTP interface; `urls` are tried in order until one answers.
+
+    Raises `UsageError` for a URL that is no web address.
+    """
 
     def __init__(self, urls: Sequence[str], *, timeout: float = TIMEOUT) -> None:
-        self._urls = tuple(url.rstrip("/") for url in urls if url)
+        self._urls = tuple(parse_url(url).rstrip("/") for url in urls if url)
         self._timeout = timeout
 
     async def get(self, path: str, **query: str | int) -> Any:  # noqa: ANN401 - JSON

@@ -10,7 +10,7 @@ from deai.chain.ledger import Head, Parameters
 from deai.client.matching import Ranked, Ranking, choose, explain, fee_for, rank
 from deai.client.requests import Prepared
 from deai.client.tools import Tools
-from deai.errors import ConfigError, DeaiError, TaskDeclined
+from deai.errors import ConfigError, DeaiError, TaskDeclined, UsageError
 from deai.ids import NodeId
 from deai.money import Amount, format_tokens
 
@@ -93,14 +93,16 @@ def times(
     """`(lease, deadline)` in seconds for a task that takes the slowest node `seconds`.
 
     A lease leaves room for a second attempt before the deadline where that is possible.
-    Raises `ConfigError` when the deadline is too close for any lease.
+    Raises `UsageError` when the deadline is too close for any lease, `ConfigError` when the
+    network's own limits leave no time.
     """
     needed = 10 + math.ceil(3 * seconds + len(prepared.data) / 2_000_000)
     wanted = prepared.request.deadline or max(MIN_DEADLINE, 4.0 * needed * patience)
     deadline = min(int(wanted), parameters.max_span - POST_MARGIN)
     longest = deadline - POST_MARGIN
     if longest < parameters.min_lease:
-        raise ConfigError(
+        wrong = UsageError if prepared.request.deadline else ConfigError
+        raise wrong(
             f"a deadline in {deadline} s leaves no time: the shortest lease is "
             f"{parameters.min_lease} s",
             hint=f"ask for --deadline {parameters.min_lease + 2 * POST_MARGIN}s or more",

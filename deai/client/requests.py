@@ -9,7 +9,7 @@ from typing import Any, Final
 from deai.chain.ledger import ChainInfo
 from deai.client.matching import SANDBOX_RANK, Wish
 from deai.codec import decode_value, encode_value
-from deai.errors import ConfigError, LimitExceeded
+from deai.errors import LimitExceeded, MalformedMessage, UsageError
 from deai.hashing import MAX_BLOB_BYTES, blob_digest, keccak
 from deai.ids import AccountId, NodeId
 from deai.money import MAX_AMOUNT
@@ -96,7 +96,7 @@ def prepare(
     """Check a request as every node will.
 
     Raises `WorkloadFault` (unknown workload, bad parameters, bad input), `LimitExceeded` (too
-    large), `MalformedMessage` (unknown policy) or `ConfigError` (a number that cannot be meant).
+    large) or `UsageError` (a policy or number that cannot be meant).
     """
     if len(request.data) > MAX_BLOB_BYTES:
         raise LimitExceeded(
@@ -105,13 +105,7 @@ def prepare(
             code="input_too_large",
         )
     info = catalogue.info(request.workload)
-    policy = parse_policy(request.policy or info.default_policy)
-    if policy.label not in info.policies:
-        raise ConfigError(
-            f"{info.id} cannot be verified by {policy.label}",
-            hint="one of " + ", ".join(info.policies),
-            code="unsupported_policy",
-        )
+    policy = _policy(request.policy or info.default_policy, info)
     seats = request.seats or (1 if policy is Policy.NONE else DEFAULT_SEATS)
     _check_numbers(request, policy, seats)
     parameters = catalogue.parameters(info.id, dict(request.params))
@@ -137,28 +131,60 @@ def prepare(
     )
 
 
+def _policy(text: str, info: WorkloadInfo) -> Policy:
+    hint = f"{info.id} takes " + " or ".join(info.policies)
+    try:
+        policy = parse_policy(text)
+    except MalformedMessage as error:
+        raise UsageError(str(error), hint=hint, code="unsupported_policy") from error
+    if policy.label not in info.policies:
+        raise UsageError(
+            f"{info.id} cannot be verified by {policy.label}", hint=hint, code="unsupported_policy"
+        )
+    return policy
+
+
 def _check_numbers(request: TaskRequest, policy: Policy, seats: int) -> None:
     if policy is Policy.NONE and seats != 1:
-        raise ConfigError("none/1 has exactly one seat", code="bad_seats")
-    if policy is not Policy.NONE and (seats % 2 == 0 or not 3 <= seats <= MAX_SEATS):
-        raise ConfigError(
-            f"{policy.label} takes an odd number of seats from 3 to {MAX_SEATS}, not {seats}",
+        raise UsageError(
+            f"{policy.label} has exactly one seat, not {seats}",
+            hint="leave --seats away, or ask for another --policy",
             code="bad_seats",
         )
-    if request.deadline < 0 or not request.deadline < float("inf"):
-        raise ConfigError("the deadline lies in the past", code="deadline_in_the_past")
+    if policy is not Policy.NONE and (seats % 2 == 0 or not 3 <= seats <= MAX_SEATS):
+        raise UsageError(
+            f"{policy.label} takes an odd number of seats from 3 to {MAX_SEATS}, not {seats}",
+            hint="--seats 3 is enough for most tasks",
+            code="bad_seats",
+        )
+    if not request.deadline >= 0:
+        raise UsageError(
+            "the deadline lies in the past",
+            hint="a deadline is a time from now, as 120s",
+            code="deadline_in_the_past",
+        )
     if request.deadline > MAX_COMMIT_SPAN:
-        raise ConfigError(
-            f"a deadline lies at most {MAX_COMMIT_SPAN // 3600} hours ahead", code="bad_deadline"
+        raise UsageError(
+            f"a deadline lies at most {MAX_COMMIT_SPAN // 3600} hours ahead",
+            hint="a deadline is a time from now, as 120s",
+            code="bad_deadline",
         )
     if not 0 < request.max_fee <= MAX_AMOUNT or not 0 <= request.tip <= MAX_AMOUNT:
-        raise ConfigError("the fee of a seat is a positive amount", code="bad_amount")
+        raise UsageError(
+            "the fee of a seat is a positive amount",
+            hint="the most to pay per seat, as 0.12CT",
+            code="bad_amount",
+        )
     if request.max_fee * seats + request.tip > MAX_AMOUNT:
-        raise ConfigError("more than all tokens there are", code="bad_amount")
+        raise UsageError(
+            "more than all tokens there are",
+            hint="the most to pay per seat, as 0.12CT",
+            code="bad_amount",
+        )
     if len(request.idempotency_key) > MAX_KEY_LENGTH:
-        raise ConfigError(f"an idempotency key has at most {MAX_KEY_LENGTH} characters")
+        raise UsageError(f"an idempotency key has at most {MAX_KEY_LENGTH} characters")
     if request.min_sandbox not in SANDBOX_RANK:
-        raise ConfigError(
+        raise UsageError(
             f"unknown sandbox level: {request.min_sandbox[:20]!r}",
             hint="one of " + ", ".join(SANDBOX_RANK),
         )

@@ -149,7 +149,7 @@ def test_workloads_are_listed_and_shown(shell: Shell) -> None:
     shown = shell.json("workload", "show", "embedding").document
     assert shown["default_policy"] == "tol32/1"
     unknown = shell.json("workload", "show", "nothing")
-    assert (unknown.status, unknown.error["code"]) == (1, "workload_fault")
+    assert (unknown.status, unknown.error["code"]) == (2, "unknown_workload")
     assert shell("workload", "list").status == 0
     assert shell("workload", "show", "portfolio-risk").status == 0
 
