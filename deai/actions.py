@@ -6,12 +6,12 @@ has an intent key: submitting an equal intent twice has one effect.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TypeAlias
 
 import msgspec
 
 from deai.codec import encode_canonical
-from deai.hashing import keccak
 from deai.ids import AccountId, NodeId
 from deai.money import Amount
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
@@ -271,4 +271,4 @@ def intent_key(action: Action) -> str:
     Right for every action that names a task, a node's epoch or a nonce; a transfer, deposit,
     stake or withdrawal that may be meant twice needs a key of the caller's own.
     """
-    return f"{type(action).__name__}:{keccak(encode_canonical(action)).hex()[:40]}"
+    return f"{type(action).__name__}:{sha256(encode_canonical(action)).hexdigest()[:40]}"

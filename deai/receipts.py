@@ -21,7 +21,7 @@ from deai.events import SeatSettlement
 from deai.ids import TaskId, hexed, owner_of, parse_digest
 from deai.money import Amount
 from deai.signing import Domain, verify, word
-from deai.tasks import FaultCode, Policy, Seat, Task, TaskSpec
+from deai.tasks import Policy, Seat, Task, TaskSpec
 
 MAX_RECEIPT_BYTES: Final = 1024 * 1024
 VERSION: Final = 1
@@ -225,8 +225,7 @@ def _winner(receipt: Receipt) -> str:
     except MalformedMessage as error:
         return str(error)
     found, _paid = tasks.winner(task, digests)
-    faults = {tasks.fault_digest(receipt.task_id, code) for code in FaultCode}
-    if found in faults:
+    if found in tasks.fault_digests(receipt.task_id):
         everybody = all(digest == found for digest in digests if digest is not None)
         found = found if everybody else None
         if bool(found) != receipt.fault:

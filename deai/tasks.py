@@ -6,8 +6,10 @@ is bound by `Task.spec_hash`. Field order and types are those of the contract (d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -17,7 +19,7 @@ from deai.errors import MalformedMessage
 from deai.hashing import keccak
 from deai.ids import AccountId, NodeId, TaskId, hexed, owner_of, raw
 from deai.money import Amount
-from deai.signing import Domain, word
+from deai.signing import Domain, node_word, struct_type, word
 
 Digest: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Salt: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -37,19 +39,21 @@ MAX_REASSIGNMENTS: Final = 3
 MAX_COMMIT_SPAN: Final = 24 * 3600
 QUORUM_PERCENT: Final = 60
 
-_TASK: Final = keccak(
-    b"Task(address client,uint32 lane,uint32 nonce,uint96 fee,uint96 tip,uint8 seats,"
-    b"uint8 policy,uint32 lease,uint40 commitDeadline,uint32 window,bytes32 specHash)"
+_TASK: Final = struct_type(
+    "Task(ACCOUNT client,uint32 lane,uint32 nonce,uint96 fee,uint96 tip,uint8 seats,"
+    "uint8 policy,uint32 lease,uint40 commitDeadline,uint32 window,bytes32 specHash)"
 )
-_ACCEPT: Final = keccak(
-    b"Accept(bytes32 taskId,uint8 seat,uint8 attempt,bytes32 node,uint40 validUntil)"
+_ACCEPT: Final = struct_type(
+    "Accept(bytes32 taskId,uint8 seat,uint8 attempt,NODE node,uint40 validUntil)"
 )
-_COMMIT: Final = keccak(b"Commit(bytes32 taskId,uint8 seat,uint8 attempt,bytes32 value)")
-_RESULT: Final = keccak(
-    b"Result(bytes32 taskId,uint8 seat,uint8 attempt,bytes32 outputDigest,bytes32 evidenceDigest)"
+_COMMIT: Final = struct_type("Commit(bytes32 taskId,uint8 seat,uint8 attempt,bytes32 value)")
+_RESULT: Final = struct_type(
+    "Result(bytes32 taskId,uint8 seat,uint8 attempt,bytes32 outputDigest,bytes32 evidenceDigest)"
 )
-_APPROVAL: Final = keccak(b"Approval(bytes32 taskId,uint8 seat,bytes32 commitments,uint16 mask)")
-_OPERATE: Final = keccak(b"Operate(bytes32 node,address operator,uint40 validUntil)")
+_APPROVAL: Final = struct_type(
+    "Approval(bytes32 taskId,uint8 seat,bytes32 commitments,uint16 mask)"
+)
+_OPERATE: Final = struct_type("Operate(NODE node,KEY operator,uint40 validUntil)")
 _COMMIT_TAG: Final = keccak(b"deai commit/1")
 _FAULT_TAG: Final = keccak(b"fault/1")
 _SPEC_TAG: Final = b"deai spec/1\x00"
@@ -227,7 +231,7 @@ def accept_digest(
     domain: Domain, task: TaskId, seat: int, attempt: int, node: NodeId, valid_until: int
 ) -> bytes:
     """What a node signs to take a seat."""
-    return domain.digest(_ACCEPT, (raw(task), seat, attempt, raw(node), valid_until))
+    return domain.digest(_ACCEPT, (raw(task), seat, attempt, node, valid_until))
 
 
 def commit_digest(domain: Domain, task: TaskId, seat: int, attempt: int, value: bytes) -> bytes:
@@ -251,7 +255,7 @@ def approval_digest(
 
 def operate_digest(registry: Domain, node: NodeId, operator: AccountId, valid_until: int) -> bytes:
     """What an operator key signs to let an owner register it."""
-    return registry.digest(_OPERATE, (raw(node), operator, valid_until))
+    return registry.digest(_OPERATE, (node, operator, valid_until))
 
 
 def commitment_value(
@@ -259,13 +263,19 @@ def commitment_value(
 ) -> bytes:
     """H(domain, task, seat, attempt, node, output digest, salt); the id names the chain."""
     return keccak(
-        _COMMIT_TAG, raw(task), word(seat), word(attempt), raw(node), word(output), word(salt)
+        _COMMIT_TAG, raw(task), word(seat), word(attempt), node_word(node), word(output), word(salt)
     )
 
 
 def fault_digest(task: TaskId, code: FaultCode) -> bytes:
     """The output digest by which nodes say that the task itself is bad."""
     return keccak(_FAULT_TAG, raw(task), word(int(code)))
+
+
+@lru_cache(maxsize=1024)
+def fault_digests(task: TaskId) -> Mapping[bytes, FaultCode]:
+    """All digests by which nodes would say that the task itself is bad."""
+    return MappingProxyType({fault_digest(task, code): code for code in FaultCode})
 
 
 _CHAIN_MASK: Final = ((1 << 256) - 1) ^ ((1 << 48) - 1)

@@ -159,7 +159,8 @@ class Engagement:
         if self.link is not link:
             self.link = link
             self.told.clear()
-            self.progress_at = float("-inf")
+            # Whatever opened this link was answered on it: that is the first sign of life.
+            self.progress_at = trio.current_time()
         self.changed()
 
     def detach(self, link: Link[TaskMessage]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import Final, TypeVar, assert_never
 
 import trio
@@ -215,8 +216,8 @@ class MemoryChain:
             self._state,
             sender,
             max(self.now, self._blocks[-1].time if self._blocks else 0),
-            block=(number, hexed(keccak(b"block", seed))),
-            transaction=hexed(keccak(b"transaction", seed)),
+            block=(number, hexed(sha256(b"block" + seed).digest())),
+            transaction=hexed(sha256(b"transaction" + seed).digest()),
             info=self.info,
             parameters=self.parameters,
             rules=self.rules,

@@ -12,7 +12,7 @@ from deai.chain.tasks_view import TaskView, Verdict
 from deai.events import SeatSettlement, TaskFinalised
 from deai.ids import TaskId, owner_of
 from deai.money import Amount
-from deai.tasks import FaultCode, Policy, Task, approved, fault_digest, winner
+from deai.tasks import Policy, Task, approved, fault_digests, winner
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ def judge(view: TaskView, digests: Sequence[bytes | None], masks: Sequence[int] 
 
 def is_fault(task: TaskId, digest: bytes) -> bool:
     """Whether a digest says that the task itself is bad."""
-    return any(digest == fault_digest(task, code) for code in FaultCode)
+    return digest in fault_digests(task)
 
 
 def pay(call: Call, view: TaskView, committed: int, outcome: Outcome) -> TaskFinalised:

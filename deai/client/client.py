@@ -168,6 +168,7 @@ class Client:
             entry=posted.entry,
             proposal=posted.proposal,
             resumed=posted.transaction is None,
+            on_output=handle.has_output,
         )
         following.marks["posted"] = trio.current_time()
         if posted.matched_at is not None:
@@ -205,6 +206,7 @@ class Client:
             entry=entry,
             proposal=proposal,
             resumed=True,
+            on_output=handle.has_output,
         )
         await following.run()
         return await self._finish(following)

@@ -19,7 +19,7 @@ from deai.ids import hexed
 from deai.lifecycle import SeatState, TaskState
 from deai.money import Amount
 from deai.receipts import Receipt, ReceiptTransaction, SeatProof
-from deai.tasks import Accept, FaultCode, Policy, TaskSpec, fault_digest
+from deai.tasks import Accept, Policy, TaskSpec, fault_digests
 
 REASONS: Mapping[SeatState, str] = {
     SeatState.RELEASED: "the node gave its seat back",
@@ -247,10 +247,8 @@ def _agreed(view: TaskView) -> int:
 
 def _fault(view: TaskView) -> str:
     assert view.settlement is not None
-    for code in FaultCode:
-        if fault_digest(view.task_id, code) == view.settlement.result:
-            return code.name.lower()
-    return "all nodes agree"
+    code = fault_digests(view.task_id).get(view.settlement.result or b"")
+    return code.name.lower() if code is not None else "all nodes agree"
 
 
 def rfc3339(seconds: int) -> str:

@@ -6,7 +6,7 @@ that node told. Both only look at what is known now, so either may start at any 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
@@ -18,7 +18,7 @@ from deai.client.blobs import OutgoingBlob
 from deai.client.hearing import Hearing
 from deai.client.journal import Entry, Proposal
 from deai.client.members import Member
-from deai.client.planner import ClientView, Step, plan
+from deai.client.planner import ClientView, Step, plan, verified_seat
 from deai.client.relay import Relay
 from deai.client.requests import Prepared
 from deai.client.substitutes import Substitutes
@@ -33,6 +33,8 @@ from deai.tasks import Accept, Seat
 
 POLL: Final = 0.4
 """Seconds between looks at the chain when nothing was heard."""
+REST: Final = 0.1
+"""Seconds after a look before anything but a step of our own makes us look again."""
 OUTPUT_WAIT: Final = 30.0
 """Seconds to go on asking for the output of a task that has ended."""
 UNREACHABLE_LIMIT: Final = 60.0
@@ -54,10 +56,12 @@ class Following:
         entry: Entry | None = None,
         proposal: Proposal | None = None,
         resumed: bool = False,
+        on_output: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         """`resumed`: an earlier life or another process may have talked to the members before.
 
-        `started` is the local time at which the submission began.
+        `started` is the local time at which the submission began. `on_output` is called once,
+        with the verified output, which is here before the task is settled.
 
         Without `prepared` the input is not at hand: the task is watched and settled, but no
         seat can be given to another node.
@@ -75,10 +79,14 @@ class Following:
         self.marks: dict[str, float] = {}
         """Local times: input sent to all, last commitment seen, window, end."""
         self.input = OutgoingBlob(prepared.data) if prepared is not None else None
+        self._on_output: Callable[[bytes], None] | None = on_output
         self._since = since
         self._resumed = resumed
         self._view: TaskView | None = None
         self._wake = trio.Event()
+        self._looked_at = float("-inf")
+        self._was_poked = False
+        """Since the last look at the chain."""
         self._scopes: dict[int, trio.CancelScope] = {}
         self._relay = Relay(self)
         self._hearing = Hearing(self)
@@ -117,19 +125,34 @@ class Following:
     async def _loop(self, *, until_input: bool) -> None:
         while True:
             wake = self._wake
-            await self._look()
+            if trio.current_time() >= self._look_at():
+                self._was_poked = False
+                await self._look()
+                self._looked_at = trio.current_time()
             if self._view is not None:
                 known = self.known()
+                self._hand_over(known)
                 step = None if until_input else self._step(known)
                 if step is not None:
                     await self._carry_out(step)
+                    self._looked_at = float("-inf")
                     continue
                 if self.is_done() or (until_input and self.all_have_input()):
                     return
                 self._substitutes.look(self._nursery)
                 self._hearing.want_missing(known)
-            with trio.move_on_after(POLL):
+            with trio.move_on_at(self._look_at()):
                 await wake.wait()
+
+    def _hand_over(self, known: ClientView) -> None:
+        if self._on_output is None or (seat := verified_seat(known)) is None:
+            return
+        self._on_output(self.members[seat].output or b"")
+        self._on_output = None
+
+    def _look_at(self) -> float:
+        """When to ask the chain again: what members say seldom changes what it says at once."""
+        return self._looked_at + (REST if self._was_poked else POLL)
 
     async def _look(self) -> None:
         try:
@@ -281,6 +304,7 @@ class Following:
 
     def poke(self) -> None:
         """Something changed: let the loop and the members' children look."""
+        self._was_poked = True
         self._wake.set()
         self._wake = trio.Event()
 

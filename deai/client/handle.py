@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from deai.client.updates import Feed, Reader
+from deai.errors import Declined
 from deai.ids import TaskId
 from deai.lifecycle import TaskState
 
@@ -47,6 +48,8 @@ class TaskHandle:
         self._feed = feed
         self._done = trio.Event()
         self._known = trio.Event()
+        self._has_output = trio.Event()
+        self._output: bytes | None = None
         self._outcome: TaskOutcome | None = None
         self._error: Exception | None = None
         self.scope = trio.CancelScope()
@@ -65,6 +68,19 @@ class TaskHandle:
             raise self._error
         return self.task_id
 
+    async def output(self) -> bytes:
+        """Wait for the verified output, which is here a little before its task is settled.
+
+        Raises what stopped the submission (`DeaiError`), or `Declined` (`no_output`) for a task
+        that ended without one.
+        """
+        await self._has_output.wait()
+        if self._output is not None:
+            return self._output
+        if self._error is not None:
+            raise self._error
+        raise Declined(f"task {self.task_id} ended without an output", code="no_output")
+
     async def wait(self) -> TaskOutcome:
         """Wait for the end; raise what stopped the submission (`DeaiError`)."""
         await self._done.wait()
@@ -82,9 +98,17 @@ class TaskHandle:
         self.task_id = task
         self._known.set()
 
+    def has_output(self, data: bytes) -> None:
+        """For the client: the verified output is here."""
+        self._output = data
+        self._has_output.set()
+
     def ended(self, outcome: TaskOutcome | None, error: Exception | None) -> None:
         """For the client: nothing more will happen."""
         self._outcome, self._error = outcome, error
+        if outcome is not None and self._output is None:
+            self._output = outcome.data
+        self._has_output.set()
         self._feed.close()
         self._known.set()
         self._done.set()

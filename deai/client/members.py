@@ -10,7 +10,6 @@ from typing import Literal
 
 from deai.chain.tasks_view import TaskView
 from deai.client.blobs import BlobReceiver
-from deai.client.planner import faults
 from deai.errors import BadSignature, MalformedMessage
 from deai.hashing import digest_of_leaves
 from deai.ids import NodeId
@@ -27,6 +26,7 @@ from deai.tasks import (
     approval_digest,
     commit_digest,
     commitment_value,
+    fault_digests,
     result_digest,
 )
 
@@ -178,7 +178,7 @@ class Member:
 
     def says_fault(self, view: TaskView) -> bool:
         """Whether its result is that the task itself is bad: there is no output to fetch."""
-        return self.opened is not None and self.opened.digest in faults(view)
+        return self.opened is not None and self.opened.digest in fault_digests(view.task_id)
 
     def _opens(self, view: TaskView, opened: Opened) -> bool:
         """Whether it is the opening of the commitment on chain."""

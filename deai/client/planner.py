@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final, TypeAlias
 
 from deai.actions import (
@@ -25,7 +24,6 @@ from deai.actions import (
 )
 from deai.chain.tasks_view import TaskView
 from deai.hashing import ZERO
-from deai.ids import TaskId
 from deai.lifecycle import SeatState, TaskState
 from deai.tasks import (
     MAX_REASSIGNMENTS,
@@ -37,7 +35,7 @@ from deai.tasks import (
     Policy,
     Result,
     approved,
-    fault_digest,
+    fault_digests,
     winner,
 )
 
@@ -119,22 +117,12 @@ def _settle(view: ClientView) -> Step | None:
     return _collect(view)
 
 
-def faults(chain: TaskView) -> Mapping[bytes, FaultCode]:
-    """The digests by which nodes would say that this task itself is bad."""
-    return _faults(chain.task_id)
-
-
-@lru_cache(maxsize=256)
-def _faults(task: TaskId) -> Mapping[bytes, FaultCode]:
-    return {fault_digest(task, code): code for code in FaultCode}
-
-
 def agreed_fault(view: ClientView) -> FaultCode | None:
     """The code, if every opened seat says it and they are enough to settle the task."""
     digests = {opening.digest for opening in view.openings.values()}
     if len(digests) != 1 or len(view.openings) < view.chain.task.quorum:
         return None
-    return faults(view.chain).get(next(iter(digests)))
+    return fault_digests(view.chain.task_id).get(next(iter(digests)))
 
 
 def result_seats(view: ClientView) -> frozenset[int]:
@@ -153,6 +141,16 @@ def result_seats(view: ClientView) -> frozenset[int]:
     digests = [view.openings[s].digest if s in view.openings else None for s in range(seats)]
     _digest, mask = winner(chain.task, digests)
     return frozenset(seat for seat in range(seats) if mask >> seat & 1)
+
+
+def verified_seat(view: ClientView) -> int | None:
+    """A seat whose output is here and cannot lose any more, whoever opens or approves later."""
+    if view.chain.task.policy.is_tolerance and any(
+        seat not in view.approvals for seat, _ in view.chain.commitments
+    ):
+        return None
+    # A quorum is more than half of the seats, so that there is no second one.
+    return min(result_seats(view) & view.outputs, default=None)
 
 
 def _is_window(view: ClientView) -> bool:
@@ -204,7 +202,7 @@ def _unchecked(view: ClientView) -> Step | None:
     chain = view.chain
     assert chain.delivered is not None
     opening = Opening(0, chain.delivered.output_digest, ZERO)
-    bad = chain.delivered.output_digest in faults(chain)
+    bad = chain.delivered.output_digest in fault_digests(chain.task_id)
     # The client may waive the rest of the window as soon as it has what it pays for.
     if view.outputs or bad or view.now > chain.window_until:
         return FinaliseTask(chain.task, chain.committee, (opening,), ())

@@ -104,10 +104,16 @@ class SyncHandle:
 
     def wait(self, timeout: float = math.inf) -> TaskOutcome:
         """Wait for the end; raise `TimeoutError` after `timeout` seconds, else as `TaskHandle`."""
+        return self._within(timeout, self._handle.wait)
 
-        async def there() -> TaskOutcome:
+    def output(self, timeout: float = math.inf) -> bytes:
+        """Wait for the verified output; raise `TimeoutError` as `wait`, else as `TaskHandle`."""
+        return self._within(timeout, self._handle.output)
+
+    def _within(self, timeout: float, what: Callable[[], Awaitable[T]]) -> T:
+        async def there() -> T:
             with trio.fail_after(timeout):
-                return await self._handle.wait()
+                return await what()
 
         try:
             return self._client.call(there)
