@@ -6,6 +6,7 @@ Free-form values (workload parameters) go through `msgpack` in its strict mode.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Generic, TypeVar
 
 import msgpack
@@ -19,6 +20,10 @@ T = TypeVar("T")
 MAX_VALUE_BYTES: Final = 32 * 1024
 MAX_VALUE_DEPTH: Final = 8
 MAX_VALUE_ITEMS: Final = 4096
+
+
+MAX_JSON_DEPTH: Final = 64
+_JSON_BRACKETS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
 
 def _to_wire(value: object) -> str:
@@ -84,6 +89,23 @@ def decode_json(data: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(data, type=kind, dec_hook=_from_wire)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error
+
+
+def check_json_depth(text: str) -> None:
+    """Raise `MalformedMessage` for JSON nested more than `MAX_JSON_DEPTH` deep.
+
+    For text of strangers that no type bounds: Python's parser recurses on the machine's stack,
+    and its limit is the whole process's, which some libraries raise until the stack overflows.
+    """
+    depth = 0
+    for found in _JSON_BRACKETS.finditer(text):
+        sign = found[0][0]
+        if sign in "[{":
+            depth += 1
+            if depth > MAX_JSON_DEPTH:
+                raise MalformedMessage(f"nested more than {MAX_JSON_DEPTH} deep")
+        elif sign in "]}":
+            depth -= 1
 
 
 def encode_value(value: object) -> bytes:

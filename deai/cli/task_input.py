@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from deai.cli.task_output import check_output_form
-from deai.errors import LimitExceeded, UsageError, WorkloadFault
+from deai.codec import check_json_depth
+from deai.errors import LimitExceeded, MalformedMessage, UsageError, WorkloadFault
 from deai.hashing import MAX_BLOB_BYTES
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def read_params(file: Path | None, given: Iterable[str]) -> dict[str, Any]:
             params[key] = _strict_json(value)
         except _Twice as error:
             raise UsageError(f"--param {key[:60]}: {error}", hint="give each key once") from error
-        except (ValueError, RecursionError):
+        except (ValueError, MalformedMessage):
             params[key] = value
     return params
 
@@ -92,7 +93,7 @@ def _params_file(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: larger than {MAX_PARAMS_BYTES} bytes", hint=hint)
     try:
         loaded = _strict_json(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, MalformedMessage) as error:
         raise UsageError(f"{file}: {error}", hint=hint) from error
     if not isinstance(loaded, dict):
         raise UsageError(f"{file}: holds no JSON object", hint=hint)
@@ -104,7 +105,11 @@ class _Twice(ValueError):
 
 
 def _strict_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """JSON without NaN, infinity or a key that stands twice; raise `ValueError`."""
+    """JSON without NaN, infinity or a key that stands twice.
+
+    Raises `ValueError`, or `MalformedMessage` where it is nested too deeply.
+    """
+    check_json_depth(text)
     return json.loads(
         text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
     )

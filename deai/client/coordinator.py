@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from deai.client.directory import MAX_NODES, Hint
+from deai.codec import check_json_depth
 from deai.config import parse_url
 from deai.errors import CoordinatorUnreachable, Declined, MalformedMessage
 from deai.ids import parse_account, parse_node, parse_peer
@@ -89,8 +90,10 @@ async def _read(client: httpx.AsyncClient, url: str, query: Mapping[str, str | i
     if len(body) > MAX_BODY_BYTES:
         raise MalformedMessage(f"{url}: more than {MAX_BODY_BYTES} bytes")
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        text = body.decode()
+        check_json_depth(text)
+        document = json.loads(text)
+    except (ValueError, MalformedMessage) as error:
         raise CoordinatorUnreachable(f"{url} does not answer as a coordinator") from error
     if response.status_code >= 500:
         raise CoordinatorUnreachable(f"{url}: status {response.status_code}")

@@ -128,7 +128,7 @@ def test_a_registered_node_keeps_its_operator(registered: Staker) -> None:
 
 
 def test_a_stake_below_the_minimum_is_refused_before_anything_is_sent(staker: Staker) -> None:
-    refused = staker.run("register", "--stake", str(LEAST - 1), status=3)["error"]
+    refused = staker.run("register", "--stake", str(LEAST - 1), status=2)["error"]
     assert refused["code"] == "stake_too_low"
     assert str(LEAST) in refused["hint"]
     assert staker.run("status")["registered"] is False
@@ -136,7 +136,7 @@ def test_a_stake_below_the_minimum_is_refused_before_anything_is_sent(staker: St
 
 @pytest.mark.parametrize("amount", ["1.5", "-1", "10 CT", "ten", "1000CTS"])
 def test_an_amount_that_could_mean_two_things_is_refused(staker: Staker, amount: str) -> None:
-    refused = staker.run("register", f"--stake={amount}", status=3)["error"]
+    refused = staker.run("register", f"--stake={amount}", status=2)["error"]
     assert (refused["code"], bool(refused["hint"])) == ("bad_amount", True)
     assert staker.run("status")["registered"] is False
 
@@ -168,7 +168,7 @@ def test_adding_more_than_there_is_says_how_much_lacks(registered: Staker) -> No
 
 def test_what_would_leave_less_than_the_minimum_is_not_unbonded(registered: Staker) -> None:
     for amount in ("1", str(LEAST - 1), str(LEAST + 1)):
-        refused = registered.run("unbond", amount, status=3)["error"]
+        refused = registered.run("unbond", amount, status=2)["error"]
         assert refused["code"] == "stake_too_low"
         assert "--all" in refused["hint"]
     assert registered.run("status")["unbonding"] == "0"
@@ -229,4 +229,4 @@ def test_a_node_is_looked_at_by_its_id_without_any_key(
     )
     done = elsewhere.json("stake", "status", "--node", node)
     assert done.document["owner"] == registered.owner
-    assert elsewhere.json("stake", "status", "--node", "0x12").status == 1
+    assert elsewhere.json("stake", "status", "--node", "0x12").status == 2

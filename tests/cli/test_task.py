@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import stat
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from deai.codec import decode_value
 from deai.money import UNIT
 from tests.cli.conftest import Shell
 from tests.cli.network import Neighbourhood
@@ -249,6 +253,114 @@ def test_a_submission_that_cannot_be_is_refused_with_a_code_and_a_hint(
     assert (done.status, done.error["code"]) == (status, code), done.error
     assert done.error["hint"]
     assert shell.json("task", "list").document["items"] == []
+
+
+def test_an_input_that_is_missing_is_asked_for_with_an_example(
+    shell: Shell, network: Neighbourhood, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    none = shell.json("task", "submit", "embedding")
+    nothing = shell.json("task", "submit", "embedding", "--input", str(empty))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    piped = shell.json("task", "submit", "embedding", "--input", "-")
+    for done, said in ((none, "needs an input"), (nothing, "empty.txt is empty"),
+                       (piped, "standard input was empty")):  # fmt: skip
+        assert (done.status, done.error["code"]) == (2, "no_input")
+        assert said in done.error["message"]
+        assert "--input texts.txt" in done.error["hint"]
+
+
+def test_a_wrong_value_names_its_option_on_the_screen(shell: Shell, network: Neighbourhood) -> None:
+    done = shell("task", "submit", "matmul-proof", "--max-fee", "much")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: --max-fee: not an amount: 'much'\nhint: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"seed": 1, "seed": 2}', "'seed' stands there twice"),
+        ('{"seed": {"a": 1, "a": 2}}', "'a' stands there twice"),
+        ('{"seed": NaN}', "NaN"),
+        ("[1]", "no JSON object"),
+        ('{"seed": 1', "delimiter"),
+        ('{"a": ' * 10_000, "deep"),
+        ("[" * 60_000, "deep"),
+        (" " * 70_000, "larger than"),
+    ],
+)
+def test_a_file_of_parameters_that_could_mean_two_things_is_refused(
+    shell: Shell, network: Neighbourhood, tmp_path: Path, text: str, said: str
+) -> None:
+    params = tmp_path / "params.json"
+    params.write_text(text)
+    done = shell.json("task", "submit", "matmul-proof", "--params", str(params))
+    assert (done.status, done.error["code"]) == (2, "usage")
+    assert "params.json" in done.error["message"]
+    assert said in done.error["message"]
+
+
+def test_a_single_parameter_overrides_the_one_of_the_file(
+    shell: Shell, network: Neighbourhood, tmp_path: Path
+) -> None:
+    params = tmp_path / "params.json"
+    params.write_text('{"seed": 3, "size": 64}')
+    command = ("task", "submit", "matmul-proof", "--params", str(params))
+    assert shell.json(*command, "--param", "seed=4").status == 0
+    work = next(work for node in network.nodes for work in node.works.values())
+    parameters = decode_value(work.spec.parameters)
+    assert (parameters["seed"], parameters["size"]) == (4, 64)
+
+
+def test_a_coordinator_that_is_no_web_address_is_refused_where_it_stands(
+    shell: Shell, network: Neighbourhood
+) -> None:
+    for url in ("ftp:/x", "127.0.0.1:8080", "http://", "http://host:99999", "http://a b"):
+        done = shell.json("task", "submit", "matmul-proof", "--coordinator", url)
+        assert (done.status, done.error["code"]) == (2, "bad_url"), url
+        assert "--coordinator" in done.error["message"]
+    config = shell.home / "config.toml"
+    config.write_text('chain = "sei"\ncoordinator_url = "ftp:/x"\n')
+    done = shell.json("task", "list")
+    assert (done.status, done.error["code"]) == (3, "bad_url")
+    assert f"{config}:2: setting coordinator_url" in done.error["message"]
+    config.unlink()
+    shell.monkeypatch.setenv("DEAI_COORDINATOR_URL", "ftp:/x")
+    done = shell.json("task", "list")
+    assert (done.status, done.error["code"]) == (3, "bad_url")
+    assert "DEAI_COORDINATOR_URL" in done.error["message"]
+
+
+def test_a_wrong_price_limit_of_the_settings_is_no_usage_error(
+    shell: Shell, network: Neighbourhood
+) -> None:
+    config = shell.home / "config.toml"
+    config.write_text('[client]\nmax_fee = "much"\n')
+    done = shell.json("task", "submit", "matmul-proof")
+    assert (done.status, done.error["code"]) == (3, "bad_amount")
+    assert f"{config}:2: setting client.max_fee" in done.error["message"]
+    assert shell.json("config", "check").status == 3
+
+
+def test_an_output_never_replaces_a_device_or_a_link(
+    shell: Shell, network: Neighbourhood, tmp_path: Path
+) -> None:
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    heard: list[bytes] = []
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    done = shell.json("task", "submit", "matmul-proof", "--output", str(pipe))
+    assert done.status == 0, done.err
+    reader.join(timeout=30)
+    assert [len(data) for data in heard] == [done.document["result"]["bytes"]]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    target.touch()
+    link.symlink_to(target)
+    assert shell.json("task", "submit", "matmul-proof", "--output", str(link)).status == 0
+    assert link.is_symlink()
+    assert target.stat().st_size == done.document["result"]["bytes"]
 
 
 def test_without_money_the_exit_code_is_five_and_the_hint_says_how_much(

@@ -154,6 +154,8 @@ def coordinator(status: int, body: bytes) -> Iterator[str]:
         (404, b'{"title": "no such node"}', Declined),
         (200, b'{"items": 3}', MalformedMessage),
         (200, b"[" * 100_000, CoordinatorUnreachable),
+        (200, b'{"items": [0, "[", {"a": ' * 100_000, CoordinatorUnreachable),
+        (200, b"\xff", CoordinatorUnreachable),
         (200, b" " * (9 * 1024 * 1024), MalformedMessage),
     ],
 )
