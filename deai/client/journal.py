@@ -21,6 +21,7 @@ import trio
 from deai.codec import decode_json, encode_json
 from deai.errors import ConfigError, DeaiError
 from deai.ids import AccountId, ChainName, NodeId, TaskId
+from deai.pace import Pace
 from deai.tasks import Accept, Task, TaskSpec
 
 T = TypeVar("T")
@@ -133,6 +134,7 @@ class Journal:
         """
         self._lock = threading.Lock()
         self._offload = offload or in_a_thread
+        self._pace = Pace()
         try:
             if isinstance(path, Path):
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -189,7 +191,7 @@ class Journal:
                   encode_json(spec), policy, created)  # fmt: skip
         await trio.lowlevel.checkpoint()
         try:
-            return self._reserve_at_once(values)
+            return self._unwaiting(self._reserve, values)
         except sqlite3.OperationalError:
             # Somebody is writing: waited for beside the loop.
             return await self._run(self._reserve, self._db, values)
@@ -204,7 +206,9 @@ class Journal:
 
     async def propose(self, entry: Entry, proposal: Proposal) -> None:
         """Remember a committee's accepts, before the task is posted."""
-        await self._run(self._propose, entry, proposal)
+        await trio.lowlevel.checkpoint()
+        if not (self._pace.is_quick and self._proposed_at_once(entry, proposal)):
+            await self._run(self._propose, self._db, entry, proposal)
 
     async def proposals(self, entry: Entry) -> tuple[Proposal, ...]:
         """What was proposed for a request, oldest first."""
@@ -272,10 +276,11 @@ class Journal:
         ).fetchone()
         return _entry(row) if row else None
 
-    def _reserve_at_once(self, values: tuple[Any, ...]) -> Entry | None:
+    def _unwaiting(self, function: Callable[..., T], *args: object) -> T:
+        """On the loop's own connection; raise `sqlite3.OperationalError` if somebody writes."""
         self._reader.execute("PRAGMA busy_timeout=0")
         try:
-            return self._reserve(self._reader, values)
+            return function(self._reader, *args)
         finally:
             self._reader.execute(f"PRAGMA busy_timeout={_PATIENCE * 1000}")
 
@@ -291,15 +296,21 @@ class Journal:
         except sqlite3.IntegrityError:
             return None
 
-    def _propose(self, entry: Entry, proposal: Proposal) -> None:
-        with _transaction(self._db):
-            self._db.execute(
+    def _proposed_at_once(self, entry: Entry, proposal: Proposal) -> bool:
+        """False if another process is writing: that is waited for beside the loop."""
+        try:
+            self._unwaiting(self._propose, entry, proposal)
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+    def _propose(self, db: sqlite3.Connection, entry: Entry, proposal: Proposal) -> None:
+        with self._pace.measured(), _transaction(db):
+            db.execute(
                 "INSERT OR REPLACE INTO proposals (task_id, request, body) VALUES (?, ?, ?)",
                 (proposal.task_id, entry.id, encode_json(proposal)),
             )
-            self._db.execute(
-                "UPDATE requests SET task_id = ? WHERE id = ?", (proposal.task_id, entry.id)
-            )
+            db.execute("UPDATE requests SET task_id = ? WHERE id = ?", (proposal.task_id, entry.id))
 
     def _end(
         self, entry: Entry, document: dict[str, Any], output: str, first: Callable[[], None]

@@ -14,6 +14,7 @@ from deai.ports import Job, Output
 from deai.signing import word
 from deai.tasks import (
     FaultCode,
+    Policy,
     approval_digest,
     commit_digest,
     commitment_value,
@@ -125,14 +126,17 @@ class Execution:
             digest, evidence = fault_digest(key.task_id, fault), ZERO
         salt = node.ports.entropy(32)
         where = (key.task_id, key.seat, key.attempt)
-        value = commitment_value(*where, node.ports.node, digest, salt)
         sign, domain = node.ports.signer.sign, node.info.escrow
+        value, commitment = ZERO, b""
+        if engagement.task.policy is not Policy.NONE:  # which takes the result at once
+            value = commitment_value(*where, node.ports.node, digest, salt)
+            commitment = sign(commit_digest(domain, *where, value))
         own = OwnResult(
             digest=digest,
             evidence=evidence,
             salt=salt,
             value=value,
-            commit_signature=sign(commit_digest(domain, *where, value)),
+            commit_signature=commitment,
             result_signature=sign(result_digest(domain, *where, digest, evidence)),
             fault=int(fault or 0),
         )

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 import trio
 
+from deai.pace import Pace
 from node.store.calls import Caller
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class Writer:
         self._turn = trio.Lock()
         self._waiting: list[_Waiting[object]] = []
         self._flushes: bool | None = None
+        self._pace = Pace()
 
     async def write(self, work: Callable[[], T], *, flush: bool = True) -> T:
         """What `work` returns or raises, once the disk has what it wrote.
@@ -64,14 +66,19 @@ class Writer:
             async with self._turn:
                 if not mine.is_done:
                     batch, self._waiting = self._waiting, []
-                    await self._caller(lambda: self._commit(batch))
+                    if len(batch) == 1 and (self._pace.is_quick or not flush):
+                        # Alone: nobody waits for the loop. Unflushed it is a copy in memory.
+                        self._commit(batch)
+                    else:
+                        await self._caller(lambda: self._commit(batch))
         return mine.answer()
 
     def _commit(self, batch: Sequence[_Waiting[object]]) -> None:
         try:
-            if not self._together(batch):
-                for one in batch:
-                    self._alone(one)
+            with self._pace.measured():
+                if not self._together(batch):
+                    for one in batch:
+                        self._alone(one)
         finally:
             for one in batch:
                 one.is_done = True

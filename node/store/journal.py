@@ -218,16 +218,23 @@ class Journal:
     async def has_input(
         self, key: SeatKey, members: tuple[Member, ...] = (), data: bytes | None = None
     ) -> None:
-        """Record that the input is complete on disk, or here (`data`), and who the members are."""
-        await self._set(key, "has_input=1, input=?, members=?", data, encode_canonical(members))
+        """Record that the input is complete on disk, or here (`data`), and who the members are.
 
-    async def _set(self, key: SeatKey, assignments: str, *values: object) -> None:
+        Not flushed: the result is written after it, and until then the client sends it again.
+        """
+        values = (data, encode_canonical(members))
+        await self._set(key, "has_input=1, input=?, members=?", *values, flush=False)
+
+    async def _set(
+        self, key: SeatKey, assignments: str, *values: object, flush: bool = True
+    ) -> None:
         await self._write(
             lambda: self._db.execute(
                 f"UPDATE engagements SET {assignments}"  # noqa: S608 - constants of this module
                 " WHERE task_id=? AND seat=? AND attempt=?",
                 (*values, key.task_id, key.seat, key.attempt),
-            )
+            ),
+            flush=flush,
         )
 
     async def result(self, key: SeatKey, own: OwnResult, output: bytes | None = None) -> OwnResult:
