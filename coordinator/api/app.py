@@ -54,8 +54,9 @@ class Web:
             redirect_slashes=False,
         )
         self.fastapi.include_router(routes.build(reader, self.hot, self.feed, clock))
-        self.fastapi.include_router(Pages(reader, self.hot, clock).router())
-        problems.install(self.fastapi)
+        pages = Pages(reader, self.hot, clock)
+        self.fastapi.include_router(pages.router())
+        problems.install(self.fastapi, pages.problem)
         self.app: ASGIApp = Guard(self.fastapi, metrics, hosts)
 
     @asynccontextmanager

@@ -113,7 +113,7 @@ class Pages:
         node = one_node(node_id)
         row = self._reader.node(node)
         if row is None:
-            return self.missing(request, "No such node", f"No node {node} is registered.")
+            return self.problem(404, "No such node", f"No node {node} is registered.")
         days = self._reader.node_days(node)
         most = max((int(day["earned"]) for day in days), default=0) or 1
         seats = [
@@ -163,7 +163,7 @@ class Pages:
         found = self._reader.task(one_task(task_id))
         task = None if found is None else task_document(*found)
         if task is None:
-            return self.missing(request, "No such task", f"No task {task_id} was posted.")
+            return self.problem(404, "No such task", f"No task {task_id} was posted.")
         posted = dt.datetime.fromisoformat(task["timeline"][0]["at"])
         transactions = [
             one | {"after": int((dt.datetime.fromisoformat(one["at"]) - posted).total_seconds())}
@@ -185,7 +185,7 @@ class Pages:
         if target is not None:
             return RedirectResponse(target, 303)
         what = f"Nothing here is called {text}." if text else "Enter an id to look for."
-        return self.missing(request, "Not found", what)
+        return self.problem(404, "Not found", what)
 
     def _target(self, text: str) -> str | None:
         try:
@@ -202,19 +202,22 @@ class Pages:
         found = self._reader.task_of_transaction(text.lower())
         return None if found is None else f"/tasks/{found}"
 
-    def missing(self, request: Request, title: str, detail: str) -> Response:
-        """A page that says what is not there."""
-        return self._page(request, "problem.html", "", 404, title=title, detail=detail)
+    def problem(self, status: int, title: str, detail: str) -> Response:
+        """A page that says what is wrong, also while there is nothing to show."""
+        figures = self._hot.figures
+        text = self._templates.get_template("problem.html").render(
+            section="", title=title, detail=detail, live=False,
+            chains={} if figures is None else figures.stats["chains"],
+        )  # fmt: skip
+        return HTMLResponse(text, status, {"cache-control": "no-store"})
 
-    def _page(
-        self, request: Request, name: str, section: str, status: int = 200, **values: object
-    ) -> Response:
+    def _page(self, request: Request, name: str, section: str, **values: object) -> Response:
         stats = self._figures().stats
         live = request.query_params.get("live") != "0" and "cursor" not in request.query_params
         text = self._templates.get_template(name).render(
             section=section, stats=stats, chains=stats["chains"], live=live, **values
         )
-        return HTMLResponse(text, status, {"cache-control": "no-cache"})
+        return HTMLResponse(text, 200, {"cache-control": "no-cache"})
 
     def _figures(self) -> Figures:
         figures = self._hot.figures

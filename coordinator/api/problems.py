@@ -1,8 +1,9 @@
-"""Errors over HTTP as RFC 9457 problem documents, with a stable code each."""
+"""Errors over HTTP: RFC 9457 problem documents with a stable code each, pages for browsers."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 _TYPE: Final = "https://deai.dev/problems/"
+RETRY_AFTER: Final = "2"
+"""Seconds after which an index that cannot be read is asked again."""
+_FOR_PROGRAMS: Final = ("/api/", "/static/", "/health", "/ready")
 _CODES: Final = {
     400: "bad_request",
     404: "not_found",
@@ -51,35 +55,60 @@ def problem(
         body["errors"] = errors
     headers = {"cache-control": "no-store"}
     if status == 503:
-        headers["retry-after"] = "2"
+        headers["retry-after"] = RETRY_AFTER
     return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the application as a problem document."""
+Page = Callable[[int, str, str], Response]
+"""The page that says a status, a title and a sentence."""
+
+
+def install(app: FastAPI, page: Page) -> None:
+    """Answer every error as a problem document, or as a `page` where people look at pages."""
+
+    def answer(request: Request, status: int, code: str, detail: str) -> Response:
+        if not _is_for_people(request):
+            return problem(status, code, detail)
+        made = page(status, code.replace("_", " ").capitalize(), detail)
+        made.headers["vary"] = "accept"
+        if status == 503:
+            made.headers["retry-after"] = RETRY_AFTER
+        return made
 
     @app.exception_handler(Problem)
-    async def _problem(_request: Request, error: Problem) -> Response:
-        return problem(error.status, error.code, error.detail)
+    async def _problem(request: Request, error: Problem) -> Response:
+        return answer(request, error.status, error.code, error.detail)
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> Response:
+    async def _http(request: Request, error: HTTPException) -> Response:
         code = _CODES.get(error.status_code, "http_error")
-        answer = problem(error.status_code, code, str(error.detail))
+        detail = str(error.detail)
+        if error.status_code == 404:
+            detail = f"There is nothing at {request.url.path}"
+        made = answer(request, error.status_code, code, detail)
         if error.headers:
-            answer.headers.update(error.headers)
-        return answer
+            made.headers.update(error.headers)
+        return made
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
         found = [
             {"field": ".".join(str(part) for part in one["loc"][1:]), "message": one["msg"]}
             for one in error.errors()[:10]
         ]
         detail = "; ".join(f"{one['field']}: {one['message']}" for one in found)
+        if _is_for_people(request):
+            return answer(request, 400, "bad_request", detail)
         return problem(400, "bad_request", detail, found)
 
     @app.exception_handler(SQLAlchemyError)
-    async def _store(_request: Request, error: SQLAlchemyError) -> Response:
+    async def _store(request: Request, error: SQLAlchemyError) -> Response:
         logger.error("the store did not answer", exc_info=error)
-        return problem(503, "unavailable", "the index cannot be read right now")
+        return answer(request, 503, "unavailable", "the index cannot be read right now")
+
+
+def _is_for_people(request: Request) -> bool:
+    """Whether a browser asks for what is no part of the API."""
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(
+        _FOR_PROGRAMS
+    )

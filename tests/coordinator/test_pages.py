@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
+from coordinator.api.app import Web
+from coordinator.metrics import Metrics
 from coordinator.pages import render
+from coordinator.store.reader import Reader
+from coordinator.store.store import Store
 from tests.coordinator.support import Running, running
 from tests.coordinator.world import Chain
 
@@ -104,6 +110,64 @@ async def test_every_page_is_a_sound_document(coordinator: Running) -> None:
         assert set(outline.references) <= set(outline.ids), path
         assert outline.inline == [], "the policy forbids inline script and style"
         assert "None" not in re.sub(r"<[^>]*>", "", text).replace("None in the last hour", "")
+
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+WRONG = (
+    ("GET", "/nothing", 404, "Not found"),
+    ("GET", "/nodes/me", 400, "Bad node id"),
+    ("GET", "/tasks/0x12", 400, "Bad task id"),
+    ("GET", "/tasks?state=lost", 400, "Bad state"),
+    ("GET", "/nodes?cursor=x", 400, "Bad cursor"),
+    ("GET", "/nodes/", 404, "Not found"),
+    ("GET", "/<b>x", 404, "Not found"),
+    ("POST", "/nodes", 405, "Method not allowed"),
+)
+
+
+async def test_a_browser_gets_a_page_with_ways_back_where_there_is_none(
+    coordinator: Running,
+) -> None:
+    for method, path, status, title in WRONG:
+        answer = await coordinator.http.request(method, path, headers=BROWSER)
+        assert (answer.status_code, answer.headers["vary"]) == (status, "accept"), path
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        outline = Outline()
+        outline.feed(answer.text)
+        assert (outline.open, outline.inline) == ([], [])
+        assert {"/", "/nodes", "/tasks"} <= set(outline.links)
+        assert f"<h1>{title}</h1>" in answer.text
+        assert "<b>x" not in answer.text
+    missing = await coordinator.http.get("/nothing", headers=BROWSER)
+    assert "There is nothing at /nothing" in missing.text
+
+
+async def test_programs_and_the_api_get_problem_documents(coordinator: Running) -> None:
+    for path, headers in (
+        ("/nothing", {}),
+        ("/nothing", {"accept": "application/json"}),
+        ("/nodes/me", {"accept": "*/*"}),
+        ("/api/v1/nothing", BROWSER),
+        ("/api/v1/nodes/me/status", BROWSER),
+        ("/api/v1/nodes?limit=0", BROWSER),
+        ("/static/nothing.js", BROWSER),
+    ):
+        answer = await coordinator.http.get(path, headers=headers)
+        assert answer.headers["content-type"] == "application/problem+json", path
+        assert answer.json()["status"] == answer.status_code >= 400
+
+
+def test_a_page_says_so_while_there_is_nothing_to_show(tmp_path: Path) -> None:
+    web = Web(Reader(Store(tmp_path / "x.db").path), Metrics(), lambda: 0.0)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(web.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.get("/", headers=BROWSER)
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "<h1>Unavailable</h1>" in answer.text
 
 
 async def test_every_link_leads_somewhere(coordinator: Running) -> None:
