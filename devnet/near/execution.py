@@ -1,0 +1,427 @@
+"""Running a receipt: its actions, the money and gas it brought, what it sends on."""
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from devnet.near import rules
+from devnet.near.actions import (
+    NEED_OWNER,
+    Action,
+    AddKey,
+    CreateAccount,
+    DeleteAccount,
+    DeleteKey,
+    DeployContract,
+    FunctionCall,
+    Transfer,
+    deposits,
+    execution_fee,
+)
+from devnet.near.errors import ActionFailed, Json
+from devnet.near.keys import (
+    SYSTEM,
+    base58,
+    is_implicit,
+    may_create,
+    public_key_bytes,
+    public_key_text,
+)
+from devnet.near.receipts import ActionReceipt, DataReceipt, Outcome, Ready, Receipt
+from devnet.near.rules import GAS_PRICE
+from devnet.near.state import AccessKey, Account, Reading, State, key_bytes, missing_stake
+from devnet.near.vm.call import CallContext, Promise
+from devnet.near.vm.machine import CallOutcome, Machine
+
+NO_KEY: Final = bytes(33)
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """The block that receipts run in. Time in nanoseconds since 1970."""
+
+    height: int
+    hash: bytes
+    timestamp: int
+    chain_id: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a receipt did: its outcome, what it sends, the money it burnt (yoctoNEAR)."""
+
+    outcome: Outcome
+    sent: list[Receipt]
+    burnt: int
+
+
+@dataclass
+class _Tally:
+    """What has come together while the actions of one receipt run."""
+
+    burnt: int = rules.RECEIPT_FEE.execute
+    used: int = rules.RECEIPT_FEE.execute
+    call_gas: int = 0
+    logs: list[str] = field(default_factory=list)
+    promises: list[Promise] = field(default_factory=list)
+    inheritance: tuple[str, int] | None = None  # a deleted account's beneficiary and money
+    value: bytes | Promise = b""
+    failure: Json | None = None
+
+
+class Executor:
+    """Applies receipts to a state."""
+
+    def __init__(self, state: State, machine: Machine) -> None:
+        self.state = state
+        self._machine = machine
+
+    def apply(self, ready: Ready, block: BlockContext) -> Applied:
+        """Run one receipt; a failure leaves no trace but what it burnt."""
+        self.state.begin()
+        tally = _Tally()
+        self._run(ready, block, tally)
+        receipt = ready.receipt
+        if tally.failure is not None:
+            self.state.undo()
+            tally.promises.clear()
+            tally.inheritance, tally.value, tally.used = None, b"", tally.burnt
+        if receipt.is_refund:
+            tally.burnt = tally.used = 0
+        reward = self._reward(receipt, tally)
+        return _settle(receipt, block, tally, reward)
+
+    def view(
+        self, state: Reading, account_id: str, account: Account, method: str, args: bytes,
+        block: BlockContext,
+    ) -> CallOutcome:  # fmt: skip
+        """Run a method that may not change anything, on any state."""
+        context = CallContext(
+            current=account_id, signer=account_id, signer_key=NO_KEY, predecessor=account_id,
+            method=method, args=args, deposit=0, prepaid_gas=rules.MAX_BURNT_GAS,
+            height=block.height, timestamp=block.timestamp, seed=block.hash,
+            balance=account.amount, refund_to=account_id, is_view=True, chain_id=block.chain_id,
+        )  # fmt: skip
+        code = state.code(account.code_hash) if account.code_hash else b""
+        return self._machine.run(code, context, _Viewed(state, account_id, account))
+
+    def _run(self, ready: Ready, block: BlockContext, tally: _Tally) -> None:
+        receipt = ready.receipt
+        actor = receipt.predecessor
+        for index, action in enumerate(receipt.actions):
+            fee = execution_fee(action, receipt.receiver)
+            tally.burnt += fee
+            tally.used += fee
+            try:
+                actor = self._permitted(receipt, action, actor)
+                if isinstance(action, FunctionCall):
+                    last = index == len(receipt.actions) - 1
+                    self._call(ready, block, index, action, last=last, tally=tally)
+                else:
+                    tally.value = b""
+                    self._act(receipt, action, block, tally)
+            except ActionFailed as error:
+                tally.failure = {"ActionError": {"index": index, "kind": error.kind}}
+                return
+        account = self.state.account(receipt.receiver)
+        lack = missing_stake(account, account.amount) if account else 0
+        if lack:
+            kind = {"account_id": receipt.receiver, "amount": str(lack)}
+            tally.failure = {"ActionError": {"index": None, "kind": {"LackBalanceForState": kind}}}
+
+    def _permitted(self, receipt: ActionReceipt, action: Action, actor: str) -> str:
+        name = receipt.receiver
+        exists = self.state.account(name) is not None
+        if isinstance(action, CreateAccount):
+            if exists:
+                raise ActionFailed({"AccountAlreadyExists": {"account_id": name}})
+            creator = receipt.predecessor
+            if "." not in name:
+                kind = {"account_id": name, "registrar_account_id": "registrar"}
+                raise ActionFailed(
+                    {"CreateAccountOnlyByRegistrar": {**kind, "predecessor_id": creator}}
+                )
+            if not may_create(creator, name):
+                raise ActionFailed(
+                    {"CreateAccountNotAllowed": {"account_id": name, "predecessor_id": creator}}
+                )
+            return name
+        makes = isinstance(action, Transfer) and is_implicit(name) and len(receipt.actions) == 1
+        if not exists and (receipt.is_refund or not makes):
+            raise ActionFailed({"AccountDoesNotExist": {"account_id": name}})
+        if isinstance(action, NEED_OWNER) and actor != name:
+            raise ActionFailed({"ActorNoPermission": {"account_id": name, "actor_id": actor}})
+        return actor
+
+    def _act(
+        self, receipt: ActionReceipt, action: Action, block: BlockContext, tally: _Tally
+    ) -> None:
+        name = receipt.receiver
+        account = self.state.account(name) or Account()
+        match action:
+            case CreateAccount():
+                self.state.put_account(name, account)
+            case Transfer(deposit):
+                self._transfer(receipt, account, deposit, block)
+            case DeployContract(code):
+                self._deploy(name, account, code)
+            case AddKey(public_key, access):
+                if self.state.key(name, public_key):
+                    kind = {"account_id": name, "public_key": public_key}
+                    raise ActionFailed({"AddKeyAlreadyExists": kind})
+                key = AccessKey(_first_nonce(block.height), access)
+                self._add_key(name, account, public_key, key)
+            case DeleteKey(public_key):
+                found = self.state.key(name, public_key)
+                if found is None:
+                    kind = {"account_id": name, "public_key": public_key}
+                    raise ActionFailed({"DeleteKeyDoesNotExist": kind})
+                self.state.put_key(name, public_key, None)
+                usage = account.usage - key_bytes(public_key, found)
+                self.state.put_account(name, msgspec.structs.replace(account, usage=usage))
+            case DeleteAccount(beneficiary):
+                self._delete(name, account)
+                tally.inheritance = (beneficiary, account.amount)
+            case FunctionCall():
+                raise AssertionError("calls are made by _call")
+
+    def _transfer(
+        self, receipt: ActionReceipt, account: Account, deposit: int, block: BlockContext
+    ) -> None:
+        name = receipt.receiver
+        if self.state.account(name) is None:  # an implicit account is made by its first money
+            public_key = public_key_text(b"\0" + bytes.fromhex(name))
+            self._add_key(name, account, public_key, AccessKey(_first_nonce(block.height)))
+            account = self.state.account(name) or account
+        amount = account.amount + deposit
+        self.state.put_account(name, msgspec.structs.replace(account, amount=amount))
+        key = self.state.key(name, receipt.signer_key) if receipt.refunds_gas else None
+        if key and key.access and key.access.allowance is not None:
+            allowance = key.access.allowance + deposit
+            access = msgspec.structs.replace(key.access, allowance=allowance)
+            self.state.put_key(name, receipt.signer_key, AccessKey(key.nonce, access))
+
+    def _deploy(self, name: str, account: Account, code: bytes) -> None:
+        if len(code) > rules.MAX_CONTRACT_BYTES:
+            kind = {"size": len(code), "limit": rules.MAX_CONTRACT_BYTES}
+            raise ActionFailed({"ContractSizeExceeded": kind})
+        digest = hashlib.sha256(code).digest()
+        old = len(self.state.code(account.code_hash)) if account.code_hash else 0
+        self.state.codes.setdefault(digest, code)
+        usage = account.usage - old + len(code)
+        changed = msgspec.structs.replace(account, code_hash=digest, usage=usage)
+        self.state.put_account(name, changed)
+
+    def _add_key(self, name: str, account: Account, public_key: str, key: AccessKey) -> None:
+        self.state.put_key(name, public_key, key)
+        usage = account.usage + key_bytes(public_key, key)
+        self.state.put_account(name, msgspec.structs.replace(account, usage=usage))
+
+    def _delete(self, name: str, account: Account) -> None:
+        code = len(self.state.code(account.code_hash)) if account.code_hash else 0
+        if account.usage - code > rules.MAX_DELETED_STATE_BYTES:
+            raise ActionFailed({"DeleteAccountWithLargeState": {"account_id": name}})
+        for public_key in self.state.keys(name):
+            self.state.put_key(name, public_key, None)
+        for key, _ in list(self.state.data(name, b"")):
+            self.state.put_datum(name, key, None)
+        self.state.put_account(name, None)
+
+    def _call(
+        self, ready: Ready, block: BlockContext, index: int, action: FunctionCall, *,
+        last: bool, tally: _Tally,
+    ) -> None:  # fmt: skip
+        receipt = ready.receipt
+        name = receipt.receiver
+        account = self.state.account(name) or Account()
+        if not account.code_hash:
+            kind: Json = {"CodeDoesNotExist": {"account_id": name}}
+            raise ActionFailed({"FunctionCallError": {"CompilationError": kind}})
+        balance = account.amount + action.deposit
+        self.state.put_account(name, msgspec.structs.replace(account, amount=balance))
+        context = CallContext(
+            current=name, signer=receipt.signer, signer_key=public_key_bytes(receipt.signer_key),
+            predecessor=receipt.predecessor, method=action.method, args=action.args,
+            deposit=action.deposit, prepaid_gas=action.gas, height=block.height,
+            timestamp=block.timestamp, seed=_digest(block.hash, receipt.id, index),
+            balance=balance, refund_to=receipt.refund_to or receipt.predecessor,
+            results=ready.results, outputs=len(receipt.outputs) if last else 0,
+            chain_id=block.chain_id,
+        )  # fmt: skip
+        world = _Written(self.state, name, _digest(block.hash, receipt.id, -1 - index))
+        outcome = self._machine.run(self.state.code(account.code_hash), context, world)
+        tally.burnt += outcome.burnt
+        tally.used += outcome.used
+        tally.call_gas += outcome.burnt
+        tally.logs += outcome.logs
+        if outcome.failure is not None:
+            raise ActionFailed({"FunctionCallError": outcome.failure})
+        tally.value = outcome.returned
+        tally.promises += outcome.promises
+        account = self.state.account(name) or account
+        self.state.put_account(name, msgspec.structs.replace(account, amount=outcome.balance))
+
+    def _reward(self, receipt: ActionReceipt, tally: _Tally) -> int:
+        account = self.state.account(receipt.receiver)
+        if account is None or receipt.is_refund:
+            return 0
+        reward = tally.call_gas * rules.REWARD_NUMERATOR // rules.REWARD_DENOMINATOR * GAS_PRICE
+        if reward:
+            changed = msgspec.structs.replace(account, amount=account.amount + reward)
+            self.state.put_account(receipt.receiver, changed)
+        return reward
+
+
+def _settle(receipt: ActionReceipt, block: BlockContext, tally: _Tally, reward: int) -> Applied:
+    """Send on what came of a receipt, give back what was not used, burn the rest."""
+    burnt = tally.burnt * GAS_PRICE - reward
+    sender = _Sender(receipt, block.hash)
+    made = {id(promise): sender.promised(promise) for promise in tally.promises}
+    data: list[Receipt] = []
+    returned = None
+    if isinstance(tally.value, Promise):
+        # What the promise returns, those who wait for this receipt are given.
+        chosen = made[id(tally.value)]
+        returned = chosen.id
+        made[id(tally.value)] = msgspec.structs.replace(
+            chosen, outputs=chosen.outputs + receipt.outputs
+        )
+    else:
+        value = tally.value if tally.failure is None else None
+        data = [
+            DataReceipt(data_id, receipt.transaction, receipt.receiver, to, value)
+            for data_id, to in receipt.outputs
+        ]
+    sent = list(made.values())
+    if tally.inheritance is not None and tally.inheritance[1]:
+        sent.append(sender.refund(*tally.inheritance))
+    back = deposits(receipt.actions) if tally.failure is not None else 0
+    if back and receipt.is_refund:
+        burnt += back  # there is nobody left to give it to
+    elif back:
+        sent.append(sender.refund(receipt.refund_to or receipt.predecessor, back))
+    unused = (receipt.bought_gas - tally.used) * GAS_PRICE
+    if unused > 0:
+        sent.append(sender.refund(receipt.signer, unused, gas=True))
+    status: Json
+    if tally.failure is not None:
+        status = {"Failure": tally.failure}
+    elif returned is not None:
+        status = {"SuccessReceiptId": returned}
+    else:
+        status = {"SuccessValue": base64.b64encode(_value(tally)).decode()}
+    outcome = Outcome(
+        receipt.id, receipt.receiver, status, tuple(tally.logs), tuple(one.id for one in sent),
+        tally.burnt, tally.burnt * GAS_PRICE - reward,
+    )  # fmt: skip
+    return Applied(outcome, [*data, *sent], burnt)
+
+
+def _value(tally: _Tally) -> bytes:
+    return tally.value if isinstance(tally.value, bytes) else b""
+
+
+@dataclass
+class _Sender:
+    """Makes the receipts that come of one."""
+
+    receipt: ActionReceipt
+    block_hash: bytes
+    _count: int = 0
+
+    def promised(self, promise: Promise) -> ActionReceipt:
+        return ActionReceipt(
+            self._id(), self.receipt.transaction, self.receipt.receiver, promise.receiver,
+            self.receipt.signer, self.receipt.signer_key, tuple(promise.actions),
+            tuple(promise.inputs), tuple(promise.outputs), promise.refund_to,
+        )  # fmt: skip
+
+    def refund(self, receiver: str, amount: int, *, gas: bool = False) -> ActionReceipt:
+        return ActionReceipt(
+            self._id(), self.receipt.transaction, SYSTEM, receiver, self.receipt.signer,
+            self.receipt.signer_key, (Transfer(amount),), refunds_gas=gas,
+        )  # fmt: skip
+
+    def _id(self) -> str:
+        self._count += 1
+        return base58(_digest(self.block_hash, self.receipt.id, self._count << 32))
+
+
+@dataclass
+class _Written:
+    """A contract's entries in the newest state."""
+
+    state: State
+    name: str
+    seed: bytes
+    _count: int = 0
+
+    def read(self, key: bytes) -> bytes | None:
+        return self.state.datum(self.name, key)
+
+    def write(self, key: bytes, value: bytes) -> None:
+        old = self.state.datum(self.name, key)
+        more = len(value) - len(old) if old is not None else _entry_bytes(key, value)
+        self.state.put_datum(self.name, key, value)
+        self._grow(more)
+
+    def remove(self, key: bytes) -> None:
+        old = self.state.datum(self.name, key)
+        if old is not None:
+            self.state.put_datum(self.name, key, None)
+            self._grow(-_entry_bytes(key, old))
+
+    def usage(self) -> int:
+        account = self.state.account(self.name)
+        return account.usage if account else 0
+
+    def new_data_id(self) -> bytes:
+        self._count += 1
+        return hashlib.sha256(self.seed + self._count.to_bytes(8, "little")).digest()
+
+    def _grow(self, more: int) -> None:
+        account = self.state.account(self.name)
+        if account is not None and more:
+            changed = msgspec.structs.replace(account, usage=account.usage + more)
+            self.state.put_account(self.name, changed)
+
+
+@dataclass(frozen=True)
+class _Viewed:
+    """A contract's entries in any state, to be looked at."""
+
+    state: Reading
+    name: str
+    account: Account
+
+    def read(self, key: bytes) -> bytes | None:
+        return self.state.datum(self.name, key)
+
+    def usage(self) -> int:
+        return self.account.usage
+
+    def write(self, key: bytes, value: bytes) -> None:
+        raise AssertionError("a view writes nothing")
+
+    def remove(self, key: bytes) -> None:
+        raise AssertionError("a view removes nothing")
+
+    def new_data_id(self) -> bytes:
+        raise AssertionError("a view promises nothing")
+
+
+def _entry_bytes(key: bytes, value: bytes) -> int:
+    return len(key) + len(value) + rules.RECORD_BYTES
+
+
+def _first_nonce(height: int) -> int:
+    """Return the nonce of a new key: above all that a deleted one with its name ever used."""
+    return max(0, height - 1) * rules.NONCES_PER_BLOCK
+
+
+def _digest(block_hash: bytes, receipt_id: str, number: int) -> bytes:
+    tail = number.to_bytes(8, "little", signed=True)
+    return hashlib.sha256(block_hash + receipt_id.encode() + tail).digest()
