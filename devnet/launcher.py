@@ -186,6 +186,16 @@ def planned(plan: Plan, name: str) -> NodePlan:
     raise NotSetUp(f"no process {name!r} in this devnet", hint="one of " + ", ".join(known))
 
 
+def coordinator_config(layout: Layout, plan: Plan) -> str:
+    """The coordinator's settings: every port is the plan's, so that it stays over restarts."""
+    return (
+        f'network = "{layout.network}"\n\n[coordinator]\n'
+        f'listen = "127.0.0.1:{plan.coordinator_port}"\n'
+        f'metrics = "127.0.0.1:{plan.coordinator_metrics_port}"\n'
+        f'p2p = ["/ip4/127.0.0.1/tcp/{plan.coordinator_p2p_port}"]\n'
+    )
+
+
 @dataclass(frozen=True)
 class _Runner:
     """The steps. Each may run again."""
@@ -292,11 +302,7 @@ class _Runner:
         home.mkdir(parents=True, exist_ok=True)
         config = home / "config.toml"
         if not config.exists():
-            config.write_text(
-                f'network = "{self.layout.network}"\n\n[coordinator]\n'
-                f'listen = "127.0.0.1:{self.plan.coordinator_port}"\n'
-                f'p2p = ["/ip4/127.0.0.1/tcp/{self.plan.coordinator_p2p_port}"]\n'
-            )
+            config.write_text(coordinator_config(self.layout, self.plan))
         command = processes.deai("coordinator", "run", "--home", str(home))
         ready = await self._started("coordinator", command, home / "coordinator.json")
         self.tell("coordinator", ready["url"])

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from deai.codec import decode_json
-from deai.errors import ConfigError, MalformedMessage, NotSetUp
+from deai.errors import ConfigError, MalformedMessage, NotSetUp, UsageError
 from devnet.processes import ProcessRecord
 
 MAX_NODES: Final = 64
@@ -38,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     chain_port: int
     coordinator_port: int
     coordinator_p2p_port: int
+    coordinator_metrics_port: int = 0
+    """0 in a directory from before it was kept: any free port at each start."""
     nodes: tuple[NodePlan, ...]
 
 
@@ -153,19 +155,21 @@ def free_ports(count: int) -> list[int]:
 
 
 def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> Plan:
-    """A fresh plan; raise `ConfigError` for numbers out of range."""
+    """A fresh plan; raise `UsageError` for numbers out of range."""
     if not 1 <= nodes <= MAX_NODES:
-        raise ConfigError(f"a devnet has 1 to {MAX_NODES} nodes, not {nodes}")
+        raise UsageError(
+            f"a devnet has 1 to {MAX_NODES} nodes, not {nodes}", hint="--nodes 3 is a good start"
+        )
     for index in behaviours:
         if not 0 <= index < nodes:
-            raise ConfigError(
+            raise UsageError(
                 f"--behaviour {index}=…: there is no node {index}",
                 hint=f"nodes count from 0 to {nodes - 1}",
             )
-    chain_port, http, p2p, *node_ports = free_ports(3 + nodes)
+    chain_port, http, p2p, metrics, *node_ports = free_ports(4 + nodes)
     return Plan(
         chain=chain, seed=seed, chain_port=chain_port, coordinator_port=http,
-        coordinator_p2p_port=p2p,
+        coordinator_p2p_port=p2p, coordinator_metrics_port=metrics,
         nodes=tuple(
             NodePlan(f"node-{index}", behaviours.get(index, ""), port)
             for index, port in enumerate(node_ports)

@@ -253,6 +253,7 @@ def _follow(view: TaskView, event: LedgerEvent, at: Position) -> TaskView:
             return _seat(view, event.seat, SeatEvent.RELEASED)
         case SeatReassigned():
             view = _moved(view, TaskEvent.REASSIGNED)
+            _same_count(view, len(event.committee))
             view = _seat(view, event.seat, SeatEvent.REASSIGNED, ended_at=at)
             view = _seated(view, event.seat, event.committee[event.seat], at)
             return change(view, committee=event.committee)
@@ -291,6 +292,7 @@ def _follow(view: TaskView, event: LedgerEvent, at: Position) -> TaskView:
 
 
 def _finalised(view: TaskView, event: TaskFinalised, at: Position) -> TaskView:
+    _same_count(view, len(event.seats))
     won = event.result is not None and not event.fault
     view = _moved(view, TaskEvent.SETTLED if won else TaskEvent.UNDECIDED)
     for index, outcome in enumerate(event.seats):
@@ -312,6 +314,11 @@ def _finalised(view: TaskView, event: TaskFinalised, at: Position) -> TaskView:
         protocol_fee=event.protocol_fee + event.tip,
         tip=event.tip,
     )
+
+
+def _same_count(view: TaskView, named: int) -> None:
+    if named != len(view.current):
+        raise IllegalTransition(f"{named} seats are named of a task that has {len(view.current)}")
 
 
 def _ended(

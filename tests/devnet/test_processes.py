@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +13,12 @@ import psutil
 import pytest
 import trio
 
-from deai.errors import ConfigError, NotSetUp
+from coordinator.config import load
+from deai.config import load_config
+from deai.errors import ConfigError, NotSetUp, UsageError
 from devnet import processes
 from devnet.cli import parse_behaviours
+from devnet.launcher import coordinator_config
 from devnet.layout import Layout, State, make_plan
 from devnet.processes import ProcessRecord
 
@@ -120,6 +124,34 @@ def test_a_devnet_remembers_its_plan(tmp_path: Path) -> None:
     )
 
 
+def test_every_port_of_the_coordinator_stays_over_restarts(tmp_path: Path) -> None:
+    plan = make_plan("embedded", 2, "s", {})
+    ports = [
+        plan.chain_port, plan.coordinator_port, plan.coordinator_p2p_port,
+        plan.coordinator_metrics_port, *(node.port for node in plan.nodes),
+    ]  # fmt: skip
+    assert len(set(ports)) == len(ports) == 6
+    assert 0 not in ports
+
+    layout = Layout(tmp_path / "net")
+    layout.save(State(plan=plan))
+    config = tmp_path / "config.toml"
+    config.write_text(coordinator_config(layout, layout.load().plan))
+    written = load(load_config(config, {}))
+    assert written.listen == f"127.0.0.1:{plan.coordinator_port}"
+    assert written.metrics == f"127.0.0.1:{plan.coordinator_metrics_port}"
+    assert written.p2p == (f"/ip4/127.0.0.1/tcp/{plan.coordinator_p2p_port}",)
+
+
+def test_a_directory_from_before_a_port_was_kept_is_still_read(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.save(State(plan=make_plan("embedded", 1, "s", {})))
+    old = json.loads(layout.state.read_bytes())
+    del old["plan"]["coordinator_metrics_port"]
+    layout.state.write_text(json.dumps(old))
+    assert layout.load().plan.coordinator_metrics_port == 0
+
+
 def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.state.write_text("{")
@@ -146,5 +178,5 @@ def test_behaviours_are_ours_or_anybodys() -> None:
 
 @pytest.mark.parametrize(("nodes", "behaviours"), [(0, {}), (65, {}), (2, {2: "lazy"})])
 def test_a_plan_has_bounds(nodes: int, behaviours: dict[int, str]) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(UsageError):
         make_plan("embedded", nodes, "s", behaviours)

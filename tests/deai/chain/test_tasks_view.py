@@ -203,6 +203,16 @@ def test_sums_that_do_not_add_up_are_refused() -> None:
         view_of(TaskPosted(ID, task()), TaskExpired(ID, Amount(3_000)))
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 5])
+def test_events_that_name_more_or_fewer_seats_than_there_are_are_refused(count: int) -> None:
+    start = (TaskPosted(ID, task()), TaskAssigned(ID, seats(3)))
+    ended = settled(*[(0, 0)] * count, result=None, refunded=Amount(3_007), protocol_fee=Amount(0))
+    with pytest.raises(IllegalTransition, match=f"{count} seats"):
+        view_of(*start, commit(0), ended)
+    with pytest.raises(IllegalTransition, match=f"{count} seats"):
+        view_of(*start, SeatReassigned(ID, 2, nodes(3)[2], True, seats(count)))
+
+
 def test_events_of_another_task_or_out_of_order_are_refused() -> None:
     with pytest.raises(IllegalTransition):
         view_of(TaskAssigned(ID, seats(3)))
