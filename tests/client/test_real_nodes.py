@@ -23,7 +23,9 @@ from deai.receipts import read_receipt, verify_receipt
 from node.ports import Ports
 from tests.client.support.world import inline
 from tests.client.test_crashes import Killed
-from tests.node.support import Provider, SmallBench, World, key, open_world, peer
+from tests.node.support.bench import SmallBench
+from tests.node.support.names import key, peer
+from tests.node.support.world import Provider, World, open_world
 
 TEXT = b"hello there"
 

@@ -11,7 +11,8 @@ from deai.ids import NodeId
 from deai.messages import BEAT_DIALECT, BeatMessage, BeatSeen, PublishBeat, PublishOffer
 from deai.net import Link, PeerAddress
 from deai.offers import Beat, Offer, open_beat, open_offer
-from tests.node.support import World, peer
+from tests.node.support.names import peer
+from tests.node.support.world import World
 
 ALIVE = 3.0
 """Seconds after its last beat for which an instance counts."""

@@ -13,7 +13,8 @@ import trio
 from deai.errors import ConfigError
 from node.admin.server import bind, ensure_token, read_token, serve_admin, url_of
 from node.state import Mode, Node
-from tests.node.support import Provider, open_world, until
+from tests.node.support.names import until
+from tests.node.support.world import Provider, open_world
 
 pytestmark = pytest.mark.network
 

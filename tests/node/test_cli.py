@@ -92,7 +92,9 @@ def test_orders_to_a_daemon_that_does_not_run_are_temporary_errors(name: str, de
 
 def test_a_bad_duration_is_named(deai: Deai) -> None:
     done = deai("pause", "--for", "soon", "--json")
-    assert document(done)["error"]["code"] == "bad_duration"
+    assert (done.returncode, document(done)["error"]["code"]) == (2, "bad_duration")
+    stake = deai("init", "--stake", "much", "--json")
+    assert (stake.returncode, document(stake)["error"]["code"]) == (2, "bad_amount")
 
 
 def test_earnings_and_tasks_of_an_empty_home(deai: Deai) -> None:

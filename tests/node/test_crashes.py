@@ -13,7 +13,10 @@ from deai.lifecycle import SeatState, TaskState
 from deai.messages import Accepted, Assigned, Member
 from deai.tasks import Policy, Task, TaskSpec
 from node.ports import CRASH_POINTS
-from tests.node.support import Provider, ScriptedClient, SmallBench, World, open_world, until
+from tests.node.support.bench import SmallBench
+from tests.node.support.client import ScriptedClient
+from tests.node.support.names import until
+from tests.node.support.world import Provider, World, open_world
 
 Clock = trio.testing.MockClock
 WITH_CLIENT = [

@@ -28,7 +28,9 @@ from node.config import Price
 from node.state import Mode
 from node.store.errors import AlreadyRunning, StoreFull
 from tests.node.hub import open_hub
-from tests.node.support import CONFIG, Provider, SmallBench, key, open_world, until
+from tests.node.support.bench import SmallBench
+from tests.node.support.names import key, until
+from tests.node.support.world import CONFIG, Provider, open_world
 
 Clock = trio.testing.MockClock
 

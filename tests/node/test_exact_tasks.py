@@ -13,7 +13,10 @@ from deai.hashing import leaf
 from deai.lifecycle import SeatState, TaskState
 from deai.messages import Assigned, BlobChunk, BlobHeader, DeclinedSeat, Opened, Refused
 from deai.tasks import FaultCode, Policy, fault_digest
-from tests.node.support import FEE, LEASE, WINDOW, SmallBench, open_world, send_blob, until
+from tests.node.support.bench import SmallBench
+from tests.node.support.client import send_blob
+from tests.node.support.names import FEE, LEASE, WINDOW, until
+from tests.node.support.world import open_world
 
 Clock = trio.testing.MockClock
 

@@ -21,7 +21,7 @@ from node.home import Home
 from node.setup import OPERATOR_GAS, OWNER_GAS, Plan, prepare, register
 from node.store.errors import AlreadyRunning
 from rewards.rules import RULES
-from tests.node.support import key
+from tests.node.support.names import key
 
 SEI = ChainName("sei")
 

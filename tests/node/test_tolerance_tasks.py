@@ -10,15 +10,10 @@ import trio.testing
 from deai.ids import TaskId
 from deai.lifecycle import SeatState, TaskState
 from deai.tasks import FaultCode, Policy, fault_digest
-from tests.node.support import (
-    Provider,
-    ScriptedClient,
-    SmallBench,
-    World,
-    open_world,
-    send_blob,
-    until,
-)
+from tests.node.support.bench import SmallBench
+from tests.node.support.client import ScriptedClient, send_blob
+from tests.node.support.names import until
+from tests.node.support.world import Provider, World, open_world
 
 Clock = trio.testing.MockClock
 SUM = b"1.5 2.5 4"

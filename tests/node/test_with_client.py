@@ -24,7 +24,9 @@ from deai.ports import Job, Output
 from deai.standing import Standing
 from devnet import behaviours
 from node.ports import Ports
-from tests.node.support import SmallBench, World, key, open_world, peer, until
+from tests.node.support.bench import SmallBench
+from tests.node.support.names import key, peer, until
+from tests.node.support.world import World, open_world
 
 Clock = trio.testing.MockClock
 

@@ -7,7 +7,7 @@ import sys
 import trio
 
 from p2p.net import open_net
-from tests.p2p.test_net_conformance import echo
+from tests.p2p.pairs import echo
 from tests.p2p.worlds import TALK, identity
 
 

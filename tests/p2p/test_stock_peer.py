@@ -7,7 +7,7 @@ import trio
 from libp2p.custom_types import TProtocol
 from libp2p.peer.peerinfo import info_from_p2p_addr
 
-from tests.attacks.p2p.test_hostile_hosts import stock_host, victim
+from tests.attacks.p2p.victim import stock_host, victim
 from tests.p2p.worlds import TALK, Blob, Text
 
 pytestmark = pytest.mark.network

@@ -15,9 +15,10 @@ import pytest
 import trio
 
 from deai import actions as act
-from deai.chain.ledger import Ledger, Transaction
+from deai.chain.ledger import Cursor, EventBatch, Ledger, Transaction
 from deai.chain.tasks_view import TaskView, fold
 from deai.errors import LedgerRejected
+from deai.events import LedgerRecord
 from deai.hashing import ZERO, keccak
 from deai.ids import AccountId, NodeId, TaskId, node_id
 from deai.money import UNIT, Amount
@@ -39,6 +40,7 @@ from deai.tasks import (
     result_digest,
     task_id,
 )
+from rewards import reputation
 
 FEE = Amount(2 * UNIT)
 TIP = Amount(UNIT // 50)
@@ -48,6 +50,7 @@ ADDRESSES = ("/ip4/127.0.0.1/tcp/4001", "/dns4/node.example/tcp/4001")
 RIGHT, WRONG = keccak(b"right"), keccak(b"wrong")
 UNSIGNED = bytes(64)
 LEASE, WINDOW = 60, 100
+START = reputation.START
 
 
 @dataclass
@@ -298,3 +301,28 @@ async def refused(doing: Awaitable[object], name: str, **arguments: object) -> L
     for key, value in arguments.items():
         assert caught.value.arguments[key] == value
     return caught.value
+
+
+async def batches_until(ledger: Ledger, cursor: Cursor | None, until: int) -> list[EventBatch]:
+    """What a follower is given from `cursor` on until it has block `until`."""
+    found = []
+    with trio.fail_after(30):
+        async with ledger.follow(cursor) as batches:
+            async for batch in batches:
+                found.append(batch)
+                if batch.cursor.number >= until:
+                    break
+    return found
+
+
+async def events_of(world: World, since: int) -> list[LedgerRecord]:
+    """Every event from block `since` on, up to now."""
+    until = (await world.reader.head()).number
+    batches = await batches_until(world.reader, Cursor(since - 1, ""), until)
+    assert all(batch.rewind_to is None or batch.rewind_to < since for batch in batches)
+    return [r for batch in batches for r in batch.records if r.position.block >= since]
+
+
+def words(record: LedgerRecord) -> tuple[object, ...]:
+    """The values of an event, to look for an account or a node in."""
+    return tuple(msgspec.structs.astuple(record.event))

@@ -27,7 +27,7 @@ from p2p.framing import (
 )
 from p2p.link import ByteStream
 from p2p.switchboard import Switchboard
-from tests.p2p.test_net_conformance import Reluctant, echo, pair, to, until
+from tests.p2p.pairs import Reluctant, echo, pair, to, until
 from tests.p2p.worlds import QUICK, TALK, Said, Text, World
 
 Attack = Callable[[ByteStream], Awaitable[None]]

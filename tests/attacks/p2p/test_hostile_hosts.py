@@ -1,4 +1,4 @@
-"""Strangers with a stock libp2p host or a bare socket, against a net of ours.
+"""Strangers with a stock libp2p host, against a net of ours.
 
 Every attack was seen to kill, fill or block a stock py-libp2p 0.8.1 host. After each, an honest
 peer that was connected all along and one that comes anew are both served.
@@ -7,141 +7,46 @@ peer that was connected all along and one that comes anew are both served.
 from __future__ import annotations
 
 import random
-import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as Noise
 from libp2p.stream_muxer.yamux.yamux import (
     FLAG_SYN,
-    PROTOCOL_ID as YAMUX,
     TYPE_DATA,
     TYPE_PING,
     TYPE_WINDOW_UPDATE,
     YAMUX_HEADER_FORMAT,
-    Yamux,
 )
 from libp2p.utils import encode_delim, encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from deai.errors import PeerUnreachable
-from deai.net import Link, Net, PeerAddress
 from p2p.limits import NetLimits
-from p2p.net import LibP2PNet, open_net
-from tests.p2p.test_net_conformance import echo, to, until
-from tests.p2p.worlds import TALK, Said, Text, identity
+from p2p.net import open_net
+from tests.attacks.p2p.victim import (
+    ANYTHING,
+    HELLO,
+    LIMITS,
+    Victim,
+    assert_served,
+    attacker_of,
+    stock_host,
+    victim,
+)
+from tests.p2p.pairs import to, until
+from tests.p2p.worlds import TALK, identity
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
-
-LIMITS = NetLimits(
-    max_pending_per_ip=8,
-    handshake_timeout=2.0,
-    idle_timeout=2.0,
-    ping_interval=1.0,
-    ping_timeout=4.0,
-)
-ANYTHING: tuple[type[BaseException], ...] = (
-    BaseLibp2pError,
-    OSError,
-    ValueError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-)
-
-
-@dataclass
-class Victim:
-    """A net of ours under attack."""
-
-    net: LibP2PNet
-
-    @property
-    def port(self) -> int:
-        return int(self.net.addresses[0].rsplit("/", 1)[1])
-
-    @property
-    def peer_id(self) -> ID:
-        return ID.from_base58(self.net.peer_id)
-
-    @property
-    def swarm(self) -> Any:
-        return self.net._host.get_network()
-
-    @property
-    def full_address(self) -> Multiaddr:
-        return Multiaddr(f"{self.net.addresses[0]}/p2p/{self.net.peer_id}")
-
-
-async def assert_served(link: Link[Said]) -> None:
-    with trio.fail_after(10):
-        await link.send(Text(1, b"honest"))
-        assert await link.receive() == Text(1, b"honest")
-
-
-async def assert_serves_a_newcomer(net: Net, name: str) -> None:
-    async with (
-        open_net(identity(name)) as newcomer,
-        newcomer.dial(to(net), TALK, timeout=5) as link,
-    ):
-        await assert_served(link)
-
-
-@asynccontextmanager
-async def victim(limits: NetLimits = LIMITS) -> AsyncIterator[Victim]:
-    """A serving net; on leaving, it must still serve the old peer and a new one."""
-    async with (
-        open_net(identity("victim"), listen=["/ip4/127.0.0.1/tcp/0"], limits=limits) as net,
-        open_net(identity("honest")) as honest,
-        trio.open_nursery() as nursery,
-    ):
-        await nursery.start(net.serve, TALK, echo)
-        async with honest.dial(to(net), TALK, timeout=5) as link:
-            await assert_served(link)
-            yield Victim(net)
-            await assert_served(link)
-            await assert_serves_a_newcomer(net, "newcomer")
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def stock_host(**options: Any) -> AsyncIterator[Any]:
-    """An unguarded host as the library makes it (Noise and Yamux)."""
-    keys = create_new_key_pair()
-    noise = Noise(keys, noise_privkey=create_noise_key_pair().private_key)
-    settings: dict[str, Any] = {
-        "key_pair": keys,
-        "sec_opt": {NOISE: noise},
-        "muxer_opt": {TProtocol(YAMUX): Yamux},
-    }
-    host = new_host(**(settings | options))
-    async with host.run(listen_addrs=options.get("listen_addrs", [])):
-        yield host
-        with trio.move_on_after(2):
-            await host.close()
-
-
-@asynccontextmanager
-async def attacker_of(target: Victim) -> AsyncIterator[tuple[Any, Any]]:
-    """A stock host that is connected, and its muxed connection."""
-    async with stock_host() as host:
-        with trio.fail_after(10):
-            await host.connect(info_from_p2p_addr(target.full_address))
-        yield host, host.get_network().get_connections(target.peer_id)[0].muxed_conn
 
 
 async def say(host: Any, target: Victim, protocol: str, body: bytes) -> None:
@@ -161,7 +66,6 @@ async def raw_stream(host: Any, target: Victim, body: bytes) -> None:
             pass
 
 
-HELLO = encode_delim(b"/multistream/1.0.0")
 GOSSIP_WITH_BAD_KEY = rpc_pb2.RPC(
     publish=[
         rpc_pb2.Message(
@@ -347,94 +251,6 @@ async def test_a_record_that_does_not_decrypt_ends_the_connection() -> None:
                 await until(lambda theirs=theirs: theirs.muxed_conn.is_closed)  # type: ignore[misc]
 
 
-async def tcp(port: int, *, source: str = "127.0.0.2") -> trio.SocketStream:
-    """Connect from an address of loopback that honest peers do not use."""
-    return await trio.open_tcp_stream("127.0.0.1", port, local_address=source)
-
-
-OPENINGS = [
-    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    bytes(100),
-    b"\xff" * 1000,
-    HELLO + encode_delim(b"/noise") + b"\x00\x05hello",
-    HELLO + encode_delim(b"\xff\xfe"),
-    HELLO + encode_delim(b"/plaintext/2.0.0"),
-    encode_delim(b"x" * 100_000),
-]
-
-
-async def test_garbage_on_bare_sockets_is_survived() -> None:
-    chance = random.Random(5)
-    async with victim() as target, trio.open_nursery() as nursery:
-
-        async def one(number: int) -> None:
-            opening = OPENINGS[number % (len(OPENINGS) + 1)] if number % 8 < 7 else None
-            with suppress(*ANYTHING), trio.move_on_after(5):
-                async with await tcp(target.port) as stream:
-                    await stream.send_all(opening or chance.randbytes(500))
-                    while await stream.receive_some(1000):
-                        pass
-
-        for number in range(160):
-            nursery.start_soon(one, number)
-
-
-MULTISTREAM = HELLO + encode_delim(b"/noise")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *OPENINGS,
-        b"",
-        MULTISTREAM + b"\x00\x00",
-        MULTISTREAM + b"\x00\x20" + bytes(32),
-        MULTISTREAM + b"\x00\x80" + b"\xff" * 128,
-        MULTISTREAM + b"\xff\xff" + bytes(0xFFFF),
-        HELLO + encode_delim(b"na"),
-        encode_delim(b"/multistream/2.0.0"),
-    ],
-)
-async def test_whatever_answers_a_dial_is_a_peer_or_unreachable(answer: bytes) -> None:
-    async def reply(stream: trio.SocketStream) -> None:
-        with suppress(*ANYTHING):
-            await stream.receive_some(1000)
-            await stream.send_all(answer)
-            while await stream.receive_some(1000):
-                pass
-
-    async with (
-        open_net(identity("us"), limits=LIMITS) as net,
-        open_net(identity("honest"), listen=["/ip4/127.0.0.1/tcp/0"]) as honest,
-        trio.open_nursery() as nursery,
-    ):
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, reply, [listener])
-        port = listener.socket.getsockname()[1]
-        trap = PeerAddress(identity("honest").peer_id, (f"/ip4/127.0.0.1/tcp/{port}",))
-        with pytest.raises(PeerUnreachable):
-            async with net.dial(trap, TALK, timeout=1):
-                pass
-        await nursery.start(honest.serve, TALK, echo)
-        both = PeerAddress(trap.peer_id, trap.addresses + honest.addresses)
-        async with net.dial(both, TALK, timeout=5) as link:
-            await assert_served(link)
-        nursery.cancel_scope.cancel()
-
-
-async def test_silent_sockets_lock_nobody_out() -> None:
-    async with victim() as target:
-        streams = [await tcp(target.port) for _ in range(150)]
-        await assert_serves_a_newcomer(target.net, "meanwhile")
-        await until(lambda: target.net.stats()["refused"] >= 150 - LIMITS.max_pending_per_ip)
-        # Those that were let in are hung up on once the handshake has taken too long.
-        for stream in streams:
-            with trio.fail_after(3 * LIMITS.handshake_timeout), suppress(trio.BrokenResourceError):
-                while await stream.receive_some(1000):
-                    pass
-            await stream.aclose()
-
-
 async def test_a_connection_without_a_link_is_closed_after_a_while() -> None:
     async with victim() as target, attacker_of(target) as (host, muxed):
         assert target.swarm.get_connections(host.get_id())
@@ -519,27 +335,3 @@ async def test_one_peer_may_reconnect_as_often_as_it_likes() -> None:
                 await host.connect(info)
                 await host.disconnect(info.peer_id)
             await until(lambda: not target.swarm.get_connections(host.get_id()))
-
-
-async def test_a_net_that_ends_gives_its_port_back() -> None:
-    port = free_port()
-    for crash in (False, True, False):
-        with suppress(ZeroDivisionError):
-            async with (
-                open_net(identity("victim"), listen=[f"/ip4/127.0.0.1/tcp/{port}"]) as net,
-                trio.open_nursery() as nursery,
-            ):
-                await nursery.start(net.serve, TALK, echo)
-                await assert_serves_a_newcomer(net, "newcomer")
-                if crash:
-                    raise ZeroDivisionError
-                nursery.cancel_scope.cancel()
-        with pytest.raises(OSError):  # noqa: PT011  whichever way the system refuses
-            await tcp(port)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,19 +17,18 @@ import httpx
 import msgspec
 import trio
 
-from deai.chain.ledger import Cursor, Head, Ledger
+from deai.chain.ledger import Cursor, Ledger
 from deai.chain.memory import DEFAULT_PARAMETERS
 from deai.chain.sei.deploy import deploy
 from deai.chain.sei.ledger import open_sei_ledger
 from deai.chain.sei.sender import SenderSettings
 from deai.errors import NotSetUp
-from deai.events import LedgerRecord
 from deai.hashing import keccak
 from deai.network import ChainEntry
 from deai.signing import LocalSigner
 from devnet.evm.anvil import find_anvil
 from tests.deai.chain.twin import Twin
-from tests.support.ledger_conformance import World
+from tests.support.ledger_conformance import World, batches_until
 
 PARAMETERS = msgspec.structs.replace(
     DEFAULT_PARAMETERS, min_lease=5, min_window=20, max_span=3_600, unbonding_seconds=7_201
@@ -164,18 +163,7 @@ async def chain_world(chain: ChainProcess) -> AsyncIterator[World]:
 
         since = await reader.head()
         yield World(chain.kind, reader, chain.holder, open_, advance, chain.signer)
-        await twin.check(reader, await records_since(reader, since))
+        until, cursor = (await reader.head()).number, Cursor(since.number, since.hash)
+        batches = await batches_until(reader, cursor, until)
+        await twin.check(reader, [record for batch in batches for record in batch.records])
         nursery.cancel_scope.cancel()
-
-
-async def records_since(reader: Ledger, head: Head) -> list[LedgerRecord]:
-    """Every event after `head`, up to now."""
-    until = (await reader.head()).number
-    found: list[LedgerRecord] = []
-    with trio.fail_after(60):
-        async with reader.follow(Cursor(head.number, head.hash)) as batches:
-            async for batch in batches:
-                found += batch.records
-                if batch.cursor.number >= until:
-                    break
-    return found

@@ -1,0 +1,193 @@
+"""Intents, reading and following: the same on the ledger in memory and on real chains."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from deai import actions as act
+from deai.chain.ledger import Cursor
+from deai.chain.tasks_view import fold, task_of
+from deai.errors import InsufficientFunds, LedgerRejected
+from deai.events import (
+    Deposited,
+    FeesSwept,
+    LedgerRecord,
+    TaskFinalised,
+    TokensMoved,
+    VaultWithdrawn,
+)
+from deai.money import UNIT, Amount
+from tests.support.ledger_conformance import (
+    WRONG,
+    World,
+    batches_until,
+    play,
+    refused,
+    words,
+)
+
+
+async def test_the_same_intent_has_one_effect(world: World) -> None:
+    signer, other = world.signer(), world.signer()
+    await world.fund(signer.account, 10 * UNIT)
+    ledger = await world.ledger(signer)
+    action = act.TransferTokens(other.account, Amount(UNIT))
+    first = await ledger.submit(action, key="rent of May")
+    assert await ledger.submit(action, key="rent of May") == first
+    done: list[str] = []
+
+    async def pay() -> None:
+        done.append((await ledger.submit(action, key="rent of June")).hash)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(pay)
+    assert len(set(done)) == 1
+    assert (await world.reader.balances(other.account)).tokens == 2 * UNIT
+
+
+async def test_a_refused_intent_may_be_tried_again(world: World) -> None:
+    signer = world.signer()
+    ledger = await world.ledger(signer)
+    action = act.Deposit(Amount(UNIT))
+    await refused(ledger.submit(action, key="deposit"), "ERC20InsufficientBalance")
+    await world.fund(signer.account, UNIT)
+    await ledger.submit(action, key="deposit")
+    assert (await world.reader.balances(signer.account)).vault == UNIT
+
+
+async def test_of_two_intents_that_exclude_each_other_one_takes_effect(world: World) -> None:
+    signer = world.signer()
+    await world.fund(signer.account, UNIT)
+    ledger = await world.ledger(signer)
+    action = act.Deposit(Amount(UNIT))
+    refusals: dict[str, LedgerRejected] = {}
+
+    async def deposit(key: str) -> None:
+        try:
+            await ledger.submit(action, key=key)
+        except LedgerRejected as error:
+            refusals[key] = error
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deposit, "one")
+        nursery.start_soon(deposit, "two")
+    (failed,) = refusals
+    assert refusals[failed].name == "ERC20InsufficientBalance"
+    assert isinstance(refusals[failed], InsufficientFunds)
+    assert (await world.reader.balances(signer.account)).vault == UNIT
+    await world.fund(signer.account, UNIT)
+    await ledger.submit(action, key=failed)
+    assert (await world.reader.balances(signer.account)).vault == 2 * UNIT
+
+
+async def test_many_transactions_of_one_account_may_be_in_flight(world: World) -> None:
+    signer, other = world.signer(), world.signer()
+    await world.fund(signer.account, 100 * UNIT)
+    ledger = await world.ledger(signer)
+
+    async def pay(number: int) -> None:
+        await ledger.submit(act.TransferTokens(other.account, Amount(number)), key=f"n{number}")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1, 31):
+            nursery.start_soon(pay, number)
+    assert (await world.reader.balances(other.account)).tokens == 465
+
+
+async def test_simulating_changes_nothing(world: World) -> None:
+    signer, other = world.signer(), world.signer()
+    await world.fund(signer.account, UNIT)
+    ledger = await world.ledger(signer)
+    assert await ledger.simulate(act.TransferTokens(other.account, Amount(UNIT))) >= 0
+    assert (await world.reader.balances(other.account)).tokens == 0
+
+
+async def test_a_reader_cannot_send(world: World) -> None:
+    assert world.reader.account is None
+    with pytest.raises(LedgerRejected):
+        await world.reader.submit(act.Deposit(Amount(1)))
+
+
+async def test_following_goes_on_from_a_cursor_without_gap_or_repetition(world: World) -> None:
+    playing = await play(world)
+    await playing.commit(0)
+    middle = await batches_until(world.reader, None, (await playing.view()).updated.block)
+    await playing.commit(1, 2)
+    await playing.finalise()
+    until = (await playing.view()).updated.block
+    rest = await batches_until(world.reader, middle[-1].cursor, until)
+    everything = await batches_until(world.reader, None, until)
+    flat = [r for batch in (*middle, *rest) for r in batch.records]
+    whole = [r for batch in everything for r in batch.records if r.position.block <= until]
+    flat = [r for r in flat if r.position.block <= until]
+    assert flat == whole
+    positions = [(r.position.block, r.position.index) for r in whole]
+    assert positions == sorted(set(positions))
+    assert all(batch.rewind_to is None for batch in (*middle, *rest, *everything))
+    mine = [r for r in whole if task_of(r.event) == playing.id]
+    assert fold(mine) == await playing.view()
+    transaction = (await playing.view()).updated.transaction
+    assert {r.position.block_hash for r in mine if r.position.transaction == transaction}
+
+
+async def test_followers_see_new_events_and_learn_the_head_when_idle(world: World) -> None:
+    signer = world.signer()
+    with trio.fail_after(60):
+        start = await batches_until(world.reader, None, (await world.reader.head()).number)
+        async with world.reader.follow(start[-1].cursor) as batches:
+            await world.fund(signer.account, 3)
+            seen: list[LedgerRecord] = []
+            async for batch in batches:
+                assert batch.head.number >= batch.cursor.number
+                seen += batch.records
+                if any(signer.account in words(r) for r in seen):
+                    break
+            await world.advance(5)
+            now = await world.now()
+            async for batch in batches:
+                if batch.head.time >= now:
+                    break
+
+
+async def test_a_cursor_of_another_chain_starts_over(world: World) -> None:
+    head = await world.reader.head()
+    batches = await batches_until(world.reader, Cursor(head.number, "0x" + "99" * 32), head.number)
+    assert batches[0].rewind_to == world.reader.info.deployed_at - 1
+    assert [r.event for r in batches[0].records if isinstance(r.event, TokensMoved)]
+
+
+async def test_all_tokens_are_somewhere(world: World) -> None:
+    playing = await play(world)
+    await playing.commit(0, 1, 2, digests={2: WRONG})
+    await playing.finalise(stranger=True)
+    await playing.as_stranger(act.SweepFees(playing.client.account, (0,), 1))
+    until = (await world.reader.head()).number
+    batches = await batches_until(world.reader, None, until)
+    records = [record for batch in batches for record in batch.records]
+    held: dict[str, int] = {}
+    for record in records:
+        if isinstance(event := record.event, TokensMoved):
+            held[event.sender] = held.get(event.sender, 0) - event.amount
+            held[event.receiver] = held.get(event.receiver, 0) + event.amount
+    assert sum(held.values()) == 0
+    for account, expected in held.items():
+        if account != "0x" + "00" * 20:
+            balances = await world.reader.balances(account)  # type: ignore[arg-type]
+            assert balances.tokens == expected >= 0
+    vault = world.reader.info.contracts["TaskEscrow"]
+    flows = sum(_vault_flow(record) for record in records)
+    assert held[vault] == flows
+
+
+def _vault_flow(record: LedgerRecord) -> int:
+    match record.event:
+        case Deposited(amount=amount):
+            return int(amount)
+        case VaultWithdrawn(amount=amount) | FeesSwept(amount=amount):
+            return -int(amount)
+        case TaskFinalised():
+            return 0  # moves inside the escrow
+        case _:
+            return 0

@@ -1,0 +1,254 @@
+"""A network in memory: a chain, a wire, real nodes and their disks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from deai.actions import (
+    Deposit,
+    RegisterNode,
+    TransferTokens,
+)
+from deai.chain.ledger import Ledger
+from deai.chain.memory import DEFAULT_PARAMETERS, GENESIS_TIME, MemoryChain
+from deai.chain.tasks_view import TaskView, fold
+from deai.hashing import keccak
+from deai.ids import AccountId, NodeId, PeerId, TaskId, node_id
+from deai.money import UNIT, Amount
+from deai.net import Net, PeerAddress
+from deai.signing import LocalSigner
+from deai.tasks import (
+    operate_digest,
+)
+from node.config import NodeConfig, Patience
+from node.main import run
+from node.ports import Ports
+from node.state import Node
+from node.store.blobs import BlobStore
+from node.store.calls import Inline
+from node.store.journal import Journal
+from p2p.memory import MemoryNetwork
+from rewards.rules import RULES
+from tests.node.support.bench import SmallBench
+from tests.node.support.client import ScriptedClient
+from tests.node.support.names import key, peer
+
+CONFIG = NodeConfig(
+    capacity=2,
+    queue=2,
+    min_lease=10,
+    patience=Patience(drain=60.0),
+    beat_seconds=1.0,
+    listen_for_twin=2.5,
+)
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside one process."""
+
+
+@dataclass(eq=False)
+class Provider:
+    """A node of the world: what survives a kill (keys, disk) and what does not."""
+
+    world: World
+    name: str
+    home: Path
+    bench: SmallBench
+    config: NodeConfig
+    node_id: NodeId
+    signer: LocalSigner
+    wrap: Callable[[Ports], Ports] | None = None
+    crash_at: str = ""
+    crashes: list[str] = field(default_factory=list)
+    node: Node | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stopped: trio.Event = field(default_factory=trio.Event)
+    hubs: tuple[PeerAddress, ...] = ()
+    max_pages: int = 0
+    error: BaseException | None = None
+    wall: Callable[[], float] | None = None
+
+    @property
+    def peer_id(self) -> PeerId:
+        return peer(self.name)
+
+    @property
+    def address(self) -> PeerAddress:
+        return PeerAddress(self.peer_id, (f"/memory/{self.peer_id}",))
+
+    @property
+    def live(self) -> Node:
+        assert self.node is not None
+        return self.node
+
+    async def start(self) -> Node:
+        """Open everything as a process would and wait until it takes work."""
+        self.scope, self.stopped = trio.CancelScope(), trio.Event()
+        node: Node = await self.world.nursery.start(self._live)
+        return node
+
+    async def _live(self, *, task_status: trio.TaskStatus[Node]) -> None:
+        try:
+            with self.scope:
+                async with self.world.network.open_net(self.peer_id) as net:
+                    journal = Journal(
+                        self.home / "node.db", caller=Inline(), max_pages=self.max_pages
+                    )
+                    try:
+                        await self._run(net, journal, task_status)
+                    finally:
+                        journal.close()
+        except Killed:
+            self.world.network.kill(self.peer_id)
+        except BaseExceptionGroup as group:
+            _killed, rest = group.split(Killed)
+            if rest is not None:
+                raise
+        finally:
+            self.node = None
+            self.stopped.set()
+
+    async def _run(self, net: Net, journal: Journal, task_status: trio.TaskStatus[Node]) -> None:
+        entropy = Counter[str]()
+
+        def salt(size: int) -> bytes:
+            entropy["n"] += 1
+            made = keccak(self.name.encode(), str((trio.current_time(), entropy["n"])).encode())
+            return made[:size]
+
+        ports = Ports(
+            node=self.node_id,
+            journal=journal,
+            blobs=BlobStore(self.home / "blobs", max_bytes=1 << 30, caller=Inline()),
+            ledger=self.world.chain.ledger(self.signer),
+            net=net,
+            workbench=self.bench,
+            signer=self.signer,
+            hubs=self.hubs,
+            wall=self.wall or self.world.wall,
+            entropy=salt,
+            crash=self._crash,
+        )
+
+        async def keep(*, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
+            await run(
+                self.config, self.wrap(ports) if self.wrap else ports, task_status=task_status
+            )
+
+        async with trio.open_nursery() as nursery:
+            self.node = await nursery.start(keep)
+            task_status.started(self.node)
+
+    def _crash(self, point: str) -> None:
+        self.crashes.append(point)
+        if point == self.crash_at:
+            self.crash_at = ""
+            raise Killed(point)
+
+    async def kill(self) -> None:
+        """As SIGKILL: nothing more is said or written."""
+        self.world.network.kill(self.peer_id)
+        self.scope.cancel()
+        await self.stopped.wait()
+
+
+@dataclass(eq=False)
+class World:
+    """Chain, wire and money."""
+
+    nursery: trio.Nursery
+    folder: Path
+    network: MemoryNetwork
+    chain: MemoryChain
+    providers: list[Provider] = field(default_factory=list)
+
+    def wall(self) -> float:
+        return GENESIS_TIME + trio.current_time()
+
+    async def fund(self, account: AccountId, tokens: int) -> None:
+        bank = self.chain.ledger(key("bank"))
+        await bank.submit(
+            TransferTokens(account, Amount(tokens)), key=f"{account}{len(self.chain.records)}"
+        )
+
+    async def provider(self, name: str, **settings: Any) -> Provider:
+        """Register a node and start it."""
+        owner, operator = key(f"{name} owner"), key(f"{name} operator")
+        node = node_id(owner.account, 0)
+        await self.fund(owner.account, 1000 * UNIT)
+        until = self.chain.now + 3600
+        digest = operate_digest(self.chain.info.registry, node, operator.account, until)
+        await self.chain.ledger(owner).submit(
+            RegisterNode(
+                0,
+                operator.account,
+                until,
+                operator.sign(digest),
+                Amount(500 * UNIT),
+                peer(name),
+                (),
+            )
+        )
+        config = settings.pop("config", CONFIG)
+        bench = settings.pop("bench", None) or SmallBench()
+        start = settings.pop("start", True)
+        provider = Provider(
+            self, name, self.folder / name, bench, config, node, operator, **settings
+        )
+        self.providers.append(provider)
+        if start:
+            await provider.start()
+        return provider
+
+    async def client(self, name: str = "client") -> ScriptedClient:
+        """An account with tokens in its vault, and a peer."""
+        signer = key(name)
+        await self.fund(signer.account, 10_000 * UNIT)
+        ledger = self.chain.ledger(signer)
+        await ledger.submit(Deposit(Amount(5_000 * UNIT)))
+        client: ScriptedClient = await self.nursery.start(_open_client, self, name, ledger)
+        return client
+
+    def view(self, task: TaskId) -> TaskView:
+        view = fold(r for r in self.chain.records if getattr(r.event, "task_id", None) == task)
+        assert view is not None
+        return view
+
+
+@asynccontextmanager
+async def open_world(folder: Path) -> AsyncIterator[World]:
+    start = trio.current_time()
+    chain = MemoryChain(
+        RULES,
+        holder=key("bank").account,
+        parameters=DEFAULT_PARAMETERS,
+        clock=lambda: GENESIS_TIME + trio.current_time() - start,
+    )
+    async with trio.open_nursery() as nursery:
+        world = World(nursery, folder, MemoryNetwork(), chain)
+        world.wall = lambda: GENESIS_TIME + trio.current_time() - start  # type: ignore[method-assign]
+        yield world
+        nursery.cancel_scope.cancel()
+
+
+async def _open_client(
+    world: World,
+    name: str,
+    ledger: Ledger,
+    *,
+    task_status: trio.TaskStatus[ScriptedClient],
+) -> None:
+    async with (
+        world.network.open_net(peer(name)) as net,
+        trio.open_nursery() as nursery,
+    ):
+        task_status.started(ScriptedClient(world, ledger, net, nursery))
+        await trio.sleep_forever()
