@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import click
 
-from deai.cli.base import ExitWith, Settings, emit, group, run_trio
-from deai.errors import ConfigError
+from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
+from deai.errors import ConfigError, UsageError
 from deai.ids import ChainName
 from deai.money import parse_amount
 from deai.network import load_network
@@ -71,7 +71,7 @@ def init(
     from node.program import open_ledger
 
     home = _home(settings)
-    amount = int(parse_amount(stake)) if stake is not None else None
+    amount = int(typed("--stake", parse_amount, stake)) if stake is not None else None
     config = _config(settings)
     plan = setup.prepare(
         home,
@@ -218,7 +218,7 @@ def doctor(settings: Settings) -> None:
     examiner = Doctor(_home(settings), _config(settings), ChainName(settings.chain))
     checks = run_trio(examiner.examine)
     document = {"checks": [check.document() for check in checks]}
-    emit(settings, document, lambda console: screens.doctor(console, document))
+    emit(settings, document, lambda console: screens.doctor(console, checks))
     if not all(check.ok for check in checks):
         raise ExitWith(DEGRADED)
 
@@ -274,7 +274,7 @@ def pause(settings: Settings, duration: str | None) -> None:
     Example:
       deai node pause --for 2h
     """
-    _order(settings, "/pause", {"for_s": _seconds(duration)} if duration else None)
+    _order(settings, "/pause", None if duration is None else {"for_s": _seconds(duration)})
 
 
 @node.command("resume")
@@ -298,7 +298,9 @@ def _order(settings: Settings, path: str, body: dict[str, Any] | None) -> None:
 def _seconds(text: str) -> float:
     found = _DURATION.fullmatch(text.strip())
     if found is None or not float(found[1]):
-        raise ConfigError(
-            f"not a duration: {text[:40]!r}", hint="write 30s, 10m, 2h or 1d", code="bad_duration"
+        raise UsageError(
+            f"--for: not a duration: {text[:40]!r}",
+            hint="write 30s, 10m, 2h or 1d",
+            code="bad_duration",
         )
     return float(found[1]) * _UNITS[found[2]]

@@ -14,6 +14,7 @@ from deai.chain.ledger import Ledger
 from deai.errors import DeaiError, NotSetUp
 from deai.ids import ChainName
 from deai.keys import account_of, load_signer
+from deai.money import format_tokens
 from deai.network import Network, load_network
 from node.admin import client as daemon
 from node.config import SANDBOX_LEVELS, NodeConfig
@@ -31,7 +32,10 @@ class Check:
     name: str
     ok: bool
     detail: str
+    """Amounts in base units, for programs."""
     fix: str = ""
+    on_screen: str = ""
+    """The detail for people, where it differs: amounts in tokens."""
 
     def document(self) -> dict[str, Any]:
         """As printed."""
@@ -128,8 +132,15 @@ class Doctor:
             if record is None:
                 return Check("stake", ok=False, detail="not registered", fix="deai node init")
             ok = record.standing.is_assignable and record.stake >= least
-            detail = f"{record.stake} of at least {least}, {record.standing.label}"
-            return Check("stake", ok=ok, detail=detail, fix="" if ok else "deai stake status")
+            label = record.standing.label
+            return Check(
+                "stake",
+                ok=ok,
+                detail=f"{record.stake} of at least {least}, {label}",
+                fix="" if ok else "deai stake status",
+                on_screen=f"{format_tokens(record.stake)} of at least {format_tokens(least)}, "
+                + label,
+            )
 
         return await self._with_ledger(work)
 
@@ -138,7 +149,13 @@ class Doctor:
             account = self._home.load_registration().operator
             gas = (await ledger.balances(account)).gas
             fix = "" if gas >= LOW_GAS else f"send {account} at least {LOW_GAS} wei"
-            return Check("operator_gas", ok=gas >= LOW_GAS, detail=f"{gas} wei", fix=fix)
+            return Check(
+                "operator_gas",
+                ok=gas >= LOW_GAS,
+                detail=f"{gas} wei",
+                fix=fix,
+                on_screen=f"{gas / 10**18:.4f} of the chain's coin",
+            )
 
         return await self._with_ledger(work)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 
 from deai.money import format_tokens
+
+if TYPE_CHECKING:
+    from node.doctor import Check
 
 Document: TypeAlias = dict[str, Any]
 
@@ -93,17 +97,17 @@ def why(console: Console, document: Document) -> None:
     )
 
 
-def doctor(console: Console, document: Document) -> None:
+def doctor(console: Console, checks: Sequence[Check]) -> None:
     """`deai node doctor`."""
-    failed = [check for check in document["checks"] if not check["ok"]]
-    for check in document["checks"]:
-        mark = "● ok  " if check["ok"] else "✕ fail"
-        console.print(f"{check['name']:<14} {mark}  {check['detail']}")
-    console.print(f"\n✕ {len(failed)} failed   ● {len(document['checks']) - len(failed)} ok")
+    failed = [check for check in checks if not check.ok]
+    for check in checks:
+        mark = "● ok  " if check.ok else "✕ fail"
+        console.print(f"{check.name:<14} {mark}  {check.on_screen or check.detail}")
+    console.print(f"\n✕ {len(failed)} failed   ● {len(checks) - len(failed)} ok")
     for check in failed:
-        console.print(f"\n✕ {check['name']}\n  {check['detail']}")
-        if check["fix"]:
-            console.print(f"  Do this   {check['fix']}")
+        console.print(f"\n✕ {check.name}\n  {check.on_screen or check.detail}")
+        if check.fix:
+            console.print(f"  Do this   {check.fix}")
 
 
 def init(console: Console, document: Document) -> None:
