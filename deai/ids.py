@@ -1,7 +1,8 @@
 """Names of things: nominal types over their one canonical text form.
 
-Accounts, nodes and tasks are text in the chain's own form (`0x` + lower-case hex on Sei);
-digests are 32 raw bytes inside the program and `0x` + hex at every edge.
+Accounts and nodes are text in the chain's own form (`0x` + lower-case hex on Sei; `alice.near`
+and `alice.near#0` on NEAR, where a key is `ed25519:` + base58); digests and task ids are 32 raw
+bytes inside the program and `0x` + hex at every edge.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Final, NewType
 from deai.errors import MalformedMessage
 
 AccountId = NewType("AccountId", str)
-"""An account on a chain: `0x` + 40 lower-case hex digits on Sei."""
+"""An account on a chain: `0x` + 40 lower-case hex digits on Sei, its name on NEAR.
+
+An operator is named by what verifies its signatures: its account on Sei, its key on NEAR."""
 NodeId = NewType("NodeId", str)
-"""A registered node: `0x` + 64 hex on Sei, the owner's address followed by a 96-bit index."""
+"""A registered node: `0x` + 64 hex on Sei, the owner's address followed by a 96-bit index;
+`owner#index` on NEAR, the index in decimal."""
 TaskId = NewType("TaskId", str)
 """An escrowed task: `0x` + 64 hex, the hash of its chain, contract and every field."""
 PeerId = NewType("PeerId", str)
@@ -24,6 +28,11 @@ ChainName = NewType("ChainName", str)
 
 _ACCOUNT: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 _WORD: Final = re.compile(r"0x[0-9a-fA-F]{64}")
+_NEAR_ACCOUNT: Final = re.compile(
+    r"(?=.{2,64}\Z)(?:[a-z0-9]+[-_])*[a-z0-9]+(?:\.(?:[a-z0-9]+[-_])*[a-z0-9]+)*"
+)
+_NEAR_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,9}")
+_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _PEER: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,64}")
 
 
@@ -62,9 +71,54 @@ def node_id(owner: AccountId, index: int) -> NodeId:
     return NodeId(f"{owner}{index:024x}")
 
 
+def parse_near_account(text: str) -> AccountId:
+    """Read a NEAR account name; raise `MalformedMessage` for anything else."""
+    if not _NEAR_ACCOUNT.fullmatch(text):
+        raise MalformedMessage(f"not a NEAR account: {text[:80]!r}")
+    return AccountId(text)
+
+
+def parse_near_node(text: str) -> NodeId:
+    """Read `owner#index` in its one form; raise `MalformedMessage` for anything else."""
+    owner, _, index = text.partition("#")
+    if not _NEAR_INDEX.fullmatch(index):
+        raise MalformedMessage(f"not a NEAR node id: {text[:80]!r}")
+    return near_node_id(parse_near_account(owner), int(index))
+
+
+def near_node_id(owner: AccountId, index: int) -> NodeId:
+    """The id of the NEAR account's node number `index` (0 ≤ index < 2^32)."""
+    if not 0 <= index < 1 << 32:
+        raise MalformedMessage(f"a node index has 32 bits on NEAR: {index}")
+    return NodeId(f"{owner}#{index}")
+
+
 def owner_of(node: NodeId) -> AccountId:
     """The account that owns `node`, read from the id itself."""
-    return AccountId(node[:42])
+    owner, mark, _ = node.partition("#")
+    return AccountId(owner if mark else node[:42])
+
+
+def base58(data: bytes) -> str:
+    """Text of bytes in Bitcoin's alphabet, as NEAR writes keys and hashes."""
+    number, text = int.from_bytes(data, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = _BASE58[digit] + text
+    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
+
+
+def parse_base58(text: str, size: int) -> bytes:
+    """Read exactly `size` bytes; raise `MalformedMessage` for anything else."""
+    number = 0
+    if len(text) <= 2 * size:
+        for letter in text:
+            number = number * 58 + _BASE58.find(letter)
+    data = number.to_bytes(size, "big") if 0 <= number < 1 << 8 * size else b""
+    # Written back, so that a strange letter, a length or a leading 1 too many cannot pass.
+    if base58(data) != text or not data:
+        raise MalformedMessage(f"not {size} bytes in base58: {text[:80]!r}")
+    return data
 
 
 def raw(text: str) -> bytes:

@@ -1,7 +1,8 @@
-"""Signatures that a third party may have to judge: EIP-712 over secp256k1, compact (EIP-2098).
+"""Signatures that a third party may have to judge: EIP-712 digests and 64 bytes.
 
-A signature is 64 bytes: r, then s with the recovery bit on top. What is signed always names its
-domain (contract name, version, chain id, contract), so nothing can be replayed elsewhere.
+On Sei by secp256k1, compact (EIP-2098): r, then s with the recovery bit on top. On NEAR by
+Ed25519 (RFC 8032). What is signed always names its domain (contract name, version, chain id,
+contract), and the two chains write it differently, so nothing can be replayed elsewhere.
 """
 
 from __future__ import annotations
@@ -12,16 +13,23 @@ from functools import cached_property
 from typing import Final, Protocol
 
 import coincurve
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from deai.errors import BadSignature
+from deai.errors import BadSignature, MalformedMessage
 from deai.hashing import keccak
-from deai.ids import AccountId
+from deai.ids import AccountId, base58, parse_base58
 
 SIGNATURE_BYTES: Final = 64
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _DOMAIN_TYPE: Final = keccak(
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 )
+_NEAR_DOMAIN_TYPE: Final = keccak(
+    b"NearDomain(string name,string version,string chainId,string contract)"
+)
+_ED25519: Final = "ed25519:"
 
 
 class Signer(Protocol):
@@ -48,18 +56,53 @@ def word(value: int | bytes | str) -> bytes:
     return value
 
 
+def _text_word(text: str, near: bool) -> bytes:
+    if near:
+        return public_key(text) if text.startswith(_ED25519) else keccak(text.encode())
+    try:
+        return word(text)
+    except (ValueError, OverflowError) as error:
+        raise MalformedMessage(f"not a name on this chain: {text[:80]!r}") from error
+
+
+def node_word(node: str) -> bytes:
+    """A node id as 32 bytes: itself on Sei, the hash of its text on NEAR."""
+    return _text_word(node, "#" in node)
+
+
+@dataclass(frozen=True)
+class StructType:
+    """The hash of a signed struct's type on each chain."""
+
+    evm: bytes
+    near: bytes
+
+
+def struct_type(text: str) -> StructType:
+    """Of an EIP-712 type in which `ACCOUNT`, `NODE` and `KEY` stand for the chain's own types."""
+    evm = text.replace("ACCOUNT", "address").replace("NODE", "bytes32").replace("KEY", "address")
+    near = text.replace("ACCOUNT", "string").replace("NODE", "string").replace("KEY", "bytes32")
+    return StructType(keccak(evm.encode()), keccak(near.encode()))
+
+
 @dataclass(frozen=True)
 class Domain:
-    """EIP-712 domain of one contract on one chain."""
+    """EIP-712 domain of one contract on one chain; NEAR's has a text as its chain id.
+
+    On NEAR accounts and node ids are `string` fields, an operator's key is a `bytes32`.
+    """
 
     name: str
-    chain_id: int
+    chain_id: int | str
     contract: AccountId
     version: str = "1"
 
     @cached_property
     def separator(self) -> bytes:
         """Hash of the domain, 32 bytes."""
+        if isinstance(self.chain_id, str):
+            texts = (self.name, self.version, self.chain_id, self.contract)
+            return keccak(_NEAR_DOMAIN_TYPE, *(keccak(text.encode()) for text in texts))
         return keccak(
             _DOMAIN_TYPE,
             keccak(self.name.encode()),
@@ -68,9 +111,19 @@ class Domain:
             word(self.contract),
         )
 
-    def digest(self, type_hash: bytes, fields: Sequence[int | bytes | str]) -> bytes:
-        """The EIP-712 digest of a struct of static fields: 32 bytes."""
-        body = keccak(type_hash, *(word(value) for value in fields))
+    def digest(self, struct: StructType, fields: Sequence[int | bytes | str]) -> bytes:
+        """The EIP-712 digest of a struct: 32 bytes. Text is an account, a node or a key.
+
+        Raises `MalformedMessage` for text that is none of them on this chain.
+        """
+        near = isinstance(self.chain_id, str)
+        body = keccak(
+            struct.near if near else struct.evm,
+            *(
+                _text_word(value, near) if isinstance(value, str) else word(value)
+                for value in fields
+            ),
+        )
         return keccak(b"\x19\x01", self.separator, body)
 
 
@@ -102,6 +155,40 @@ class LocalSigner:
         return bytes(compact)
 
 
+def key_account(public: bytes) -> AccountId:
+    """How an Ed25519 public key is written: `ed25519:` + base58 of its 32 bytes."""
+    return AccountId(_ED25519 + base58(public))
+
+
+def public_key(account: str) -> bytes:
+    """The 32 bytes of an `ed25519:…` key; raise `MalformedMessage` for anything else."""
+    kind, mark, text = account.partition(":")
+    if kind + mark != _ED25519:
+        raise MalformedMessage(f"not an Ed25519 key: {account[:80]!r}")
+    return parse_base58(text, 32)
+
+
+class Ed25519Signer:
+    """An Ed25519 key in this process, from its 32-byte seed. Its repr shows the public key."""
+
+    __slots__ = ("_account", "_key")
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(secret)
+        public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self._account = key_account(public)
+
+    def __repr__(self) -> str:
+        return f"Ed25519Signer({self._account})"
+
+    @property
+    def account(self) -> AccountId:
+        return self._account
+
+    def sign(self, digest: bytes) -> bytes:
+        return self._key.sign(digest)
+
+
 def split(signature: bytes) -> tuple[bytes, bytes]:
     """`(r, vs)` for a contract call."""
     return signature[:32], signature[32:]
@@ -128,7 +215,13 @@ def recover(digest: bytes, signature: bytes) -> AccountId:
 
 
 def verify(digest: bytes, signature: bytes, account: AccountId) -> None:
-    """Raise `BadSignature` unless `account` signed `digest`."""
+    """Raise `BadSignature` unless `account` (on NEAR: this `ed25519:…` key) signed `digest`."""
+    if account.startswith(_ED25519):
+        try:
+            Ed25519PublicKey.from_public_bytes(public_key(account)).verify(signature, digest)
+        except (InvalidSignature, MalformedMessage) as error:
+            raise BadSignature(f"not signed by {account}") from error
+        return
     signer = recover(digest, signature)
     if signer != account:
         raise BadSignature(f"signed by {signer}, not by {account}")
