@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOL = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 PACKAGES: list[str] = TOOL["hatch"]["build"]["targets"]["wheel"]["packages"]
+INSTALLED = packages_distributions()
 
 
 def test_every_package_at_the_root_is_shipped_typed_and_layered() -> None:
@@ -26,7 +27,7 @@ def test_every_package_at_the_root_is_shipped_typed_and_layered() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_other_distribution_ships_a_package_of_ours(package: str) -> None:
-    assert set(packages_distributions().get(package, [])) <= {"deai"}
+    assert set(INSTALLED.get(package, [])) <= {"deai"}
 
 
 def test_the_lock_names_no_package_index() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import trio
 from trio.testing import MockClock
 
 from deai.client import local
@@ -37,6 +36,7 @@ from deai.offers import Signed, open_offer, sign_offer
 from deai.tasks import Policy
 from tests.client.support.node import Script
 from tests.client.support.world import World, open_world, peer_name, signer
+from tests.support.polling import eventually
 
 WISH = Wish(
     workload="matmul-proof", version=1, model="", policy=Policy.EXACT, seats=3, units=1,
@@ -226,11 +226,8 @@ async def test_what_another_process_announces_on_the_local_network_is_a_hint(
         [sys.executable, "-c", ANNOUNCE, peer, name], stdin=subprocess.PIPE
     )
     try:
-        with trio.fail_after(60):
-            async with open_local(name) as source:
-                while not (hints := await source.hints()):
-                    assert announcing.poll() is None
-                    await trio.sleep(0.05)
+        async with open_local(name) as source:
+            hints = await eventually(source.hints, 60)
     finally:
         announcing.communicate()
     assert hints == (Hint(PeerAddress(peer, ("/ip4/127.0.0.1/tcp/4001",))),)

@@ -33,6 +33,7 @@ from deai.tasks import ESCROW_NAME, REGISTRY_NAME
 from p2p.identity import Identity
 from p2p.memory import MemoryNetwork
 from tests.coordinator.world import Chain
+from tests.support.polling import eventually
 
 SEI = ChainName("sei")
 REGISTRY = Domain(REGISTRY_NAME, 713715, AccountId("0x" + "11" * 20))
@@ -131,13 +132,17 @@ class Running:
     async def until(self, path: str, met: Callable[[Any], bool]) -> Any:
         """The first answer that meets a condition; fails after 10 s."""
         document: Any = None
-        with trio.move_on_after(10):
-            while True:
-                document = await self.get(path)
-                if met(document):
-                    return document
-                await trio.sleep(0.05)
-        raise AssertionError(f"{path} never got there: {json.dumps(document)[:2000]}")
+
+        async def is_met() -> bool:
+            nonlocal document
+            document = await self.get(path)
+            return met(document)
+
+        try:
+            await eventually(is_met)
+        except trio.TooSlowError as error:
+            raise AssertionError(f"{path} got to: {json.dumps(document)[:2000]}") from error
+        return document
 
     async def settle(self) -> None:
         """Let the chain grow by what was emitted, and wait until the index shows it."""

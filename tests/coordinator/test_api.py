@@ -26,6 +26,7 @@ from deai.net import PeerAddress
 from deai.offers import Signed, open_offer
 from tests.coordinator.support import REGISTRY, Running, make_beat, make_offer, peer, running
 from tests.coordinator.world import Chain
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.network
 
@@ -272,20 +273,24 @@ async def test_a_heard_node_is_online_with_the_very_offer_it_signed(
 async def test_a_chain_that_is_down_is_told_and_followed_again(coordinator: Running) -> None:
     coordinator.ledger.is_reachable = False
     coordinator.ledger.grow()
-    with trio.fail_after(30):
-        while True:
-            answer = await coordinator.http.get("/ready")
-            if answer.status_code == 503:
-                break
-            await trio.sleep(0.5)
+
+    async def status() -> int:
+        return (await coordinator.http.get("/ready")).status_code
+
+    async def is_down() -> bool:
+        return await status() == 503
+
+    async def is_up() -> bool:
+        return await status() == 200
+
+    await eventually(is_down, 30)
+    answer = await coordinator.http.get("/ready")
     assert answer.json()["chains"]["sei"]["following"] is False
     assert (await coordinator.get("/api/v1/network/stats"))["total_rewards_distributed"] != "0"
     coordinator.chain.mine()
     coordinator.chain.run(420)
     coordinator.ledger.is_reachable = True
-    with trio.fail_after(20):
-        while (await coordinator.http.get("/ready")).status_code != 200:
-            await trio.sleep(0.2)
+    await eventually(is_up, 20)
 
 
 async def test_figures_are_exported_with_a_row_each_in_the_docs(coordinator: Running) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from deai.network import Network, save_network
 from tests.coordinator.support import SEI
 from tests.deai.chain.chains import ChainProcess, chain_process, chain_world
 from tests.support.ledger_conformance import WRONG, play
+from tests.support.polling import wait
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
 
@@ -57,11 +57,8 @@ def started(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any
     with (home / "log").open("ab") as log, subprocess.Popen(deai(home, "run"), stderr=log) as child:
         try:
             ready = home / "coordinator.json"
-            deadline = time.monotonic() + 60
-            while not ready.exists():
-                assert child.poll() is None, (home / "log").read_text()
-                assert time.monotonic() < deadline, (home / "log").read_text()
-                time.sleep(0.05)
+            wait(lambda: ready.exists() or child.poll() is not None)
+            assert child.poll() is None, (home / "log").read_text()
             yield child, json.loads(ready.read_text())
         finally:
             if child.poll() is None:
@@ -70,14 +67,15 @@ def started(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any
 
 def until(url: str, met: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first answer that meets a condition."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def look() -> dict[str, Any] | None:
         answer = httpx.get(url)
         document: dict[str, Any] = answer.json()
-        if answer.is_success and met(document):
-            return document
-        time.sleep(0.1)
-    raise AssertionError(f"{url} never got there: {answer.text[:1000]}")
+        return document if answer.is_success and met(document) else None
+
+    found = wait(look, 30)
+    assert found is not None
+    return found
 
 
 def has_a_task(stats: dict[str, Any]) -> bool:

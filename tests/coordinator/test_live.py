@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from coordinator.api import live
 from tests.coordinator.support import Running, running
 from tests.coordinator.world import Chain
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.network
 
@@ -203,9 +204,7 @@ async def test_who_does_not_read_is_told_where_to_resume(
         last = chain.post()
         coordinator.ledger.grow()
         told = await read_until_task(reader, last.task_id, "pending")
-        with trio.fail_after(30):
-            while not await dropped(coordinator):
-                await trio.sleep(0.2)
+        await eventually(lambda: dropped(coordinator), 30)
     with idle:
         data = await trio.to_thread.run_sync(read_all, idle)
     frames = list(frames_of(data))

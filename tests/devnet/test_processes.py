@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import trio
 
 from coordinator.config import load
 from deai.config import load_config
@@ -21,6 +20,7 @@ from devnet.cli import parse_behaviours
 from devnet.launcher import coordinator_config
 from devnet.layout import Layout, State, make_plan
 from devnet.processes import ProcessRecord
+from tests.support.polling import until
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 PARENT = [
@@ -33,16 +33,15 @@ PARENT = [
 
 
 async def said(log: Path) -> str:
-    with trio.fail_after(20):
-        while not (log.exists() and log.read_text().endswith("\n")):
-            await trio.sleep(0.01)
+    await until(lambda: log.exists() and log.read_text().endswith("\n"), 20)
     return log.read_text()
 
 
 async def gone(pid: int) -> None:
-    with trio.fail_after(20):
-        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            await trio.sleep(0.01)
+    await until(
+        lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE,
+        20,
+    )
 
 
 async def test_a_process_is_known_by_pid_and_start(tmp_path: Path) -> None:

@@ -102,9 +102,10 @@ def view(policy: Policy = Policy.EXACT, **fields: Any) -> View:
         "valid_until": T0 + 30,
         "now": T0,
         "clock": 500.0,
-        "chain": chain(policy=policy),
         "progress_at": 500.0,
     }
+    if "chain" not in fields:
+        given["chain"] = chain(policy=policy)
     return View(**{**given, **fields})
 
 
@@ -378,9 +379,20 @@ def test_two_beats_fit_into_two_thirds_of_any_lease(lease: int) -> None:
     assert progress_pace(msgspec.structs.replace(task(), lease=lease)) <= lease / 3
 
 
+HISTORIES: dict[tuple[Policy, tuple[int, ...]], TaskView] = {
+    (policy, seats): chain(*committed(*seats), policy=policy)
+    for policy in (Policy.EXACT, Policy.TOL32)
+    for seats in ((), (0,), (1,), (1, 2), (0, 2), (2, 0, 1))
+}
+
+
+def situation(history: tuple[Policy, tuple[int, ...]], **fields: Any) -> View:
+    return view(history[0], chain=HISTORIES[history], **fields)
+
+
 situations = st.builds(
-    view,
-    st.sampled_from([Policy.EXACT, Policy.TOL32]),
+    situation,
+    st.sampled_from(list(HISTORIES)),
     now=st.integers(T0, DEADLINE + WINDOW * 2),
     clock=st.floats(0, 1000),
     has_input=st.booleans(),
@@ -397,17 +409,11 @@ situations = st.builds(
     ready_at=st.none() | st.floats(0, 1000),
     is_stopping=st.booleans(),
 )
-histories = st.sampled_from(
-    [(), committed(0), committed(1), committed(1, 2), committed(0, 2), committed(2, 0, 1)]
-)
 
 
-@given(situations, histories)
+@given(situations)
 @settings(max_examples=400, deadline=None)
-def test_nothing_leaks_before_every_commitment_is_on_chain(
-    seen: View, events: tuple[LedgerEvent, ...]
-) -> None:
-    seen = replace(seen, chain=chain(*events, policy=seen.task.policy))
+def test_nothing_leaks_before_every_commitment_is_on_chain(seen: View) -> None:
     said = list(everything(seen))
     assert seen.chain is not None
     final = len(seen.chain.commitments) == 3 or (
@@ -422,12 +428,9 @@ def test_nothing_leaks_before_every_commitment_is_on_chain(
         assert Judge() not in said, "a second approval"
 
 
-@given(situations, histories)
+@given(situations)
 @settings(max_examples=400, deadline=None)
-def test_an_output_leaves_only_when_enough_openings_allow_it(
-    seen: View, events: tuple[LedgerEvent, ...]
-) -> None:
-    seen = replace(seen, chain=chain(*events, policy=seen.task.policy))
+def test_an_output_leaves_only_when_enough_openings_allow_it(seen: View) -> None:
     leaves = any(isinstance(a, Tell) and a.what == "output" for a in everything(seen))
     agreeing = 1 + sum(
         seen.task.policy.is_tolerance or digest == seen.digest for digest in seen.openings.values()
@@ -437,12 +440,9 @@ def test_an_output_leaves_only_when_enough_openings_allow_it(
         assert not seen.is_fault
 
 
-@given(situations, histories)
+@given(situations)
 @settings(max_examples=200, deadline=None)
-def test_a_plan_does_not_depend_on_when_it_is_asked_again(
-    seen: View, events: tuple[LedgerEvent, ...]
-) -> None:
-    seen = replace(seen, chain=chain(*events, policy=seen.task.policy))
+def test_a_plan_does_not_depend_on_when_it_is_asked_again(seen: View) -> None:
     first = plan(seen)
     assert plan(seen) == first
     if first is not None:

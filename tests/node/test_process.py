@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.polling import wait
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -42,13 +43,6 @@ def deai(*arguments: str, **more: str) -> tuple[int, dict[str, Any]]:
     )
     assert done.stdout, done.stderr[-2000:]
     return done.returncode, json.loads(done.stdout)
-
-
-def wait(condition: Callable[[], object], *, seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def ready(home: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:

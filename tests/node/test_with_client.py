@@ -27,6 +27,7 @@ from node.ports import Ports
 from tests.node.support.bench import SmallBench
 from tests.node.support.names import key, peer, until
 from tests.node.support.world import World, open_world
+from tests.support.polling import eventually
 
 Clock = trio.testing.MockClock
 
@@ -146,9 +147,7 @@ async def test_an_equivocator_loses_stake_and_is_jailed(
                 record = await world.chain.ledger().node(cheat.node_id)
                 return record is not None and record.standing is Standing.JAILED
 
-            with trio.fail_after(60):
-                while not await jailed():
-                    await trio.sleep(0.5)
+            await eventually(jailed, 60)
         await until(lambda: "jailed" in cheat.live.problems, seconds=60)
         assert await cheat.live.ports.journal.slashed() == 100 * UNIT
         # Whoever proved it was paid a bounty; nobody honest lost anything.

@@ -25,13 +25,6 @@ def to(net: Net) -> PeerAddress:
     return PeerAddress(net.peer_id, net.addresses)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Poll: the two ends of a socket share no event."""
-    with trio.fail_after(seconds):
-        while not condition():
-            await trio.sleep(0.002)
-
-
 @asynccontextmanager
 async def pair(
     world: World, handler: Handler = echo, dialect: Dialect[Said] = TALK

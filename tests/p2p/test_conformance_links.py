@@ -13,8 +13,9 @@ from trio.abc import Clock
 from deai.errors import MalformedMessage, PeerUnreachable
 from deai.net import Link, PeerAddress
 from p2p.framing import BULK_WINDOW, FRAME_COST, MESSAGE_WINDOW
-from tests.p2p.pairs import CHUNK, Reluctant, echo, pair, to, until
+from tests.p2p.pairs import CHUNK, Reluctant, echo, pair, to
 from tests.p2p.worlds import OTHER, QUICK, TALK, Blob, Said, Text, World
+from tests.support.polling import until
 
 
 async def test_messages_arrive_as_they_were_sent(world: World, clock: Clock | None) -> None:

@@ -10,8 +10,9 @@ from trio.abc import Clock
 
 from deai.errors import BadSignature, MalformedMessage, PeerUnreachable
 from deai.net import Link, Net, PeerAddress
-from tests.p2p.pairs import Reluctant, echo, pair, to, until
+from tests.p2p.pairs import Reluctant, echo, pair, to
 from tests.p2p.worlds import GIBBERISH, OTHER, QUICK, TALK, Said, Text, Way, World, identity
+from tests.support.polling import until
 
 
 async def silence(way: Way, client: Net, server: Net) -> None:

@@ -20,6 +20,7 @@ from p2p.mdns import (
     spread,
 )
 from tests.p2p.worlds import identity
+from tests.support.polling import until
 
 PEER = identity("one").peer_id
 
@@ -112,8 +113,7 @@ async def test_two_on_one_machine_are_heard_by_a_third_of_their_network() -> Non
             open_mdns("test", interfaces=here) as heard,
             open_mdns("another", interfaces=here) as aliens,
         ):
-            while len(heard()) < 2 or not aliens():
-                await trio.sleep(0.02)
+            await until(lambda: len(heard()) >= 2 and aliens(), 60)
             assert set(heard()) == {one, PeerAddress(two.peer_id, two.addresses[:1])}
             assert aliens() == (alien,)
 

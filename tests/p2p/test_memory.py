@@ -10,8 +10,9 @@ from deai.errors import PeerUnreachable
 from deai.net import Link, PeerAddress
 from p2p.limits import NetLimits
 from p2p.memory import MemoryNetwork
-from tests.p2p.pairs import echo, to, until
+from tests.p2p.pairs import echo, to
 from tests.p2p.worlds import QUICK, TALK, Said, Text, identity
+from tests.support.polling import until
 
 A, B, C = (identity(name).peer_id for name in "abc")
 

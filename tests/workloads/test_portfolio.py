@@ -184,7 +184,7 @@ def test_the_extremes_of_every_limit_stay_finite() -> None:
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 10, 1 << 20])
 def test_the_size_of_a_batch_changes_no_byte(block: int) -> None:
-    paths = 70_001 if block > 100 else 300 * block
+    paths = 70_001 if block > 100 else 100 * block
     parameters = portfolio.check_parameters({"paths": paths, "seed": 3})
     data = json.dumps(HOLDING).encode()
 

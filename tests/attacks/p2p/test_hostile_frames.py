@@ -27,8 +27,9 @@ from p2p.framing import (
 )
 from p2p.link import ByteStream
 from p2p.switchboard import Switchboard
-from tests.p2p.pairs import Reluctant, echo, pair, to, until
+from tests.p2p.pairs import Reluctant, echo, pair, to
 from tests.p2p.worlds import QUICK, TALK, Said, Text, World
+from tests.support.polling import until
 
 Attack = Callable[[ByteStream], Awaitable[None]]
 

@@ -43,8 +43,9 @@ from tests.attacks.p2p.victim import (
     stock_host,
     victim,
 )
-from tests.p2p.pairs import to, until
+from tests.p2p.pairs import to
 from tests.p2p.worlds import TALK, identity
+from tests.support.polling import until
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 

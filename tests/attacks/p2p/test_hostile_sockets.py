@@ -25,8 +25,9 @@ from tests.attacks.p2p.victim import (
     assert_serves_a_newcomer,
     victim,
 )
-from tests.p2p.pairs import echo, until
+from tests.p2p.pairs import echo
 from tests.p2p.worlds import TALK, identity
+from tests.support.polling import until
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 

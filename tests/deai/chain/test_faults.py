@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ from tests.deai.chain.proxy import (
     open_proxy,
     slow,
 )
+from tests.support.polling import eventually, until
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
 
@@ -189,8 +191,7 @@ async def test_a_nonce_that_somebody_else_spent_is_given_up(chain: ChainProcess)
             proxy.fault = forgetting(1)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(pay, ledger, to, 3, "mine")
-                while not proxy.asked["eth_sendRawTransaction"]:
-                    await trio.sleep(0.01)
+                await until(lambda: proxy.asked["eth_sendRawTransaction"])
                 async with open_sei_ledger(chain.entry, signer, settings=SETTINGS) as second:
                     await pay(second, other, 4, "theirs")
     assert await tokens(chain, to) == 3
@@ -227,8 +228,7 @@ async def test_a_transaction_that_finds_no_gas_money_goes_out_when_there_is_some
                     await pay(ledger, to, 6, "broke")
             proxy.fault = healthy
             with trio.fail_after(30):
-                while (await ledger.balances(to)).tokens == 0:
-                    await trio.sleep(0.05)
+                await eventually(partial(tokens, chain, to), 30)
                 await pay(ledger, to, 6, "broke")
     assert await tokens(chain, to) == 6
 
@@ -281,8 +281,11 @@ async def test_an_endpoint_that_stands_still_is_left_alone(chain: ChainProcess) 
 
         late.tamper = tamper
         ledger = await stack.enter_async_context(open_sei_ledger(through(chain, late, direct=True)))
-        while (await ledger.head()).number < 20:
-            await trio.sleep(0.05)
+
+        async def is_past_twenty() -> bool:
+            return (await ledger.head()).number >= 20
+
+        await eventually(is_past_twenty, 60)
         await ledger.pool.compare()
         assert [one.is_lagging for one in ledger.pool.health] == [True, False]
         asked = sum(late.asked.values())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import trio
-
 from deai.hashing import keccak
 from deai.ids import PeerId
 from deai.money import UNIT, Amount
 from deai.signing import LocalSigner
+from tests.support import polling
 
 FEE = Amount(UNIT)
 LEASE = 30
@@ -27,7 +26,5 @@ def peer(name: str) -> PeerId:
 
 
 async def until(condition: Callable[[], object], *, seconds: float = 2000) -> None:
-    """Wait on trio's clock until something is true."""
-    with trio.fail_after(seconds):
-        while not condition():
-            await trio.sleep(0.05)
+    """Wait until something is true: by the mock clock, for which an hour is nothing."""
+    await polling.until(condition, seconds)

@@ -1,0 +1,47 @@
+"""Waiting, with a deadline, for what raises no event here: another process, a file, a socket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+_FINEST: Final = 0.002
+_PART: Final = 100
+
+
+def _pause(waited: float) -> float:
+    """Seconds until the next look: a hundredth of the wait so far, so that none is long."""
+    return max(_FINEST, waited / _PART)
+
+
+async def until(condition: Callable[[], T], seconds: float = 10.0) -> T:
+    """The first true value of `condition`; `trio.TooSlowError` if there is none in time."""
+
+    async def look() -> T:
+        return condition()
+
+    return await eventually(look, seconds)
+
+
+async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 10.0) -> T:
+    """The same for a look that has to ask somebody."""
+    begin = trio.current_time()
+    with trio.fail_after(seconds):
+        while not (found := await look()):
+            await trio.sleep(_pause(trio.current_time() - begin))
+    return found
+
+
+def wait(condition: Callable[[], T], seconds: float = 90.0) -> T:
+    """The same where no event loop runs."""
+    begin = time.monotonic()
+    while not (found := condition()):
+        waited = time.monotonic() - begin
+        assert waited < seconds, f"it did not happen within {seconds} s"
+        time.sleep(_pause(waited))
+    return found
