@@ -24,19 +24,23 @@ HINTS: Final[Mapping[str, str]] = {
     "Forbidden": "another account must send this",
     "GasMoney": "send the account money for gas",
     "Insufficient": "deposit into the vault first",
+    "InUse": "take out tokens and stake first; an account with a node or lane stays",
     "IsPaused": "deposits and new work are paused; withdrawals and running tasks are not",
     "LaneBusy": "use another lane, or end this lane's task first",
     "NoHeartbeat": "the node has to beat on chain first",
     "NotOpen": "fetch the task's events again: its committee changed, or it has ended",
+    "NotRegistered": "that account has to be opened with a storage deposit first",
+    "OneYocto": "only the account's full key may do this",
     "OwnerTwice": "every seat needs a node of another owner",
     "SeatTaken": "nothing to do: the seat has committed or was given back already",
     "SignatureExpired": "let the operator key sign again",
     "StakeTooLow": "stake at least the minimum, or take all of it out",
+    "Storage": "the account lacks money for what it stores; send it some",
     "TooEarly": "wait until that time",
     "TooLate": "its deadline has passed",
 }
 
-_FUNDS: Final = frozenset({"ERC20InsufficientBalance", "GasMoney", "Insufficient"})
+_FUNDS: Final = frozenset({"ERC20InsufficientBalance", "GasMoney", "Insufficient", "Storage"})
 
 
 def refusal(name: str, arguments: Mapping[str, object] | None = None) -> LedgerRejected:

@@ -1,0 +1,1 @@
+"""The adapter to NEAR: py-near behind the `Ledger` port."""

@@ -1,0 +1,193 @@
+"""Actions as NEAR transactions: receiver, method, arguments, deposit, and which key may sign."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from deai import actions as act
+from deai.chain.near.calls import (
+    LANE_STORAGE,
+    OPERATOR_METHODS,
+    TGAS,
+    AddKey,
+    Call,
+    Needs,
+    Send,
+    encode_action,
+)
+from deai.hashing import ZERO
+from deai.ids import AccountId, hexed
+from deai.money import Amount
+from tests.deai.chain.near.samples import (
+    ACTIONS,
+    ALICE,
+    BOB,
+    COMPUTE,
+    CONTRACTS,
+    KEY,
+    NODE,
+    OPENING,
+    RESULT,
+    SEAT,
+    SIGNATURE,
+    TASK,
+    TOKEN,
+)
+
+TEXT = b64encode(SIGNATURE).decode()
+TASK_JSON = {
+    "client": ALICE, "lane": 1, "nonce": 2, "fee": "3000000000000000000", "tip": "4", "seats": 3,
+    "policy": 1, "lease": 60, "commit_deadline": 1_800_000_000, "window": 600,
+    "spec_hash": hexed(TASK.spec_hash),
+}  # fmt: skip
+OPEN = {
+    "task": TASK_JSON,
+    "committee": [
+        {"node": NODE, "operator": KEY.account, "lease_end": SEAT.lease_end, "attempt": 1}
+    ],
+}
+ACCEPT_JSON = {"node": NODE, "valid_until": 1_800_000_000, "signature": TEXT}
+RESULT_JSON = {
+    "output_digest": hexed(RESULT.output_digest),
+    "evidence_digest": hexed(ZERO),
+    "signature": TEXT,
+}
+OPENING_JSON = {"seat": 2, "digest": hexed(OPENING.digest), "salt": hexed(OPENING.salt)}
+APPROVAL_JSON = {"seat": 1, "mask": 5, "signature": TEXT}
+REGISTRATION = {
+    "register": {
+        "index": 7, "operator": KEY.account, "valid_until": 99, "signature": TEXT,
+        "peer_id": "12D3", "addresses": ["/ip4/1.2.3.4/tcp/1"],
+    }
+}  # fmt: skip
+
+
+def paid(amount: str, message: object) -> dict[str, object]:
+    text = "" if message is None else msgspec.json.encode(message).decode()
+    return {"receiver_id": COMPUTE, "amount": amount, "msg": text}
+
+
+ROWS: dict[type, tuple[str, str, int, dict[str, Any]]] = {
+    act.TransferTokens: (TOKEN, "ft_transfer", 1, {"receiver_id": BOB, "amount": "5"}),
+    act.Deposit: (TOKEN, "ft_transfer_call", 1, paid("6", None)),
+    act.WithdrawVault: (COMPUTE, "withdraw", 1, {"to": BOB, "amount": "7"}),
+    act.RegisterNode: (TOKEN, "ft_transfer_call", 1, paid("8", REGISTRATION)),
+    act.AddStake: (TOKEN, "ft_transfer_call", 1, paid("9", {"add_stake": {"node": NODE}})),
+    act.RequestUnstake: (COMPUTE, "request_unstake", 1, {"node": NODE, "amount": "10"}),
+    act.WithdrawStake: (COMPUTE, "withdraw_stake", 1, {"node": NODE, "to": BOB}),
+    act.RotateOperator: (
+        COMPUTE, "rotate_operator", 1,
+        {"node": NODE, "operator": KEY.account, "valid_until": 99, "signature": TEXT},
+    ),
+    act.Unjail: (COMPUTE, "unjail", 1, {"node": NODE}),
+    act.Announce: (
+        COMPUTE, "announce", 0, {"node": NODE, "peer_id": "12D3", "addresses": ["/a", "/b"]}
+    ),
+    act.Heartbeat: (COMPUTE, "heartbeat", 0, {"node": NODE}),
+    act.PostTask: (COMPUTE, "submit_task", LANE_STORAGE, {"task": TASK_JSON, "accepts": None}),
+    act.AssignTask: (COMPUTE, "assign", 1, {"task": TASK_JSON, "accepts": [ACCEPT_JSON]}),
+    act.PostAndAssign: (
+        COMPUTE, "submit_task", LANE_STORAGE, {"task": TASK_JSON, "accepts": [ACCEPT_JSON]}
+    ),
+    act.CancelTask: (COMPUTE, "cancel", 1, {"task": TASK_JSON}),
+    act.CommitResults: (
+        COMPUTE, "commit", 0,
+        OPEN | {"commitments": [
+            {"seat": 0, "value": hexed(ACTIONS[15].commitments[0].value),  # type: ignore[union-attr]
+             "signature": TEXT},
+            {"seat": 1, "value": hexed(ACTIONS[15].commitments[1].value),  # type: ignore[union-attr]
+             "signature": None},
+        ]},
+    ),
+    act.DeliverResult: (COMPUTE, "submit_result", 0, OPEN | {"result": RESULT_JSON}),
+    act.ObjectToResult: (COMPUTE, "object", 1, OPEN),
+    act.ReleaseSeat: (COMPUTE, "release", 0, OPEN | {"seat": 0}),
+    act.ReassignSeat: (COMPUTE, "reassign", 1, OPEN | {"seat": 0, "accept": ACCEPT_JSON}),
+    act.RevealResults: (COMPUTE, "reveal", 0, OPEN | {"openings": [OPENING_JSON]}),
+    act.ApproveOutputs: (COMPUTE, "approve", 0, OPEN | {"approval": APPROVAL_JSON}),
+    act.FinaliseTask: (
+        COMPUTE, "finalise", 0,
+        OPEN | {"openings": [OPENING_JSON], "approvals": [APPROVAL_JSON]},
+    ),
+    act.ExpireTask: (COMPUTE, "expire", 0, OPEN),
+    act.ProveEquivocation: (
+        COMPUTE, "prove_equivocation", 0,
+        OPEN | {"seat": 0, "first": RESULT_JSON, "second": RESULT_JSON},
+    ),
+    act.SweepFees: (COMPUTE, "sweep", 0, {"client": ALICE, "lanes": [0, 4]}),
+}  # fmt: skip
+
+
+def test_there_is_a_row_for_every_action() -> None:
+    assert {type(one) for one in ACTIONS} == set(get_args(act.ContractAction)) == set(ROWS)
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)
+def test_an_action_is_the_call_of_its_row(action: act.ContractAction) -> None:
+    found = encode_action(action, CONTRACTS)
+    receiver, method, deposit, arguments = ROWS[type(action)]
+    (step,) = found.steps
+    assert isinstance(step, Call)
+    assert (found.to, step.method, step.deposit) == (receiver, method, deposit)
+    assert msgspec.json.decode(step.args) == arguments
+    assert found.deposit == deposit
+    assert 10 * TGAS <= found.gas <= 100 * TGAS
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)
+def test_a_nodes_key_may_sign_exactly_what_moves_nothing(action: act.ContractAction) -> None:
+    found = encode_action(action, CONTRACTS)
+    (step,) = found.steps
+    assert isinstance(step, Call)
+    allowed = found.is_for_key(COMPUTE, OPERATOR_METHODS)
+    assert allowed == (step.method in OPERATOR_METHODS)
+    if allowed:
+        assert step.deposit == 0
+
+
+def test_the_methods_of_a_key_are_those_of_the_operators_actions() -> None:
+    hot = (
+        act.Announce, act.Heartbeat, act.CommitResults, act.DeliverResult, act.ReleaseSeat,
+        act.RevealResults, act.ApproveOutputs, act.FinaliseTask,
+    )  # fmt: skip
+    assert {ROWS[kind][1] for kind in hot} == set(OPERATOR_METHODS)
+
+
+def test_gas_grows_with_what_a_contract_has_to_check() -> None:
+    many = act.FinaliseTask(TASK, (SEAT,) * 15, (OPENING,) * 15, ())
+    few = act.FinaliseTask(TASK, (SEAT,) * 3, (OPENING,) * 3, ())
+    assert encode_action(many, CONTRACTS).gas > encode_action(few, CONTRACTS).gas
+    assert encode_action(many, CONTRACTS).gas < 300 * TGAS
+
+
+def test_what_has_to_be_there_before_is_named() -> None:
+    def needs(action: act.Action) -> Needs:
+        return encode_action(action, CONTRACTS).needs
+
+    assert needs(act.TransferTokens(BOB, Amount(5))) == Needs(at_token=BOB, tokens=5)
+    assert needs(act.Deposit(Amount(6))) == Needs(at_vault=True, tokens=6)
+    assert needs(act.WithdrawVault(BOB, Amount(7))) == Needs(at_token=BOB, free=7)
+    assert needs(ACTIONS[3]) == Needs(at_vault=True, node=True, tokens=8)
+    assert needs(act.PostTask(TASK)) == Needs(at_vault=True, free=TASK.escrowed)
+    assert needs(act.Heartbeat(NODE, 1)) == Needs()
+
+
+def test_money_for_gas_goes_to_an_account_or_becomes_the_allowance_of_a_key() -> None:
+    sent = encode_action(act.TransferGas(BOB, Amount(12)), CONTRACTS)
+    assert (sent.to, sent.steps, sent.deposit) == (BOB, (Send("12"),), 12)
+    granted = encode_action(act.TransferGas(KEY.account, Amount(12)), CONTRACTS)
+    key = AddKey(KEY.account, COMPUTE, OPERATOR_METHODS, "12")
+    assert (granted.to, granted.steps, granted.deposit) == (None, (key,), 0)
+    assert granted.needs == Needs(replaced=KEY.account)
+
+
+def test_a_key_may_not_sign_for_another_contract_or_with_a_deposit() -> None:
+    beat = encode_action(act.Heartbeat(NODE, 1), CONTRACTS)
+    assert not beat.is_for_key(AccountId("other.near"), OPERATOR_METHODS)
+    assert beat.is_for_key(COMPUTE, ())
+    dear = msgspec.structs.replace(beat, steps=(msgspec.structs.replace(beat.steps[0], deposit=1),))
+    assert not dear.is_for_key(COMPUTE, OPERATOR_METHODS)
