@@ -13,11 +13,11 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
 from deai.errors import ConfigError, UsageError
+from deai.urls import parse_url
 
 T = TypeVar("T")
 
@@ -116,22 +116,6 @@ def convert(raw: Any, kind: type[T], *, where: str, text: str = "", section: str
             f"{place}: setting {full or '(top level)'}: {message.split(' - at')[0]}",
             hint="`deai config show --origin` lists every setting with its meaning",
         ) from error
-
-
-def parse_url(text: str) -> str:
-    """An `http` or `https` address with a host; raise `UsageError` for anything else."""
-    try:
-        parts = urlsplit(text)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_one = False
-    if not is_one or any(character.isspace() for character in text):
-        raise UsageError(
-            f"not a web address: {text[:80]!r}",
-            hint="write it as http://127.0.0.1:8080 or https://host",
-            code="bad_url",
-        )
-    return text
 
 
 def section(config: Config, name: str, kind: type[T]) -> T:

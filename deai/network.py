@@ -8,12 +8,12 @@ from typing import Annotated, Final
 import msgspec
 
 from deai.codec import decode_json, encode_json
-from deai.config import parse_url
 from deai.errors import ConfigError, MalformedMessage, UsageError
 from deai.ids import AccountId, ChainName, parse_peer
 from deai.net import PeerAddress
 from deai.signing import Domain
 from deai.tasks import ESCROW_NAME, REGISTRY_NAME
+from deai.urls import parse_url
 
 MAX_NETWORK_BYTES: Final = 256 * 1024
 

@@ -6,6 +6,7 @@ Logs, progress and errors go to stderr, the result to stdout.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -156,14 +157,21 @@ def _absorb(ctx: click.Context) -> None:
     )
 
 
+def _unwrapped(text: str | None) -> str | None:
+    # Docstrings are raw strings: click's mark for "do not wrap" arrives as two characters.
+    return text.replace("\\b", "\b") if text else None
+
+
 class Command(click.Command, _Shared):
     """A command with the global options; its function receives `settings` first."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
         super().__init__(*args, **kwargs)
         self.params = self._add_global(self.params)
-        # Docstrings are raw strings: click's mark for "do not wrap" arrives as two characters.
-        self.help = self.help.replace("\\b", "\b") if self.help else None
+        self.help = _unwrapped(self.help)
+        # What a list of commands has room for: the first clause.
+        first = (self.help or "").strip().split("\n")[0].split(";")[0].split(". ")[0].rstrip(".")
+        self.short_help = self.short_help or f"{first}."
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         _absorb(ctx)
@@ -182,8 +190,7 @@ class Group(click.Group, _Shared):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
         super().__init__(*args, **kwargs)
         self.params = self._add_global(self.params)
-        # Docstrings are raw strings: click's mark for "do not wrap" arrives as two characters.
-        self.help = self.help.replace("\\b", "\b") if self.help else None
+        self.help = _unwrapped(self.help)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         _absorb(ctx)
@@ -196,7 +203,7 @@ def group(name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Group]:  #
     def decorate(function: Callable[..., Any]) -> Group:
         # A group takes nothing itself: the global options were absorbed into the context.
         made: Group = click.group(name, cls=Group, **kwargs)(lambda: None)
-        made.help = function.__doc__
+        made.help = _unwrapped(inspect.cleandoc(function.__doc__ or ""))
         made.short_help = (function.__doc__ or "").strip().splitlines()[0].rstrip(".")
         return made
 
@@ -231,10 +238,10 @@ def load_settings(options: Options) -> Settings:
     return Settings(json=options.json, home=home, config=config, environment=environment)
 
 
-def typed(name: str, parse: Callable[[str], T], text: str, *, code: str = "") -> T:
+def typed(name: str, parse: Callable[[str], T], text: str, *, code: str = "", hint: str = "") -> T:
     """What somebody typed for an option or argument, read; raise `UsageError` that names it.
 
-    `code` is the error's where `parse` knows none that tells what was typed.
+    `code` and `hint` are the error's where `parse` knows none that fit what was typed.
     """
     try:
         return parse(text)
@@ -243,7 +250,7 @@ def typed(name: str, parse: Callable[[str], T], text: str, *, code: str = "") ->
             f"{name}: {error}", hint=error.hint, code=code or error.reason_code
         ) from error
     except MalformedMessage as error:
-        raise UsageError(f"{name}: {error}", hint=error.hint, code=code) from error
+        raise UsageError(f"{name}: {error}", hint=error.hint or hint, code=code) from error
 
 
 def emit(settings: Settings, document: Any, render: Callable[[Console], None]) -> None:  # noqa: ANN401

@@ -115,12 +115,18 @@ def import_(settings: Settings, kind: str, source: str, passphrase_file: Path | 
       deai keys import --kind client --from wallet.json --passphrase-file wallet.pass
       pass show wallet | deai keys import --kind client --from -
     """
-    from deai.errors import ConfigError
+    from deai.errors import UsageError
     from deai.keys import create_key, export_key
 
     target = _path(settings, kind)
     if kind == "peer":
-        raise ConfigError("a peer key is made, not imported", hint="deai keys new --kind peer")
+        raise UsageError("a peer key is made, not imported", hint="deai keys new --kind peer")
+    if source != "-" and not Path(source).is_file():
+        raise UsageError(
+            f"--from: there is no file {source!r}",
+            hint="name a keystore, or - for standard input",
+            code="unreadable_input",
+        )
     if source == "-":
         create_key(target, _passphrase(settings, kind), secret=_secret(sys.stdin.read(256)))
     else:
@@ -147,11 +153,17 @@ def export(settings: Settings, kind: str, target: Path, passphrase_file: Path) -
     Example:
       deai keys export --kind owner --to /media/usb/owner.json --passphrase-file usb.pass
     """
-    from deai.errors import ConfigError
+    from deai.errors import UsageError
     from deai.keys import export_key
 
     if kind == "peer":
-        raise ConfigError("a peer key is not exported", hint="make a new one elsewhere")
+        raise UsageError(
+            "a peer key is not exported", hint="make one there: deai keys new --kind peer"
+        )
+    if target.is_dir():
+        raise UsageError(
+            f"--to: {str(target)!r} is a folder", hint="name a new file", code="unwritable_output"
+        )
     export_key(_path(settings, kind), _passphrase(settings, kind), target, passphrase_file)
     document = {**_describe(settings, kind), "path": str(target)}
     emit(settings, document, lambda console: _render(console, document))
@@ -199,9 +211,14 @@ def peer_id_of(path: Path) -> str:
     """The libp2p peer id of an Ed25519 key file: base58 of the identity multihash of its key."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from deai.errors import ConfigError
+    from deai.errors import ConfigError, NotSetUp
 
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotSetUp(f"no key at {path}", hint="deai keys new --kind peer") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     if len(data) != 32:
         raise ConfigError(f"{path}: an identity has 32 bytes")
     public = Ed25519PrivateKey.from_private_bytes(data).public_key().public_bytes_raw()

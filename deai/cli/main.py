@@ -7,13 +7,14 @@ import json
 import os
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Final
 
 import click
 
 from deai import __version__
 from deai.cli.base import INTERRUPTED, Group, report_error
-from deai.errors import DeaiError, NotSetUp
+from deai.errors import ConfigError, DeaiError, NotSetUp
 
 OWN: Final = {
     "task": ("deai.cli.task:task", "Submit tasks, follow them, fetch results, check receipts."),
@@ -91,6 +92,7 @@ def deai() -> None:
 def main() -> None:
     """Run the command line and exit with its status."""
     as_json = "--json" in sys.argv[1:]
+    _complete_streams()
     try:
         status = deai.main(standalone_mode=False)
     except DeaiError as error:
@@ -112,7 +114,40 @@ def main() -> None:
         sys.stderr.write("interrupted\n")
         status = INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left; make the interpreter's own flush quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         status = 1
+    except OSError as error:
+        status = _report_system_error(error, as_json=as_json)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complete_streams() -> None:
+    """Where a standard stream is closed, let nothing: else a file takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = Path(os.devnull).open(mode)  # noqa: SIM115 - as long as the process
+            setattr(sys, name, nothing)
+
+
+def _report_system_error(error: OSError, *, as_json: bool) -> int:
+    """A disk that is full, a folder that is a file: for people, not a traceback."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        said: DeaiError = ConfigError(
+            f"cannot use {error.filename}: {reason}",
+            hint="it must exist and be yours to read and write; --home names another folder",
+            code="unusable_file",
+        )
+    else:
+        said = DeaiError(reason, hint="mend that, then the same command", code="system_error")
+    try:
+        return report_error(said, as_json=as_json)
+    except OSError:
+        # Standard output itself is what cannot be written.
+        _silence()
+        return report_error(said, as_json=False)
+
+
+def _silence() -> None:
+    """Nobody takes our output: make the interpreter's own flush quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,6 +16,7 @@ LIMIT = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, help="How many at most."
 )
 DEGRADED = 4
+NODES_HINT = "`deai network nodes --json` lists their whole ids"
 WIDE = 110
 """Columns from which a table of nodes also names their workloads."""
 WORKLOADS = ("Workloads",)
@@ -45,7 +46,11 @@ def stats(settings: Settings, coordinator: str | None) -> None:
     """
     from deai.cli.render import pairs, say, tokens
 
-    document = _get(settings, coordinator, "/network/stats")
+    document = _get(
+        settings, coordinator, "/network/stats", "active_nodes", "nodes_by_state",
+        "pending_tasks", "tasks_by_state", "throughput", "total_staked",
+        "total_rewards_distributed", "slashed", "min_stake", "chains",
+    )  # fmt: skip
 
     nodes_now = f"{document['active_nodes']} active; {_counts(document['nodes_by_state'])}"
     tasks_now = f"{document['pending_tasks']} pending; {_counts(document['tasks_by_state'])}"
@@ -82,7 +87,7 @@ def health(settings: Settings, coordinator: str | None) -> None:
     """
     from deai.cli.render import marked, say
 
-    document = _get(settings, coordinator, "/network/health")
+    document = _get(settings, coordinator, "/network/health", "status")
     status = str(document.get("status", "unknown"))
 
     def render(console: Console) -> None:
@@ -108,7 +113,10 @@ def nodes(settings: Settings, coordinator: str | None, limit: int) -> None:
     """
     from deai.cli.render import bare, marked, short, table
 
-    items = _pages(settings, coordinator, "/nodes", limit)
+    items = _pages(
+        settings, coordinator, "/nodes", limit, "node_id", "state", "status", "stake",
+        "reputation", "completed", "workloads",
+    )  # fmt: skip
 
     def render(console: Console) -> None:
         is_wide = console.width >= WIDE
@@ -146,8 +154,12 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
     from deai.cli.render import marked, pairs, say, tokens
     from deai.ids import parse_node
 
-    node = typed("NODE_ID", parse_node, node_id, code="bad_node_id")
-    document = _get(settings, coordinator, f"/nodes/{node}/status")
+    node = typed("NODE_ID", parse_node, node_id, code="bad_node_id", hint=NODES_HINT)
+    document = _get(
+        settings, coordinator, f"/nodes/{node}/status", "node_id", "state", "status", "owner",
+        "peer_id", "stake", "reputation", "completed", "failed", "earned", "slashed",
+        "last_heartbeat", "workloads",
+    )  # fmt: skip
 
     def render(console: Console) -> None:
         say(console, f"Node {document['node_id']}")
@@ -183,7 +195,9 @@ def tasks(settings: Settings, coordinator: str | None, limit: int) -> None:
     """
     from deai.cli.render import bare, marked, short, table
 
-    items = _pages(settings, coordinator, "/tasks", limit)
+    items = _pages(
+        settings, coordinator, "/tasks", limit, "task_id", "state", "policy", "escrowed", "paid"
+    )
 
     def render(console: Console) -> None:
         table(
@@ -206,7 +220,7 @@ def tasks(settings: Settings, coordinator: str | None, limit: int) -> None:
 
 
 def _urls(settings: Settings, given: str | None) -> list[str]:
-    from deai.config import parse_url
+    from deai.urls import parse_url
 
     if given is not None:
         return [typed("--coordinator", parse_url, given)]
@@ -214,20 +228,35 @@ def _urls(settings: Settings, given: str | None) -> list[str]:
     return [configured] if configured else list(settings.network.coordinators)
 
 
-def _get(settings: Settings, url: str | None, path: str) -> dict[str, Any]:
+def _get(settings: Settings, url: str | None, path: str, *wanted: str) -> dict[str, Any]:
     from deai.client.coordinator import Coordinator
-    from deai.errors import MalformedMessage
 
     document = run_trio(Coordinator(_urls(settings, url)).get, path)
-    if not isinstance(document, dict):
-        raise MalformedMessage(f"the coordinator's {path} is no object")
-    return document
+    _check(document, path, wanted)
+    return dict(document)
 
 
-def _pages(settings: Settings, url: str | None, path: str, limit: int) -> list[dict[str, Any]]:
+def _pages(
+    settings: Settings, url: str | None, path: str, limit: int, *wanted: str
+) -> list[dict[str, Any]]:
     from deai.client.coordinator import Coordinator
 
-    return run_trio(Coordinator(_urls(settings, url)).pages, path, limit)
+    items = run_trio(Coordinator(_urls(settings, url)).pages, path, limit)
+    for item in items:
+        _check(item, path, wanted)
+    return items
+
+
+def _check(document: object, path: str, wanted: tuple[str, ...]) -> None:
+    """Anything may answer at a URL: say so instead of failing over what is not there."""
+    from deai.errors import MalformedMessage
+
+    lacking = [name for name in wanted if not isinstance(document, dict) or name not in document]
+    if lacking or not isinstance(document, dict):
+        raise MalformedMessage(
+            f"what answers {path} is no coordinator: its answer lacks {', '.join(lacking)}",
+            hint="name a coordinator with --coordinator URL",
+        )
 
 
 def _counts(counts: dict[str, int]) -> str:

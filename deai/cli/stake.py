@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from deai.ids import AccountId, NodeId
     from deai.money import Amount
 
+ACCOUNTS_HINT: Final = "an account is 0x and 40 hex digits"
+NODES_HINT: Final = "`deai network nodes --json` lists their whole ids"
 NEEDS_FUNDS: Final = 5
 OWNER_GAS: Final = 2 * 10**16
 """Wei that any of these transactions surely costs less than."""
@@ -148,7 +150,11 @@ def withdraw(settings: Settings, to: str | None, **options: Any) -> None:  # noq
     """
     from deai.ids import parse_account
 
-    account = None if to is None else typed("--to", parse_account, to, code="bad_account")
+    account = (
+        None
+        if to is None
+        else typed("--to", parse_account, to, code="bad_account", hint=ACCOUNTS_HINT)
+    )
     _finish(settings, run_trio(_withdraw, settings, options, account))
 
 
@@ -166,7 +172,11 @@ def status(settings: Settings, node_id: str | None, index: int, owner_key: Path 
     from deai.cli.render import marked, pairs, say, tokens
     from deai.ids import parse_node
 
-    node = None if node_id is None else typed("--node", parse_node, node_id, code="bad_node_id")
+    node = (
+        None
+        if node_id is None
+        else typed("--node", parse_node, node_id, code="bad_node_id", hint=NODES_HINT)
+    )
     document = run_trio(_status, settings, node, index, owner_key)
 
     def render(console: Console) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deai.client.journal import Journal
 
 RECENT = 50
+NODES_HINT = "`deai network nodes --json` lists their whole ids"
 
 
 @group("task")
@@ -100,7 +101,8 @@ def _request(settings: Settings, workload: str, options: dict[str, Any]) -> Task
         max_fee=(settings.max_fee if given is None else typed("--max-fee", parse_amount, given)),
         deadline=0.0 if deadline is None else task_input.parse_duration(deadline),
         nodes=tuple(
-            typed("--node", parse_node, node, code="bad_node_id") for node in options["nodes"]
+            typed("--node", parse_node, node, code="bad_node_id", hint=NODES_HINT)
+            for node in options["nodes"]
         ),
         tip=typed("--tip", parse_amount, options["tip"]),
         idempotency_key=options["idempotency_key"] or "",
@@ -355,9 +357,13 @@ def verify(settings: Settings, file: Path, output: Path | None) -> None:
       deai task verify-receipt ~/.deai/receipts/0xf13c….json
     """
     from deai.cli import render_task
+    from deai.errors import MalformedMessage
     from deai.receipts import MAX_RECEIPT_BYTES, read_receipt, verify_receipt
 
-    receipt = read_receipt(_bytes(file, MAX_RECEIPT_BYTES))
+    try:
+        receipt = read_receipt(_bytes(file, MAX_RECEIPT_BYTES))
+    except MalformedMessage as error:
+        raise MalformedMessage(f"{file} is no receipt: {error}", hint=error.hint) from error
     data = task_input.read_input(str(output)) if output is not None else None
     report = verify_receipt(receipt, data)
     document = {
@@ -388,7 +394,7 @@ def _bytes(file: Path, limit: int) -> bytes:
 
 def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContextManager[Client]:
     from deai.client.access import connect
-    from deai.config import parse_url
+    from deai.urls import parse_url
 
     url = settings.config.coordinator_url
     if coordinator is not None:

@@ -15,11 +15,11 @@ import trio
 
 from deai.client.directory import MAX_NODES, Hint
 from deai.codec import check_json_depth
-from deai.config import parse_url
 from deai.errors import CoordinatorUnreachable, Declined, MalformedMessage
 from deai.ids import parse_account, parse_node, parse_peer
 from deai.net import PeerAddress
 from deai.offers import MAX_OFFER_BYTES, Signed
+from deai.urls import parse_url
 
 if TYPE_CHECKING:
     import httpx

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
+import os
+import re
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -57,6 +63,15 @@ def test_every_help_has_an_example(name: str, command: click.Command) -> None:
     text = command.get_help(click.Context(command, info_name=name))
     assert "Example" in text
     assert f"deai {name.split()[0]}" in text
+    assert "\\b" not in text, "click's mark is no text"
+    assert re.search(r"^ +deai ", text, re.MULTILINE), "an example has a line of its own"
+
+
+def test_a_list_of_commands_cuts_no_sentence() -> None:
+    for name, group in commands():
+        if isinstance(group, Group):
+            text = group.get_help(click.Context(group, info_name=name, terminal_width=80))
+            assert "..." not in text.replace("[ARGS]...", "")
 
 
 def test_a_key_is_made_once_shown_without_its_secret_and_readable_by_its_owner_only(
@@ -164,6 +179,118 @@ def test_a_workload_runs_here_in_a_locked_worker(shell: Shell, tmp_path: Path) -
     assert done.status == 0, done.err
     assert len(json.loads(target.read_bytes())["digest"]) == 64
     assert done.document["sandbox"] in ("full", "partial")
+
+
+def test_a_home_that_cannot_be_one_is_named(shell: Shell) -> None:
+    shell.home.touch()
+    done = shell.json("keys", "new", "--kind", "client")
+    assert (done.status, done.error["code"]) == (3, "unusable_file")
+    assert str(shell.home) in done.error["message"]
+
+
+def deai_program(*arguments: str, home: Path, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    """The command as a process of its own."""
+    code = "from deai.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--home", str(home)],
+        timeout=60, check=False, **streams,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_disk_that_is_full_is_said_without_a_traceback(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = deai_program(
+            "keys", "list", *flags, home=tmp_path, stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: No space left on device\nhint: ")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_closed_stream_takes_nothing_down(tmp_path: Path, closed: int) -> None:
+    streams = {1: "stdout", 2: "stderr"}
+    kept = {name: subprocess.PIPE for number, name in streams.items() if number != closed}
+    done = deai_program(
+        "keys", "list", home=tmp_path, **kept,
+        preexec_fn=functools.partial(os.close, closed),
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"Traceback" not in (done.stderr or b"")
+
+
+def test_a_file_that_is_no_receipt_is_named(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("notes")
+    done = shell.json("task", "verify-receipt", str(file))
+    assert (done.status, done.error["code"]) == (1, "malformed_message")
+    assert "notes.txt is no receipt" in done.error["message"]
+    for place in (tmp_path, tmp_path / "none"):
+        done = shell.json("task", "verify-receipt", str(place))
+        assert (done.status, done.error["code"]) == (2, "unreadable_input")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["import", "--kind", "client", "--from", "/no/such/file"], 2, "unreadable_input"),
+        (["import", "--kind", "client", "--from", "/"], 2, "unreadable_input"),
+        (["import", "--kind", "peer", "--from", "-"], 2, "usage"),
+        (["export", "--kind", "client", "--to", "/", "--passphrase-file", "p"], 2,
+         "unwritable_output"),
+        (["export", "--kind", "peer", "--to", "x", "--passphrase-file", "p"], 2, "usage"),
+        (["show", "--kind", "x"], 2, "usage"),
+    ],
+)  # fmt: skip
+def test_a_key_that_cannot_be_moved_so_is_a_usage_error(
+    shell: Shell, arguments: list[str], status: int, code: str
+) -> None:
+    done = shell.json("keys", *arguments)
+    assert (done.status, done.error["code"]) == (status, code)
+    assert done.error["hint"]
+
+
+def test_a_peer_key_that_is_missing_is_no_traceback(shell: Shell, tmp_path: Path) -> None:
+    shell.json("keys", "new", "--kind", "owner")
+    shell.json("keys", "new", "--kind", "operator")
+    done = shell.json("stake", "register", "--peer-key", str(tmp_path / "none"))
+    assert (done.status, done.error["code"]) == (3, "not_set_up")
+    assert "--kind peer" in done.error["hint"]
+    assert shell.json("stake", "register", "--peer-key", str(tmp_path)).status == 3
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """Something that speaks JSON and is no coordinator."""
+
+    def do_GET(self) -> None:
+        body = b'{"items": [{"hello": 1}], "hello": "world"}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.network
+def test_what_answers_and_is_no_coordinator_is_said_to_be_none(shell: Shell) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            for command in (("stats",), ("health",), ("nodes",), ("tasks",),
+                            ("node", "0x" + "11" * 32)):  # fmt: skip
+                done = shell.json("network", *command, "--coordinator", url)
+                assert (done.status, done.error["code"]) == (1, "malformed_message"), command
+                assert "is no coordinator" in done.error["message"]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_an_unknown_command_is_a_usage_error(shell: Shell) -> None:
