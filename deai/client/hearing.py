@@ -122,6 +122,8 @@ class Hearing:
                 member.asks.append("opening")
             if view.task.policy.is_tolerance and member.index not in known.approvals:
                 member.asks.append("approval")
+            if member.asks:
+                self._of.poke()
 
 
 def window_is_shut(known: ClientView) -> bool:

@@ -60,3 +60,14 @@ async def test_waiting_for_the_output_of_a_task_without_one_raises(
         refused = await client.submit("matmul-proof", max_fee=1)
         with trio.fail_after(400), pytest.raises(TaskDeclined):
             await refused.output()
+
+
+@pytest.mark.parametrize("policy", ["none/1", "exact/1"])
+async def test_an_output_that_was_lost_on_the_way_is_asked_for(
+    tmp_path: Path, autojump_clock: MockClock, policy: str
+) -> None:
+    scripts = [Script(waits_to_be_asked=True) for _ in range(3)]
+    async with open_world(*scripts) as world, world.client(tmp_path) as client:
+        handle = await client.submit("matmul-proof", max_fee=UNIT, policy=policy)
+        with trio.fail_after(20):
+            assert (await handle.wait()).ok

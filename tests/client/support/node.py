@@ -77,6 +77,7 @@ class Script:
     releases: bool = False
     fault: FaultCode | None = None
     withholds_output: bool = False
+    waits_to_be_asked: bool = False  # for its output, as after a message that was lost
     spoils_output: str = ""  # "tree" (another blob) or "chunk" (damaged on the way)
     withholds_opening: bool = False
     signs_twice: bool = False
@@ -101,6 +102,7 @@ class Work:
     openings: dict[int, bytes] = field(default_factory=dict)
     others: dict[int, tuple[int, dict[int, bytes]]] = field(default_factory=dict)
     is_started: bool = False
+    is_asked: bool = False
     is_over: bool = False
 
 
@@ -162,6 +164,7 @@ class ScriptedNode:
                 self.works[id_].others[message.seat][1][message.index] = message.data
             case Resume(task_id=id_) | Ask(task_id=id_) if id_ in self.works:
                 self.works[id_].link = link
+                self.works[id_].is_asked |= isinstance(message, Ask)
                 self.nursery.start_soon(self._deliver, id_, self.works[id_])
             case Ended(task_id=id_) if id_ in self.works:
                 self.works[id_].is_over = True
@@ -271,6 +274,8 @@ class ScriptedNode:
         while not await self._may_leave(id_, work):
             await trio.sleep(0.1)
         if work.output is None or self.script.withholds_output:
+            return
+        if self.script.waits_to_be_asked and not work.is_asked:
             return
         await self._send_output(id_, work)
         if work.task.policy.is_tolerance:
