@@ -30,7 +30,7 @@ from node.store.errors import AlreadyRunning, StoreFull
 from tests.node.hub import open_hub
 from tests.node.support.bench import SmallBench
 from tests.node.support.names import key, until
-from tests.node.support.world import CONFIG, Provider, open_world
+from tests.node.support.world import CONFIG, Provider, begin, open_world
 
 Clock = trio.testing.MockClock
 
@@ -123,13 +123,9 @@ async def test_draining_finishes_what_runs_and_accepts_nothing_new(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}", bench=SmallBench(seconds=8)) for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, nodes, task, name = await begin(
+            world, benches=[SmallBench(seconds=8) for _ in range(3)]
+        )
         await until(lambda: nodes[0].live.running)
         nodes[0].live.stop.set()
         await until(lambda: nodes[0].live.mode is Mode.DRAINING)
@@ -151,13 +147,13 @@ async def test_what_cannot_be_finished_in_time_is_given_back_at_shutdown(
         hurried = msgspec.structs.replace(
             CONFIG, patience=msgspec.structs.replace(CONFIG.patience, drain=3.0)
         )
-        nodes = [
-            await world.provider(f"node-{i}", bench=SmallBench(seconds=20), config=hurried)
-            for i in range(3)
-        ]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
+        client, nodes, _, name = await begin(
+            world,
+            benches=[SmallBench(seconds=20) for _ in range(3)],
+            config=hurried,
+            introduce=False,
+            feed=False,
+        )
         await client.send_input(nodes[0], name, b"hello")
         await until(lambda: nodes[0].live.running)
         began = trio.current_time()
@@ -172,10 +168,9 @@ async def test_what_cannot_be_finished_in_time_is_given_back_at_shutdown(
 
 async def test_the_second_signal_leaves_at_once(tmp_path: Path, autojump_clock: Clock) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}", bench=SmallBench(seconds=20)) for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
+        client, nodes, _, name = await begin(
+            world, benches=[SmallBench(seconds=20) for _ in range(3)], introduce=False, feed=False
+        )
         await client.send_input(nodes[0], name, b"hello")
         await until(lambda: nodes[0].live.running)
         nodes[0].live.stop.set()
@@ -237,13 +232,8 @@ async def test_a_client_that_floods_gets_no_more_than_its_share(
 
 async def test_strangers_learn_nothing_about_a_task(tmp_path: Path, autojump_clock: Clock) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client, stranger = await world.client(), await world.client("stranger")
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, nodes, task, name = await begin(world)
+        stranger = await world.client("stranger")
         await client.relay_commits(task, [0, 1, 2])
         await client.relay_openings(nodes, name, [0, 1, 2])
         await until(lambda: client.heard[name, 0].output)
@@ -355,10 +345,7 @@ async def test_a_task_that_pays_less_than_its_units_cost_is_given_back(
 ) -> None:
     async with open_world(tmp_path) as world:
         dear = msgspec.structs.replace(CONFIG, prices={"default": Price(unit_fee="0.3CT")})
-        nodes = [await world.provider(f"node-{i}", config=dear) for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
+        client, nodes, _, name = await begin(world, config=dear, introduce=False, feed=False)
         await client.send_input(nodes[0], name, b"hello")
         await until(lambda: client.heard[name, 0].failed)
         failed = client.heard[name, 0].failed
@@ -371,13 +358,7 @@ async def test_a_full_disk_while_others_speak_is_no_crash(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, nodes, task, name = await begin(world)
         await client.relay_commits(task, [0, 1, 2])
         await until(lambda: all(client.heard[name, seat].opened for seat in range(3)))
         journal = nodes[0].live.ports.journal

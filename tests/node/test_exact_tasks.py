@@ -16,7 +16,7 @@ from deai.tasks import FaultCode, Policy, fault_digest
 from tests.node.support.bench import SmallBench
 from tests.node.support.client import send_blob
 from tests.node.support.names import FEE, LEASE, WINDOW, until
-from tests.node.support.world import open_world
+from tests.node.support.world import begin, open_world
 
 Clock = trio.testing.MockClock
 
@@ -25,13 +25,7 @@ async def test_three_nodes_and_a_client_complete_a_task(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, nodes, task, name = await begin(world)
         await client.relay_commits(task, [0, 1, 2])
         await client.relay_openings(nodes, name, [0, 1, 2])
         await until(lambda: client.heard[name, 0].output == b"HELLO")
@@ -48,13 +42,7 @@ async def test_nodes_finish_alone_when_the_client_leaves_after_the_input(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, nodes, _, name = await begin(world)
         await until(lambda: all(node.live.engagements[name].has_input for node in nodes))
         for node in nodes:
             await client.hang_up(node)
@@ -74,13 +62,7 @@ async def test_a_silent_member_costs_the_others_only_time(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, nodes, task, name = await begin(world)
         await client.relay_commits(task, [0, 1, 2])
         await nodes[2].kill()
         await until(lambda: world.view(name).is_over)
@@ -96,10 +78,7 @@ async def test_an_output_stays_until_enough_openings_agree_with_it(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
+        client, nodes, task, name = await begin(world, introduce=False, feed=False)
         # No members named and nothing relayed: each node knows its own opening only.
         for node in nodes:
             await client.send_input(node, name, b"hello")
@@ -116,11 +95,7 @@ async def test_a_seat_whose_input_never_comes_is_given_back(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
+        client, nodes, _, name = await begin(world, feed=False)
         await until(lambda: world.view(name).released == 0b111)
         view = world.view(name)
         assert view.updated.time - view.posted.time < LEASE
@@ -135,10 +110,7 @@ async def test_an_input_with_another_digest_is_refused_and_the_right_one_still_t
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
+        client, nodes, _, name = await begin(world, introduce=False, feed=False)
         link = await client.link(nodes[0])
         await send_blob(link, name, "input", 0, b"jello")
         await until(lambda: any(isinstance(one, Refused) for one in client.replies))
@@ -217,13 +189,7 @@ async def test_a_bad_task_ends_with_the_fault_that_all_nodes_found(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"bad")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"bad")
+        client, nodes, task, name = await begin(world, b"bad")
         await client.relay_commits(task, [0, 1, 2])
         await client.relay_openings(nodes, name, [0, 1, 2])
         wanted = fault_digest(name, FaultCode.MALFORMED_INPUT)
@@ -274,12 +240,9 @@ async def test_progress_comes_well_within_a_third_of_the_lease(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}", bench=SmallBench(seconds=25)) for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, _, task, name = await begin(
+            world, benches=[SmallBench(seconds=25) for _ in range(3)], introduce=False
+        )
         await client.relay_commits(task, [0, 1, 2])
         times = [at for at, _ in client.heard[name, 0].progress]
         gaps = [b - a for a, b in pairwise(times)]
@@ -294,13 +257,7 @@ async def test_openings_that_fit_no_commitment_are_refused(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        nodes = [await world.provider(f"node-{i}") for i in range(3)]
-        client = await world.client()
-        task, spec = client.make(b"hello")
-        name = await client.engage(nodes, task, spec)
-        await client.assigned(nodes, name)
-        for node in nodes:
-            await client.send_input(node, name, b"hello")
+        client, nodes, task, name = await begin(world)
         await client.relay_commits(task, [0, 1, 2])
         await until(lambda: client.heard[name, 1].opened)
         true = client.heard[name, 1].opened

@@ -9,46 +9,36 @@ import trio.testing
 
 from deai.ids import TaskId
 from deai.lifecycle import SeatState, TaskState
-from deai.tasks import FaultCode, Policy, fault_digest
+from deai.tasks import FaultCode, Policy, Task, fault_digest
 from tests.node.support.bench import SmallBench
 from tests.node.support.client import ScriptedClient, send_blob
 from tests.node.support.names import until
-from tests.node.support.world import Provider, World, open_world
+from tests.node.support.world import Provider, World, begin, open_world
 
 Clock = trio.testing.MockClock
 SUM = b"1.5 2.5 4"
 
 
-async def begin(
+async def drift(
     world: World, noises: list[float], data: bytes = SUM
-) -> tuple[ScriptedClient, list[Provider], TaskId]:
-    """Three nodes with an input each; the task's name is set on the client."""
-    nodes = [
-        await world.provider(f"node-{i}", bench=SmallBench(noise=noise))
-        for i, noise in enumerate(noises)
-    ]
-    client = await world.client()
-    task, spec = client.make(data, workload="drift", policy=Policy.TOL32)
-    name = await client.engage(nodes, task, spec)
-    client.made = task
-    await client.assigned(nodes, name)
-    for node in nodes:
-        await client.send_input(node, name, data)
-    return client, nodes, name
+) -> tuple[ScriptedClient, list[Provider], Task, TaskId]:
+    """A task under tolerance on three nodes that differ by their noise."""
+    benches = [SmallBench(noise=noise) for noise in noises]
+    return await begin(world, data, benches=benches, workload="drift", policy=Policy.TOL32)
 
 
 async def test_members_within_tolerance_approve_each_other(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        client, nodes, name = await begin(world, [0.0, 1e-4, -1e-4])
-        await client.relay_commits(client.task, [0, 1, 2])
+        client, nodes, task, name = await drift(world, [0.0, 1e-4, -1e-4])
+        await client.relay_commits(task, [0, 1, 2])
         await client.relay_openings(nodes, name, [0, 1, 2])
         await client.relay_outputs(nodes, name, [0, 1, 2])
         await until(lambda: all(client.heard[name, seat].approval for seat in range(3)))
         masks = [client.heard[name, seat].approval for seat in range(3)]
         assert [one.mask if one else 0 for one in masks] == [0b111] * 3
-        await client.finalise(client.task)
+        await client.finalise(task)
         assert world.view(name).state is TaskState.COMPLETED
 
 
@@ -56,14 +46,14 @@ async def test_a_member_outside_tolerance_is_approved_by_nobody(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        client, nodes, name = await begin(world, [0.0, 1e-4, 0.5])
-        await client.relay_commits(client.task, [0, 1, 2])
+        client, nodes, task, name = await drift(world, [0.0, 1e-4, 0.5])
+        await client.relay_commits(task, [0, 1, 2])
         await client.relay_openings(nodes, name, [0, 1, 2])
         await client.relay_outputs(nodes, name, [0, 1, 2])
         await until(lambda: all(client.heard[name, seat].approval for seat in range(3)))
         masks = [client.heard[name, seat].approval for seat in range(3)]
         assert [one.mask if one else 0 for one in masks] == [0b011, 0b011, 0b100]
-        await client.finalise(client.task)
+        await client.finalise(task)
         view = world.view(name)
         assert [view.attempt(seat).state for seat in range(3)] == [
             SeatState.PAID,
@@ -76,7 +66,7 @@ async def test_members_judge_and_settle_without_a_client(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        client, nodes, name = await begin(world, [0.0, 1e-4, -1e-4])
+        client, nodes, _, name = await drift(world, [0.0, 1e-4, -1e-4])
         await until(lambda: all(node.live.engagements[name].has_input for node in nodes))
         for node in nodes:
             await client.hang_up(node)
@@ -92,8 +82,8 @@ async def test_a_withheld_output_does_not_hold_up_the_approvals_of_the_others(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        client, nodes, name = await begin(world, [0.0, 1e-4, -1e-4])
-        await client.relay_commits(client.task, [0, 1, 2])
+        client, nodes, task, name = await drift(world, [0.0, 1e-4, -1e-4])
+        await client.relay_commits(task, [0, 1, 2])
         await until(lambda: all(client.heard[name, seat].opened for seat in range(3)))
         await client.relay_openings(nodes, name, [0, 1, 2])
         await nodes[2].kill()
@@ -110,7 +100,7 @@ async def test_a_bad_task_needs_no_output_to_be_judged(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        client, nodes, name = await begin(world, [0.0, 0.0, 0.0], data=b"bad")
+        client, nodes, _, name = await drift(world, [0.0, 0.0, 0.0], data=b"bad")
         await until(lambda: all(node.live.engagements[name].has_input for node in nodes))
         for node in nodes:
             await client.hang_up(node)
@@ -125,8 +115,8 @@ async def test_an_output_that_is_not_the_opened_one_is_refused(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world:
-        client, nodes, name = await begin(world, [0.0, 1e-4, -1e-4])
-        await client.relay_commits(client.task, [0, 1, 2])
+        client, nodes, task, name = await drift(world, [0.0, 1e-4, -1e-4])
+        await client.relay_commits(task, [0, 1, 2])
         await client.relay_openings(nodes, name, [0, 1, 2])
         await send_blob(await client.link(nodes[0]), name, "output", 1, bytes(8))
         await until(lambda: nodes[0].live.counters["bad_blobs"])

@@ -96,13 +96,6 @@ class ScriptedClient:
     replies: list[TaskMessage] = field(default_factory=list)
     nonces: Counter[int] = field(default_factory=Counter)
     dialling: trio.Lock = field(default_factory=trio.Lock)
-    made: Task | None = None
-    """The task that a test is about."""
-
-    @property
-    def task(self) -> Task:
-        assert self.made is not None
-        return self.made
 
     async def link(self, provider: Provider) -> Link[TaskMessage]:
         async with self.dialling:

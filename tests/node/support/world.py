@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,7 @@ from deai.ids import AccountId, NodeId, PeerId, TaskId, node_id
 from deai.money import UNIT, Amount
 from deai.net import Net, PeerAddress
 from deai.signing import LocalSigner
-from deai.tasks import (
-    operate_digest,
-)
+from deai.tasks import Task, operate_digest
 from node.config import NodeConfig, Patience
 from node.main import run
 from node.ports import Ports
@@ -252,3 +250,29 @@ async def _open_client(
     ):
         task_status.started(ScriptedClient(world, ledger, net, nursery))
         await trio.sleep_forever()
+
+
+async def begin(
+    world: World,
+    data: bytes = b"hello",
+    *,
+    benches: Sequence[SmallBench] = (),
+    config: NodeConfig = CONFIG,
+    introduce: bool = True,
+    feed: bool = True,
+    **fields: Any,
+) -> tuple[ScriptedClient, list[Provider], Task, TaskId]:
+    """A task with three fresh nodes in its seats, told of each other and given the input."""
+    nodes = [
+        await world.provider(f"node-{i}", bench=bench, config=config)
+        for i, bench in enumerate(benches or (None, None, None))
+    ]
+    client = await world.client()
+    task, spec = client.make(data, **fields)
+    name = await client.engage(nodes, task, spec)
+    if introduce:
+        await client.assigned(nodes, name)
+    if feed:
+        for node in nodes:
+            await client.send_input(node, name, data)
+    return client, nodes, task, name
