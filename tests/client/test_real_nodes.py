@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,48 +11,18 @@ import trio
 from trio.testing import MockClock
 
 from deai.client.client import Client
-from deai.client.directory import PeerList
 from deai.client.handle import TaskOutcome
-from deai.client.journal import CRASH_POINTS, Journal
-from deai.client.opening import open_client
+from deai.client.journal import CRASH_POINTS
 from deai.events import TaskPosted
 from deai.money import UNIT
 from deai.receipts import read_receipt, verify_receipt
 from node.ports import Ports
-from tests.client.support.world import inline
 from tests.client.test_crashes import Killed
 from tests.node.support.bench import SmallBench
-from tests.node.support.names import key, peer
+from tests.node.support.customer import customer
 from tests.node.support.world import Provider, World, open_world
 
 TEXT = b"hello there"
-
-
-@asynccontextmanager
-async def client_of(
-    world: World, home: Path, *, crash: Callable[[str], None] = lambda _: None
-) -> AsyncIterator[Client]:
-    payer = key("payer")
-    if not (await world.chain.ledger().balances(payer.account)).tokens:
-        await world.fund(payer.account, 1000 * UNIT)
-    journal = Journal(home / "client.db", inline)
-    try:
-        async with (
-            world.network.open_net(peer("payer's peer")) as net,
-            open_client(
-                ledger=world.chain.ledger(payer),
-                net=net,
-                catalogue=SmallBench(),
-                home=home,
-                sources=(PeerList(one.address for one in world.providers),),
-                journal=journal,
-                offload=inline,
-                crash=crash,
-            ) as client,
-        ):
-            yield client
-    finally:
-        journal.close()
 
 
 async def run(client: Client, workload: str = "shout", data: bytes = TEXT, **options: Any) -> Any:
@@ -81,7 +49,7 @@ async def test_three_nodes_agree_bit_for_bit(tmp_path: Path, autojump_clock: Moc
     async with open_world(tmp_path) as world:
         for name in ("a", "b", "c"):
             await world.provider(name)
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             outcome = await run(client)
             assert outcome.data == b"HELLO THERE"
             assert list(states(outcome).values()) == ["paid"] * 3
@@ -95,7 +63,7 @@ async def test_outputs_within_tolerance_are_approved_and_one_far_off_is_not(
         await world.provider("a", bench=SmallBench(noise=1e-4))
         await world.provider("b", bench=SmallBench(noise=-1e-4))
         far = await world.provider("c", bench=SmallBench(noise=5.0))
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             outcome = await run(client, "drift", b"1 2 3")
             assert outcome.ok
             found = states(outcome)
@@ -109,7 +77,7 @@ async def test_one_trusted_node_is_enough_without_checks(
 ) -> None:
     async with open_world(tmp_path) as world:
         await world.provider("a")
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             outcome = await run(client, policy="none/1")
             assert outcome.data == b"HELLO THERE"
             check(outcome)
@@ -130,7 +98,7 @@ async def test_a_liar_is_outvoted(tmp_path: Path, autojump_clock: MockClock) -> 
         await world.provider("a")
         liar = await world.provider("b", wrap=lie)
         await world.provider("c")
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             outcome = await run(client)
             assert outcome.data == b"HELLO THERE"
             assert states(outcome)[liar.node_id] == "forfeited"
@@ -143,7 +111,7 @@ async def test_a_node_killed_while_it_computes_is_replaced(
     async with open_world(tmp_path) as world:
         for name in ("a", "b", "c", "d"):
             await world.provider(name, bench=SmallBench(seconds=8))
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             handle = await client.submit("shout", TEXT, max_fee=UNIT, deadline=200)
             victim: Provider | None = None
             async for update in handle.follow():
@@ -164,7 +132,7 @@ async def test_a_node_that_fails_gives_its_seat_back_and_another_takes_it(
     async with open_world(tmp_path) as world:
         for name in ("a", "b", "c", "d"):
             await world.provider(name)
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             holder: Provider | None = None
             handle = await client.submit("shout", TEXT, max_fee=UNIT, deadline=200)
             async for update in handle.follow():
@@ -188,7 +156,7 @@ async def test_an_input_that_only_nodes_find_bad_is_a_result(
     async with open_world(tmp_path) as world:
         for name in ("a", "b", "c"):
             await world.provider(name)
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             object.__setattr__(client.tools, "catalogue", Trusting())
             outcome = await run(client, data=b"bad")
             assert outcome.state == "failed"
@@ -201,12 +169,12 @@ async def test_nodes_finish_a_task_whose_client_left_and_the_output_can_be_fetch
     async with open_world(tmp_path) as world:
         for name in ("a", "b", "c"):
             await world.provider(name)
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             left = await run(client, detach=True)
             assert left.state == "assigned"
         await trio.sleep(3000)
         assert world.view(left.task_id).is_over
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             outcome = await client.result(left.task_id)
             assert outcome.data == b"HELLO THERE"
 
@@ -223,9 +191,9 @@ async def test_a_client_killed_there_goes_on_with_real_nodes(
         for name in ("a", "b", "c"):
             await world.provider(name)
         with pytest.raises(Killed):
-            async with client_of(world, tmp_path / "home", crash=crash) as client:
+            async with customer(world, tmp_path / "home", crash=crash) as client:
                 await run(client)
-        async with client_of(world, tmp_path / "home") as client:
+        async with customer(world, tmp_path / "home") as client:
             outcome = await run(client)
             assert outcome.data == b"HELLO THERE"
         posted = sum(isinstance(r.event, TaskPosted) for r in world.chain.records)

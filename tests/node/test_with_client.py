@@ -12,12 +12,7 @@ import msgspec
 import pytest
 import trio.testing
 
-from deai.client.client import Client
-from deai.client.directory import PeerList
-from deai.client.journal import Journal
-from deai.client.opening import open_client
 from deai.events import TaskPosted
-from deai.hashing import keccak
 from deai.lifecycle import SeatState
 from deai.money import UNIT
 from deai.ports import Job, Output
@@ -25,49 +20,12 @@ from deai.standing import Standing
 from devnet import behaviours
 from node.ports import Ports
 from tests.node.support.bench import SmallBench
-from tests.node.support.names import key, peer, until
-from tests.node.support.world import World, open_world
+from tests.node.support.customer import customer
+from tests.node.support.names import until
+from tests.node.support.world import open_world
 from tests.support.polling import eventually
 
 Clock = trio.testing.MockClock
-
-
-async def inline(function: Callable[..., Any], *args: object) -> Any:
-    await trio.lowlevel.checkpoint()
-    return function(*args)
-
-
-@asynccontextmanager
-async def customer(world: World, home: Path, *, net: str = "customer") -> AsyncIterator[Client]:
-    """The real client, with money of its own."""
-    payer = key("payer")
-    if not (await world.chain.ledger().balances(payer.account)).tokens:
-        await world.fund(payer.account, 1000 * UNIT)
-    counter = 0
-
-    def random(count: int) -> bytes:
-        nonlocal counter
-        counter += 1
-        return (keccak(net.encode(), counter.to_bytes(4, "big")) * (count // 32 + 1))[:count]
-
-    journal = Journal(home / "client.db", inline)
-    try:
-        async with (
-            world.network.open_net(peer(net)) as own,
-            open_client(
-                ledger=world.chain.ledger(payer),
-                net=own,
-                catalogue=SmallBench(),
-                home=home,
-                sources=(PeerList(one.address for one in world.providers),),
-                journal=journal,
-                offload=inline,
-                random=random,
-            ) as client,
-        ):
-            yield client
-    finally:
-        journal.close()
 
 
 class Liar:
