@@ -11,7 +11,8 @@ import trio
 from deai.client.client import Client
 from deai.client.directory import PeerList
 from deai.client.journal import Journal
-from deai.client.opening import no_crash, open_client
+from deai.client.opening import open_client
+from deai.client.tools import no_crash
 from deai.hashing import keccak
 from deai.money import UNIT
 from tests.client.support.world import inline
