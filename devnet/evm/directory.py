@@ -42,9 +42,11 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def publish_ready(directory: Path, *, rpc_url: str, ws_url: str, chain_id: int) -> None:
+def publish_ready(directory: Path, *, rpc_url: str, chain_id: int | str, ws_url: str = "") -> None:
     """Say in ``ready.json`` who serves and where; whoever sees the file sees all of it."""
-    document = {"pid": os.getpid(), "rpc_url": rpc_url, "ws_url": ws_url, "chain_id": chain_id}
+    document = {"pid": os.getpid(), "rpc_url": rpc_url, "chain_id": chain_id}
+    if ws_url:
+        document["ws_url"] = ws_url
     draft = directory / (READY_FILE + ".new")
     draft.write_text(json.dumps(document) + "\n", encoding="utf-8")
     draft.replace(directory / READY_FILE)

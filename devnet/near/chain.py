@@ -17,7 +17,7 @@ import msgspec
 
 from deai.errors import ConfigError
 from devnet.near.borsh import SignedTransaction
-from devnet.near.errors import InvalidTransaction, parse_error
+from devnet.near.errors import InvalidTransaction, RpcError, parse_error
 from devnet.near.execution import BlockContext, Executor
 from devnet.near.pool import Pool
 from devnet.near.receipts import Pending
@@ -117,14 +117,6 @@ class Chain:
         self._check_age(transaction, height)
         checked(self.state, transaction, height)
         self.pool.add(transaction)
-        for watcher in tuple(self.watchers):
-            watcher()
-
-    def would_take(self, transaction: SignedTransaction) -> None:
-        """Check a transaction against the newest state; raises :class:`InvalidTransaction`."""
-        check_form(transaction)
-        self._check_age(transaction, self.head.height + 1)
-        checked(self.state, transaction, self.head.height + 1)
 
     @property
     def is_busy(self) -> bool:
@@ -209,9 +201,17 @@ class Chain:
         return True
 
     def patch(self, write: Callable[[State], None]) -> None:
-        """Change the state by hand, and make a block of it; money may appear and disappear."""
+        """Change the state by hand and make a block of it; money may appear and disappear.
+
+        All of it or, when ``write`` raises :class:`RpcError`, nothing.
+        """
         before = sum(account.amount for account in self.state.accounts.values())
-        write(self.state)
+        self.state.begin()
+        try:
+            write(self.state)
+        except RpcError:
+            self.state.undo()
+            raise
         after = sum(account.amount for account in self.state.accounts.values())
         self.books.minted += after - before
         self.produce()
