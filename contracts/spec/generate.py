@@ -7,6 +7,7 @@ Run `python contracts/spec/generate.py` after a change of the core and commit th
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import random
 import sys
@@ -15,9 +16,9 @@ from typing import Any, Final
 
 from deai import lifecycle, standing, tasks
 from deai.hashing import blob_digest
-from deai.ids import AccountId, NodeId, hexed, node_id
+from deai.ids import AccountId, NodeId, hexed, near_node_id, node_id
 from deai.money import Amount
-from deai.signing import Domain, LocalSigner, word
+from deai.signing import Domain, Ed25519Signer, LocalSigner, word
 from deai.tasks import FaultCode, Policy, Task
 from rewards import fees, reputation, slashing
 
@@ -311,6 +312,90 @@ def verdicts() -> dict[str, Any]:
     }
 
 
+NEAR_ACCOUNTS: Final = ("aa", "client.near", "a-b_c.d-e.testnet", "0x" + "1f" * 20, "7" * 64)
+
+
+def _near_domain(name: str) -> dict[str, Any]:
+    domain = Domain(name, "near:testnet", AccountId("compute.deai.testnet"))
+    return {
+        "name": name,
+        "version": domain.version,
+        "chainId": domain.chain_id,
+        "contract": domain.contract,
+        "separator": hexed(domain.separator),
+    }
+
+
+def near() -> dict[str, Any]:
+    """NEAR: tasks, every struct a key signs with its Ed25519 signature, text forms."""
+    escrow = Domain(tasks.ESCROW_NAME, "near:testnet", AccountId("compute.deai.testnet"))
+    registry = Domain(tasks.REGISTRY_NAME, "near:testnet", AccountId("compute.deai.testnet"))
+    cases = []
+    for number, base in enumerate(_tasks()):
+        account = AccountId(NEAR_ACCOUNTS[number % len(NEAR_ACCOUNTS)])
+        fields = [getattr(base, name) for name in Task.__struct_fields__]
+        task = Task(account, *fields[1:])
+        secret = _bytes32()
+        signer = Ed25519Signer(secret)
+        task_id = tasks.task_id(task, escrow)
+        node = near_node_id(account, RANDOM.choice([0, 7, 2**32 - 1]))
+        seat, attempt = RANDOM.randrange(15), RANDOM.randrange(4)
+        output, evidence, salt = _bytes32(), _bytes32(), _bytes32()
+        valid_until, mask = RANDOM.getrandbits(40), RANDOM.getrandbits(15)
+        value = tasks.commitment_value(task_id, seat, attempt, node, output, salt)
+        signed = {
+            "accept": tasks.accept_digest(escrow, task_id, seat, attempt, node, valid_until),
+            "commit": tasks.commit_digest(escrow, task_id, seat, attempt, value),
+            "result": tasks.result_digest(escrow, task_id, seat, attempt, output, evidence),
+            "approval": tasks.approval_digest(escrow, task_id, seat, value, mask),
+            "operate": tasks.operate_digest(registry, node, signer.account, valid_until),
+        }
+        cases.append(
+            {
+                "task": {
+                    **{name: getattr(task, name) for name in Task.__struct_fields__},
+                    "fee": str(task.fee),
+                    "tip": str(task.tip),
+                    "policy": int(task.policy),
+                    "spec_hash": hexed(task.spec_hash),
+                },
+                "taskId": task_id,
+                "secret": hexed(secret),
+                "operator": signer.account,
+                "node": node,
+                "seat": seat,
+                "attempt": attempt,
+                "validUntil": valid_until,
+                "outputDigest": hexed(output),
+                "evidenceDigest": hexed(evidence),
+                "salt": hexed(salt),
+                "commitment": hexed(value),
+                "mask": mask,
+                "digests": {name: hexed(digest) for name, digest in signed.items()},
+                "signatures": {
+                    name: base64.b64encode(signer.sign(digest)).decode()
+                    for name, digest in signed.items()
+                },
+            }
+        )
+    key = cases[0]["operator"]
+    return {
+        "escrow": _near_domain(tasks.ESCROW_NAME),
+        "registry": _near_domain(tasks.REGISTRY_NAME),
+        "cases": cases,
+        "badNodes": [
+            "", "#", "a.near", "a.near#", "#0", "a.near#00", "a.near#01", "a.near#+1",
+            "a.near#-1", "a.near#4294967296", "a.near#0#1", "A.near#0", "a..near#0", "a#0",
+            "a.near#٣", "a.near# 0", "a.near#0 ",
+        ],
+        "badKeys": [
+            "", key[8:], "secp256k1:" + key[8:], key + "1", key[:-1], "ed25519:1" + key[8:],
+            key.replace(key[12], "0", 1), "ed25519:" + "z" * 44, "ed25519:" + "z" * 10_000,
+            "ED25519:" + key[8:],
+        ],
+    }  # fmt: skip
+
+
 def _with(task: Task, seats: int, policy: Policy) -> Task:
     fields = [getattr(task, name) for name in Task.__struct_fields__]
     fields[5], fields[6] = seats, policy
@@ -324,6 +409,7 @@ FILES: Final = {
     "vectors/commitments.json": commitments,
     "vectors/arithmetic.json": arithmetic,
     "vectors/verdicts.json": verdicts,
+    "vectors/near.json": near,
 }
 
 
