@@ -217,7 +217,9 @@ def show(settings: Settings, task_id: str) -> None:
     from deai.cli import render_task
     from deai.client import looking
 
-    document = _look(settings, lambda journal, ledger: looking.show(journal, ledger, task_id))
+    document = _look(
+        settings, task_id, lambda journal, ledger: looking.show(journal, ledger, task_id)
+    )
     emit(settings, document, lambda console: render_task.show(console, document))
 
 
@@ -233,7 +235,9 @@ def events(settings: Settings, task_id: str) -> None:
     from deai.cli import render_task
     from deai.client import looking
 
-    items = _look(settings, lambda journal, ledger: looking.events(journal, ledger, task_id))
+    items = _look(
+        settings, task_id, lambda journal, ledger: looking.events(journal, ledger, task_id)
+    )
     emit(
         settings,
         {"items": items, "next_cursor": None},
@@ -314,6 +318,7 @@ async def _result(settings: Settings, task_id: str, coordinator: str | None) -> 
 
     journal = Journal(settings.home / "client.db")
     try:
+        await _check_id(journal, task_id)
         kept = await kept_outcome(await journal.by_task(task_id))
     finally:
         journal.close()
@@ -336,7 +341,10 @@ def cancel(settings: Settings, task_id: str) -> None:
     from deai.client import looking
 
     done = _look(
-        settings, lambda journal, ledger: looking.cancel(journal, ledger, task_id), signing=True
+        settings,
+        task_id,
+        lambda journal, ledger: looking.cancel(journal, ledger, task_id),
+        signing=True,
     )
     document = {"task_id": task_id, "state": "cancelled", "transaction": done.hash}
     emit(
@@ -410,17 +418,30 @@ def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContex
     )
 
 
+async def _check_id(journal: Journal, text: str) -> None:
+    """Refuse what is neither an id nor the beginning of one of this home's."""
+    from deai.ids import parse_task
+
+    if await journal.by_task(text) is None:
+        hint = "`deai task list --json` shows this home's tasks; only theirs may be cut"
+        typed("TASK_ID", parse_task, text, code="bad_task_id", hint=hint)
+
+
 def _look(
     settings: Settings,
+    task_id: str,
     function: Callable[[Journal, Ledger], Awaitable[Any]],
     *,
     signing: bool = False,
 ) -> Any:  # noqa: ANN401 - whatever the function gives
-    return run_trio(_looking, settings, function, signing)
+    return run_trio(_looking, settings, task_id, function, signing)
 
 
 async def _looking(
-    settings: Settings, function: Callable[[Journal, Ledger], Awaitable[Any]], signing: bool
+    settings: Settings,
+    task_id: str,
+    function: Callable[[Journal, Ledger], Awaitable[Any]],
+    signing: bool,
 ) -> Any:  # noqa: ANN401
     from deai.client.access import open_account, open_reader
     from deai.client.journal import Journal
@@ -433,6 +454,7 @@ async def _looking(
         opened = open_reader(settings.network, settings.chain)
     journal = Journal(settings.home / "client.db")
     try:
+        await _check_id(journal, task_id)
         async with opened as ledger:
             return await function(journal, ledger)
     finally:

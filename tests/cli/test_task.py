@@ -380,6 +380,17 @@ def test_a_task_that_nobody_knows_is_not_found(shell: Shell, network: Neighbourh
         assert (done.status, done.error["code"]) == (1, "not_found")
 
 
+@pytest.mark.parametrize("text", ["", "0x", "xyz", "0xabab", "0x" + "zz" * 32, "12345678"])
+def test_what_is_no_task_id_is_a_usage_error(
+    shell: Shell, network: Neighbourhood, text: str
+) -> None:
+    assert shell.json("task", "submit", "matmul-proof").status == 0
+    for command in ("show", "events", "cancel", "result"):
+        done = shell.json("task", command, text)
+        assert (done.status, done.error["code"]) == (2, "bad_task_id"), command
+        assert "deai task list" in done.error["hint"]
+
+
 def test_a_finished_task_cannot_be_cancelled(shell: Shell, network: Neighbourhood) -> None:
     identity = shell.json("task", "submit", "matmul-proof").document["task_id"]
     done = shell.json("task", "cancel", identity)
