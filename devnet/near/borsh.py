@@ -35,7 +35,7 @@ MAX_READ_METHODS: Final = 2_000
 
 
 class SignedTransaction(msgspec.Struct, frozen=True):
-    """A transaction as it was signed. ``hash`` is its id, ``block_hash`` dates it."""
+    """A transaction as it was signed. ``id`` is its hash as text, ``block_hash`` dates it."""
 
     signer: str
     public_key: str
@@ -45,12 +45,8 @@ class SignedTransaction(msgspec.Struct, frozen=True):
     actions: tuple[Action, ...]
     signature: bytes  # the curve's number first
     hash: bytes
+    id: str
     size: int
-
-    @property
-    def id(self) -> str:
-        """Return the hash as text."""
-        return base58(self.hash)
 
     @property
     def is_genuine(self) -> bool:
@@ -156,5 +152,5 @@ def signed_transaction(data: bytes) -> SignedTransaction:
     if reader.position != len(data):
         raise ValueError("trailing bytes after the signature")
     return SignedTransaction(
-        signer, key, nonce, receiver, block_hash, actions, signature, digest, len(data)
+        signer, key, nonce, receiver, block_hash, actions, signature, digest, base58(digest), len(data)
     )

@@ -16,6 +16,7 @@ SYSTEM: Final = "system"
 
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _DIGITS: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+_CHUNK: Final = 58**10
 _PAIRS: Final = [one + two for one in _ALPHABET for two in _ALPHABET]
 _ACCOUNT: Final = re.compile(r"(?:[a-z\d]+[-_])*[a-z\d]+(?:\.(?:[a-z\d]+[-_])*[a-z\d]+)*\Z")
 
@@ -25,10 +26,13 @@ def base58(data: bytes) -> str:
     number = int.from_bytes(data, "big")
     pairs: list[str] = []
     while number:
-        number, rest = divmod(number, 3_364)
-        pairs.append(_PAIRS[rest])
+        number, chunk = divmod(number, _CHUNK)  # few divisions of large numbers, many of small
+        for _ in range(5):
+            chunk, rest = divmod(chunk, 3_364)
+            pairs.append(_PAIRS[rest])
     zeros = len(data) - len(data.lstrip(b"\0"))
-    return "1" * zeros + "".join(reversed(pairs)).lstrip("1")
+    pairs.reverse()
+    return "1" * zeros + "".join(pairs).lstrip("1")
 
 
 def unbase58(text: str, size: int) -> bytes:
