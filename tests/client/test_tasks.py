@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from deai.actions import RequestUnstake
 from deai.client.handle import TaskOutcome
 from deai.client.requests import TaskRequest
-from deai.errors import ConfigError, InsufficientFunds, TaskDeclined, WorkloadFault
+from deai.errors import InsufficientFunds, TaskDeclined, UsageError, WorkloadFault
 from deai.money import UNIT, Amount
 from deai.receipts import read_receipt, verify_receipt
 from deai.tasks import FaultCode
@@ -173,12 +173,15 @@ async def test_only_what_is_missing_is_deposited(tmp_path: Path, autojump_clock:
         ({"workload": "no-such-workload"}, WorkloadFault),
         ({"params": {"size": -1}}, WorkloadFault),
         ({"data": b"not wanted"}, WorkloadFault),
-        ({"policy": "tol32/1"}, ConfigError),
-        ({"seats": 2}, ConfigError),
-        ({"seats": 17}, ConfigError),
-        ({"policy": "none/1", "seats": 3}, ConfigError),
-        ({"deadline": -5}, ConfigError),
-        ({"max_fee": 0}, ConfigError),
+        ({"policy": "zk/1"}, UsageError),
+        ({"policy": "tol32/1"}, UsageError),
+        ({"seats": 2}, UsageError),
+        ({"seats": 17}, UsageError),
+        ({"policy": "none/1", "seats": 3}, UsageError),
+        ({"deadline": -5}, UsageError),
+        ({"max_fee": 0}, UsageError),
+        ({"deadline": float("nan")}, UsageError),
+        ({"min_sandbox": "bubble"}, UsageError),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_before_anybody_is_asked(

@@ -10,11 +10,13 @@ from eth_account import Account
 from hypothesis import given, strategies as st
 
 from deai import keys
+from deai.codec import MAX_JSON_DEPTH, check_json_depth
 from deai.config import ClientConfig, load_config, section
-from deai.errors import ConfigError, MalformedMessage, NotSetUp
+from deai.errors import ConfigError, MalformedMessage, NotSetUp, UsageError
 from deai.ids import node_id, owner_of, parse_account, parse_digest, parse_node, parse_peer
 from deai.money import MAX_AMOUNT, Amount, format_tokens, parse_amount
 from deai.network import load_network
+from deai.urls import parse_url
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,31 @@ def test_amounts_are_base_units_or_tokens(text: str, units: int) -> None:
 def test_other_amounts_are_refused_with_a_hint(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_amount(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://127.0.0.1:8080", "https://host", "http://[::1]:1/prefix", "HTTP://HOST"]
+)
+def test_a_web_address_is_taken_as_it_stands(text: str) -> None:
+    assert parse_url(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:80", "ftp:/x", "ftp://x", "http:", "http:/x", "http://", "http://:80",
+             "http://h:0", "http://h:65536", "http://h:x", "http://[::1", "http://a b", "http://h\n",
+             "file:///etc/passwd", "//host"],
+)  # fmt: skip
+def test_what_is_no_web_address_is_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_url(text)
+    assert (refused.value.reason_code, bool(refused.value.hint)) == ("bad_url", True)
+
+
+@pytest.mark.parametrize("before", ["", "[]" * 100, '"[[[["', '"\\"[[["', '{"]": "}"}'])
+def test_depth_counts_brackets_outside_of_text_only(before: str) -> None:
+    check_json_depth(before + "[" * MAX_JSON_DEPTH)
+    with pytest.raises(MalformedMessage, match="deep"):
+        check_json_depth(before + "[" * MAX_JSON_DEPTH + '{"a": 1')
 
 
 @given(st.integers(0, MAX_AMOUNT))
