@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from deai.signing import LocalSigner
 from devnet.evm.anvil import find_anvil
 from tests.deai.chain.twin import Twin
 from tests.support.ledger_conformance import World, batches_until
+from tests.support.polling import wait
 
 PARAMETERS = msgspec.structs.replace(
     DEFAULT_PARAMETERS, min_lease=5, min_window=20, max_span=3_600, unbonding_seconds=7_201
@@ -116,7 +116,7 @@ def chain_process(
 
         entry = trio.run(put)
         yield ChainProcess(
-            kind, ready["rpc_url"], entry.chain_id, entry, holder, itertools.count(1), process
+            kind, ready["rpc_url"], entry.evm_chain_id, entry, holder, itertools.count(1), process
         )
     finally:
         process.send_signal(signal.SIGTERM)
@@ -129,15 +129,10 @@ def chain_process(
 
 def wait_for(ready: Path, process: subprocess.Popen[bytes]) -> dict[str, str]:
     """The content of a ready file, once it is there."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise AssertionError(f"the chain ended with status {process.returncode}")
-        if ready.exists():
-            found: dict[str, str] = json.loads(ready.read_text())
-            return found
-        time.sleep(0.02)
-    raise AssertionError("the chain does not come up")
+    wait(lambda: ready.exists() or process.poll() is not None)
+    assert process.poll() is None, f"the chain ended with status {process.returncode}"
+    found: dict[str, str] = json.loads(ready.read_text())
+    return found
 
 
 @asynccontextmanager
