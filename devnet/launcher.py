@@ -100,7 +100,7 @@ class Devnet:
         """The faucet."""
         async with self.ledger("faucet") as ledger:
             yield Faucet(
-                ledger, self.chain.rpc_urls[0], self.chain.chain_id,
+                ledger, self.chain.rpc_urls[0], self.chain.evm_chain_id,
                 self.layout.secret(self.plan.seed, "funder"),
             )  # fmt: skip
 

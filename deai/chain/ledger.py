@@ -27,7 +27,7 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: ChainName
     kind: str
-    chain_id: int
+    chain_id: int | str
     contracts: dict[str, AccountId]
     registry: Domain
     escrow: Domain

@@ -45,12 +45,7 @@ class Call(msgspec.Struct, frozen=True, tag=True):
 class Send(msgspec.Struct, frozen=True, tag=True):
     """NEAR for the receiver, in yoctoNEAR."""
 
-    amount: str
-
-    @property
-    def deposit(self) -> int:
-        """What leaves the signer beside the price of gas."""
-        return int(self.amount)
+    deposit: int
 
 
 class AddKey(msgspec.Struct, frozen=True, tag=True):
@@ -59,8 +54,8 @@ class AddKey(msgspec.Struct, frozen=True, tag=True):
     public_key: str
     contract: AccountId | None = None
     methods: tuple[str, ...] = ()
-    allowance: str = ""
-    """yoctoNEAR that it may burn as gas."""
+    allowance: int | None = None
+    """Burnt as gas at most, in yoctoNEAR; None: without an end."""
 
 
 class DeleteKey(msgspec.Struct, frozen=True, tag=True):
@@ -148,7 +143,7 @@ def vault_storage(deposit: int) -> Call:
 
 def operator_key(public_key: str, contract: AccountId, allowance: int) -> AddKey:
     """The key of a node's daemon: it can move nothing of value."""
-    return AddKey(public_key, contract, OPERATOR_METHODS, str(allowance))
+    return AddKey(public_key, contract, OPERATOR_METHODS, allowance)
 
 
 def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> NearCall:
@@ -161,7 +156,7 @@ def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> Nea
         if action.to.startswith("ed25519:"):
             key = operator_key(action.to, contracts["NodeRegistry"], action.amount)
             return NearCall(None, (key,), Needs(replaced=action.to))
-        return NearCall(action.to, (Send(str(int(action.amount))),))
+        return NearCall(action.to, (Send(int(action.amount)),))
     token, compute = contracts["ComputeToken"], contracts["NodeRegistry"]
     found = _of_tokens(action, token, compute)
     return found if found is not None else NearCall(compute, (_of_compute(action),), _needs(action))

@@ -11,8 +11,8 @@ import msgspec
 from deai.chain.ledger import Parameters
 from deai.chain.sei.abi import creation_data
 from deai.chain.sei.calls import ContractCall
-from deai.chain.sei.logs import quantity
 from deai.chain.sei.pool import open_pool
+from deai.chain.sei.quantities import quantity
 from deai.chain.sei.sender import Sender, SenderSettings, no_crash, open_sender
 from deai.chain.sei.transaction import contract_address
 from deai.errors import ConfigError

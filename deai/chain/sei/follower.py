@@ -1,154 +1,54 @@
-"""Events in chain order from a cursor on: polling is the truth.
+"""Sei's blocks and logs for a follower.
 
-A range of blocks is read with one request that names its last block before and after the logs,
-so that it cannot mix two histories. Recent block hashes are kept; when the chain's answer
-differs from them the follower goes back to the newest block that both know. With two or more
-endpoints every range is believed only when two of them tell the same.
+A range of blocks is read with one request that names its last block before and after the logs, so
+that it cannot mix two histories. With two or more endpoints every range is believed only when two
+of them tell the same.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-import trio
-
-from deai.chain.ledger import Cursor, EventBatch, Head
-from deai.chain.sei.logs import Decoder, RawLog, quantity, read_log
-from deai.chain.sei.pool import EndpointsDisagree, Pool
-from deai.chain.sei.rpc import Request, RpcError
+from deai.chain.follower import RangeTooLarge
+from deai.chain.ledger import Cursor, Head
+from deai.chain.pool import Pool, Request
+from deai.chain.sei.logs import Decoder, RawLog, read_log
+from deai.chain.sei.quantities import quantity
+from deai.chain.sei.rpc import RpcError
 from deai.errors import LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord, Position
 
 MOST_BLOCKS: Final = 2_000
-KEPT_HASHES: Final = 256
-KEPT_IN_RANGE: Final = 64
-CALM_RANGES: Final = 16
-"""Ranges without a refusal before a larger one is tried."""
-IDLE_BATCH_S: Final = 1.0
-RETRY_S: Final = 1.0
-BEHIND_S: Final = 30.0
-"""So long may the chain's head be below our cursor before we believe it starts anew."""
 _LOG_FACTS: Final = ("address", "topics", "data", "blockHash", "logIndex", "transactionHash")
 _TOO_MUCH: Final = ("range", "too many", "limit", "more than", "response size", "exceed")
 
 
-class Follower:
-    """Reads ranges; one per stream of batches."""
+class LogSource:
+    """Ranges of one deployment's logs."""
 
-    def __init__(
-        self, pool: Pool, decoder: Decoder, deployed_at: int, *, poll_s: float = 0.2
-    ) -> None:
+    most_blocks: Final = MOST_BLOCKS
+
+    def __init__(self, pool: Pool, decoder: Decoder) -> None:
         self._pool = pool
         self._decoder = decoder
-        self._start = deployed_at - 1
-        self._poll_s = poll_s
-        self._span = MOST_BLOCKS
-        self._calm = 0
-        self._recent: deque[Cursor] = deque(maxlen=KEPT_HASHES)
-        self._behind_since: float | None = None
-        self._told_at = float("-inf")
 
-    async def batches(self, cursor: Cursor | None) -> AsyncGenerator[EventBatch, None]:
-        """Batches for ever; an unreachable or contradictory chain yields nothing meanwhile."""
-        if cursor is not None:
-            self._recent.append(cursor)
-        rewind_to: int | None = None
-        while True:
-            try:
-                head, back = await self._locate()
-                if back is not None:
-                    rewind_to = back if rewind_to is None else min(back, rewind_to)
-                batch = await self._step(head, rewind_to)
-            except EndpointsDisagree:
-                await trio.sleep(self._poll_s)
-                continue
-            except (LedgerUnreachable, MalformedMessage):
-                await trio.sleep(RETRY_S)
-                continue
-            if batch is not None:
-                rewind_to = None
-                self._told_at = trio.current_time()
-                yield batch
-            if batch is None or self._at >= head.number:
-                await trio.sleep(self._poll_s)
-
-    @property
-    def _at(self) -> int:
-        return self._recent[-1].number if self._recent else self._start
-
-    async def _locate(self) -> tuple[Head, int | None]:
-        """The head, and where to go back to if our newest block was replaced."""
-        requests: list[Request] = [
-            ("eth_getBlockByNumber", ["latest", False]),
-            _block(max(self._at, 0)),
-        ]
+    async def look(self, number: int) -> tuple[Head, str | None]:
+        """The head, and the hash of a block; None if it is not there (yet)."""
+        requests: list[Request] = [("eth_getBlockByNumber", ["latest", False]), _block(number)]
         latest, ours = await self._pool.batch(requests)
-        head = read_head(latest)
-        if not self._recent:
-            return head, None
-        if ours is not None and read_head(ours).hash == self._recent[-1].hash:
-            self._behind_since = None
-            return head, None
-        if ours is None and not self._is_too_long_behind():
-            return head, None  # that endpoint, or the chain, has yet to come so far
-        self._behind_since = None
-        return head, await self._go_back()
+        return read_head(latest), None if ours is None else read_head(ours).hash
 
-    def _is_too_long_behind(self) -> bool:
-        now = trio.current_time()
-        if self._behind_since is None:
-            self._behind_since = now
-        return now - self._behind_since > BEHIND_S
-
-    async def _go_back(self) -> int | None:
-        """Forget blocks that the chain does not have; the number of the newest that it has."""
-        blocks = await self._pool.agreed([_block(one.number) for one in self._recent], _facts)
-        stand = [
+    async def standing(self, cursors: Sequence[Cursor]) -> list[bool]:
+        """Which of these blocks the chain still has, as several endpoints tell."""
+        blocks = await self._pool.agreed([_block(one.number) for one in cursors], _facts)
+        return [
             isinstance(block, dict) and read_head(block).hash == one.hash
-            for one, block in zip(self._recent, blocks, strict=True)
+            for one, block in zip(cursors, blocks, strict=True)
         ]
-        if stand[-1]:
-            return None
-        while self._recent and not stand.pop():
-            self._recent.pop()
-        return self._at
 
-    async def _step(self, head: Head, rewind_to: int | None) -> EventBatch | None:
-        """The next range; None if there is nothing to tell yet."""
-        low, high = self._at + 1, min(head.number, self._at + self._span)
-        if low > high:
-            if not self._recent or head.number < self._at:
-                return None
-            if rewind_to is None and not self._is_idle:
-                return None
-            return EventBatch(records=(), cursor=self._recent[-1], head=head, rewind_to=rewind_to)
-        found = await self._range(low, high)
-        if found is None:
-            return None
-        end, records = found
-        # Blocks with events too: going back to the newest of them loses nothing.
-        for at in (record.position for record in records[-KEPT_IN_RANGE:]):
-            if at.block > self._at and at.block < end.number:
-                self._recent.append(Cursor(at.block, at.block_hash))
-        self._recent.append(Cursor(end.number, end.hash))
-        self._grow()
-        if not records and not self._is_idle and rewind_to is None and high == head.number:
-            return None  # the head was told within the second
-        return EventBatch(records=records, cursor=self._recent[-1], head=head, rewind_to=rewind_to)
-
-    @property
-    def _is_idle(self) -> bool:
-        return trio.current_time() - self._told_at >= IDLE_BATCH_S
-
-    def _grow(self) -> None:
-        """Larger ranges again, though not at once: a limit that was met is still there."""
-        self._calm += 1
-        if self._calm >= CALM_RANGES:
-            self._span, self._calm = min(MOST_BLOCKS, 2 * self._span), 0
-
-    async def _range(self, low: int, high: int) -> tuple[Head, tuple[LedgerRecord, ...]] | None:
+    async def read(self, low: int, high: int) -> tuple[Cursor, tuple[LedgerRecord, ...]] | None:
+        """Events of the blocks `low` to `high`; None while `high` is not there."""
         query = {
             "address": self._decoder.addresses,
             "topics": [self._decoder.topics()],
@@ -158,16 +58,16 @@ class Follower:
         end = _block(high)
         before, logs, after = await self._pool.agreed([end, ("eth_getLogs", [query]), end], _facts)
         if isinstance(logs, RpcError):
-            if high > low and any(word in logs.message.lower() for word in _TOO_MUCH):
-                self._span, self._calm = max(1, (high - low + 1) // 2), 0
-                return None
+            if any(word in logs.message.lower() for word in _TOO_MUCH):
+                raise RangeTooLarge(f"the chain tells about fewer blocks: {logs.message[:200]}")
             raise LedgerUnreachable(f"the chain's logs cannot be read: {logs.message[:200]}")
         if before is None or after is None:
             return None  # not there yet
         first, last = read_head(before), read_head(after)
         if first != last:
             return None  # replaced while we read
-        return last, await read_records(self._pool, self._decoder, logs, low, high)
+        records = await read_records(self._pool, self._decoder, logs, low, high)
+        return Cursor(last.number, last.hash), records
 
 
 def _block(number: int) -> Request:

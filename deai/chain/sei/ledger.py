@@ -10,6 +10,8 @@ from typing import Any, Final
 import trio
 
 from deai.actions import Action, intent_key
+from deai.chain.background import Background
+from deai.chain.follower import Follower
 from deai.chain.ledger import (
     Balances,
     ChainInfo,
@@ -21,14 +23,15 @@ from deai.chain.ledger import (
     Parameters,
     Transaction,
 )
+from deai.chain.pool import Pool, Request
 from deai.chain.refusals import refusal
 from deai.chain.sei.abi import CONTRACTS, call_data, read_answer
-from deai.chain.sei.background import Background
 from deai.chain.sei.calls import encode_action
-from deai.chain.sei.follower import MOST_BLOCKS, Follower, read_head, read_records
-from deai.chain.sei.logs import Decoder, quantity
-from deai.chain.sei.pool import Pool, open_pool
-from deai.chain.sei.rpc import Request, RpcError
+from deai.chain.sei.follower import MOST_BLOCKS, LogSource, read_head, read_records
+from deai.chain.sei.logs import Decoder
+from deai.chain.sei.pool import open_pool
+from deai.chain.sei.quantities import quantity
+from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.sender import Sender, SenderSettings, no_crash, open_sender, refused
 from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
@@ -176,7 +179,7 @@ class SeiLedger:
 
     @asynccontextmanager
     async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[EventBatch]]:
-        follower = Follower(self._pool, self._decoder, self._info.deployed_at)
+        follower = Follower(LogSource(self._pool, self._decoder), self._info.deployed_at)
         batches = follower.batches(cursor)
         try:
             yield batches
@@ -244,7 +247,7 @@ async def open_sei_ledger(
             return
         identity = f"{entry.chain_id}:{info.contracts['TaskEscrow']}:{signer.account}"
         async with open_sender(
-            pool, signer, entry.chain_id, outbox_path, identity, crash=crash, settings=settings
+            pool, signer, entry.evm_chain_id, outbox_path, identity, crash=crash, settings=settings
         ) as sender:
             yield SeiLedger(pool, info, sender, signer)
 

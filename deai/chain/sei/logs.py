@@ -10,6 +10,7 @@ import msgspec
 from deai import events as ev
 from deai.chain.sei.abi import interface, read_event
 from deai.chain.sei.calls import split_addresses
+from deai.chain.sei.quantities import quantity
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
 from deai.ids import AccountId, NodeId, TaskId, hexed
@@ -17,7 +18,6 @@ from deai.money import Amount
 from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task, seat_from_words
 
-_MAX_NUMBER: Final = 1 << 53
 _AMOUNT_BITS: Final = 96
 _POLICIES: Final = frozenset(Policy)
 _REPUTATION_MASK: Final = (1 << 24) - 1
@@ -53,19 +53,6 @@ def read_log(log: object) -> RawLog:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MalformedMessage(f"not a log: {error!r}") from error
-
-
-def quantity(text: object) -> int:
-    """A JSON-RPC quantity of at most 53 bits; raises `MalformedMessage`."""
-    if not isinstance(text, str) or not text.startswith("0x") or len(text) > 80:
-        raise MalformedMessage(f"not a quantity: {str(text)[:40]!r}")
-    try:
-        value = int(text, 16)
-    except ValueError as error:
-        raise MalformedMessage(f"not a quantity: {text[:40]!r}") from error
-    if not 0 <= value < _MAX_NUMBER:
-        raise MalformedMessage(f"out of range: {text[:40]!r}")
-    return value
 
 
 class Decoder:

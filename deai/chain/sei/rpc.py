@@ -10,13 +10,16 @@ import itertools
 import ssl
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from deai.errors import Declined, LedgerUnreachable
+from deai.chain.pool import AnswerError, EndpointFailed, Request
+from deai.chain.sei.quantities import quantity
+from deai.errors import MalformedMessage
+from deai.ids import hexed
 
 MAX_ANSWER_BYTES: Final = 32 << 20
 MAX_BATCH: Final = 500
@@ -28,18 +31,9 @@ _BUSY: Final = (
     "missing trie node", "temporarily", "overloaded", "mempool is full", "internal error",
 )  # fmt: skip
 
-Request: TypeAlias = tuple[str, list[object]]
-"""Method and parameters."""
 
-
-class EndpointFailed(LedgerUnreachable):
-    """This endpoint did not answer usefully; another one may."""
-
-
-class RpcError(Declined):
+class RpcError(AnswerError):
     """An answer that is an error; `number` is JSON-RPC's, `data` what a contract reverted with."""
-
-    code = "rpc_error"
 
     def __init__(self, number: int, message: str, data: bytes | None) -> None:
         super().__init__(message)
@@ -94,6 +88,28 @@ class Endpoint:
         for start in range(0, len(requests), MAX_BATCH):
             answers += await self._post(requests[start : start + MAX_BATCH])
         return answers
+
+    async def send(self, raw: bytes) -> RpcError | None:
+        """Hand a signed transaction over; None: accepted. Raises `EndpointFailed`."""
+        (answer,) = await self.batch([("eth_sendRawTransaction", [hexed(raw)])])
+        return answer if isinstance(answer, RpcError) else None
+
+    async def tip(self) -> tuple[int, str]:
+        """Number and hash of the newest block; raises `EndpointFailed`, `MalformedMessage`."""
+        (block,) = await self.batch([("eth_getBlockByNumber", ["latest", False])])
+        if not isinstance(block, dict) or "hash" not in block:
+            raise MalformedMessage("not a block")
+        return quantity(block.get("number")), str(block["hash"])
+
+    async def hashes(self, numbers: Sequence[int]) -> list[str | None]:
+        """The hash of each of these blocks, None for one that is not there."""
+        blocks = await self.batch(
+            [("eth_getBlockByNumber", [hex(number), False]) for number in numbers]
+        )
+        return [
+            str(block["hash"]) if isinstance(block, dict) and "hash" in block else None
+            for block in blocks
+        ]
 
     async def _post(self, requests: Sequence[Request]) -> list[Any]:
         calls = {next(self._ids): request for request in requests}

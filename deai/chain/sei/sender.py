@@ -17,15 +17,16 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from deai.chain.background import Background
+from deai.chain.keyed import KeyedLocks
 from deai.chain.ledger import Transaction
+from deai.chain.outbox import FINAL, FLYING, REVERTED, Attempt, Intent, Outbox
+from deai.chain.pool import Pool, Request
 from deai.chain.refusals import refusal
 from deai.chain.sei.abi import read_error
-from deai.chain.sei.background import Background
 from deai.chain.sei.calls import ContractCall
-from deai.chain.sei.logs import quantity
-from deai.chain.sei.outbox import FINAL, FLYING, REVERTED, Attempt, Intent, Outbox
-from deai.chain.sei.pool import Pool
-from deai.chain.sei.rpc import Request, RpcError
+from deai.chain.sei.quantities import quantity
+from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.transaction import Envelope, sign
 from deai.errors import LedgerRejected, LedgerUnreachable, MalformedMessage
 from deai.ids import hexed
@@ -90,7 +91,7 @@ class Sender:
         self._settings = settings if settings is not None else SenderSettings()
         self._nonces = trio.Lock()
         self._next: int | None = None
-        self._keys: dict[str, tuple[trio.Lock, int]] = {}
+        self._keys = KeyedLocks()
         self._flying: dict[str, Intent] = {}
         self._landed: dict[str, trio.Event] = {}
         self._troubles: dict[str, LedgerRejected] = {}
@@ -120,7 +121,7 @@ class Sender:
 
         Raises `LedgerRejected` with the contract's own error, `LedgerUnreachable`.
         """
-        async with self._alone(key):
+        async with self._keys.alone(key):
             intent = await self._outbox.run(self._outbox.find, key)
             if intent is None or intent.state == REVERTED:
                 await self._launch(call, kind, key)
@@ -197,20 +198,6 @@ class Sender:
         self._changed.set()
         self._changed = trio.Event()
 
-    @asynccontextmanager
-    async def _alone(self, key: str) -> AsyncIterator[None]:
-        lock, users = self._keys.get(key, (trio.Lock(), 0))
-        self._keys[key] = lock, users + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._keys[key]
-            if users == 1:
-                del self._keys[key]
-            else:
-                self._keys[key] = lock, users - 1
-
     async def _price(self, call: ContractCall) -> tuple[int, int, int]:
         estimation, price, balance = await self._pool.batch(
             [self._estimation(call), ("eth_gasPrice", []), self._balance()]
@@ -255,7 +242,7 @@ class Sender:
 
     async def _broadcast(self, intent: Intent) -> bool:
         """Send the newest bytes of an intent; whether they were called too cheap."""
-        answers = await self._pool.broadcast(hexed(intent.current[-1].raw))
+        answers = await self._pool.broadcast(intent.current[-1].raw)
         said = [one.message.lower() for one in answers if isinstance(one, RpcError)]
         if None in answers or any(known in one for one in said for known in _KNOWN):
             if self._troubles.pop(intent.key, None) is not None:

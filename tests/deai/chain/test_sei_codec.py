@@ -13,7 +13,8 @@ from hypothesis import given, strategies as st
 
 from deai.chain.sei.abi import call_data, creation_data, interface, read_answer, read_error
 from deai.chain.sei.calls import join_addresses, split_addresses
-from deai.chain.sei.logs import Decoder, RawLog, quantity, read_log
+from deai.chain.sei.logs import Decoder, RawLog, read_log
+from deai.chain.sei.quantities import quantity
 from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.sender import refused
 from deai.chain.sei.transaction import Envelope, contract_address, encode as encode_rlp, sign

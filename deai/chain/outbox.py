@@ -50,7 +50,8 @@ create table if not exists attempts(
     nonce integer not null,
     raw blob not null,
     fee text not null,
-    tip text not null
+    tip text not null,
+    expires integer not null default 0
 );
 create index if not exists attempts_by_key on attempts(key);
 """
@@ -65,13 +66,15 @@ REVERTED: Final = "reverted"
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """Signed bytes; fees in wei for each gas."""
+    """Signed bytes; fees in wei for each gas, where a chain has them."""
 
     hash: str
     nonce: int
     raw: bytes
-    fee: int
-    tip: int
+    fee: int = 0
+    tip: int = 0
+    expires: int = 0
+    """No block above this number can hold it; 0: any can."""
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +90,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
     """All that were ever signed for it, oldest first."""
     value: int = 0
-    """Wei that go along."""
+    """Of the chain's own coin, in its smallest unit (wei, yoctoNEAR), that goes along."""
     hash: str = ""
     block: int = 0
     time: int = 0
@@ -132,6 +135,7 @@ class Outbox:
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
             self._db.executescript(_SCHEMA)
+            self._widen()
             self._check(identity, path)
         except sqlite3.Error as error:
             self.close()
@@ -217,9 +221,11 @@ class Outbox:
 
     def _attempt(self, key: str, attempt: Attempt) -> None:
         self._db.execute(
-            "insert or ignore into attempts values (?, ?, ?, ?, ?, ?)",
+            "insert or ignore into attempts(hash, key, nonce, raw, fee, tip, expires)"
+            " values (?, ?, ?, ?, ?, ?, ?)",
             (
                 attempt.hash, key, attempt.nonce, attempt.raw, str(attempt.fee), str(attempt.tip),
+                attempt.expires,
             ),
         )  # fmt: skip
 
@@ -229,7 +235,7 @@ class Outbox:
 
     def _intent(self, row: tuple[Any, ...]) -> Intent:
         attempts = self._db.execute(
-            "select hash, nonce, raw, fee, tip from attempts where key = ? order by rowid",
+            "select hash, nonce, raw, fee, tip, expires from attempts where key = ? order by rowid",
             (row[0],),
         )
         return Intent(
@@ -250,10 +256,16 @@ class Outbox:
             if row[13] is None
             else msgspec.json.decode(row[13], type=tuple[str, dict[str, Any]]),
             attempts=tuple(
-                Attempt(hash_, nonce, raw, int(fee), int(tip))
-                for hash_, nonce, raw, fee, tip in attempts.fetchall()
+                Attempt(hash_, nonce, raw, int(fee), int(tip), expires)
+                for hash_, nonce, raw, fee, tip, expires in attempts.fetchall()
             ),
         )
+
+    def _widen(self) -> None:
+        """Take over a table of the first version, which had no expiry."""
+        columns = self._db.execute("select name from pragma_table_info('attempts')").fetchall()
+        if ("expires",) not in columns:
+            self._db.execute("alter table attempts add column expires integer not null default 0")
 
     def _check(self, identity: str, path: Path | None) -> None:
         self._db.execute("insert or ignore into meta values ('identity', ?)", (identity,))
