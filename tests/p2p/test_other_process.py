@@ -93,6 +93,7 @@ async def test_the_port_of_another_process_is_refused() -> None:
         "nonsense",
         "/ip4/127.0.0.1/udp/1",
         "/ip4/300.0.0.1/tcp/1",
+        "/ip6zone/字字",  # the parser raises a TypeError
         "/dns4/localhost/tcp/1",
         "/ip4/192.0.2.1/tcp/0",
     ],
