@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import httpx
 import trio
-from eth_account import Account
 
 from deai.actions import TransferTokens
 from deai.chain.ledger import Ledger, Transaction
+from deai.chain.sei.transaction import Envelope, sign
 from deai.errors import LedgerRejected, LedgerUnreachable
 from deai.ids import AccountId, hexed
 from deai.money import Amount
+from deai.signing import LocalSigner
 
 GAS_PORTION: Final = 5 * 10**18
 """Wei that come with every portion of tokens: some hundred transactions."""
@@ -33,7 +34,7 @@ class Faucet:
         self._ledger = ledger
         self._url = rpc_url
         self._chain_id = chain_id
-        self._funder = Account.from_key(funder)
+        self._funder = LocalSigner(funder)
         self._ids = itertools.count(1)
 
     async def give(self, address: AccountId, tokens: int) -> list[Transaction]:
@@ -53,21 +54,17 @@ class Faucet:
         async with httpx.AsyncClient(timeout=10) as http:
             nonce = int(
                 await self._call(
-                    http, "eth_getTransactionCount", [self._funder.address, "latest"]
+                    http, "eth_getTransactionCount", [self._funder.account, "latest"]
                 ), 16,
             )  # fmt: skip
             price = int(await self._call(http, "eth_gasPrice", []), 16)
             hashes = []
             for offset, address in enumerate(addresses):
-                signed = self._funder.sign_transaction(
-                    {
-                        "type": 2, "chainId": self._chain_id, "nonce": nonce + offset,
-                        "to": bytes.fromhex(address[2:]), "value": GAS_PORTION,
-                        "gas": _TRANSFER_GAS,
-                        "maxFeePerGas": 2 * price, "maxPriorityFeePerGas": 0,
-                    }
+                envelope = Envelope(
+                    chain_id=self._chain_id, nonce=nonce + offset, tip=0, fee=2 * price,
+                    gas=_TRANSFER_GAS, to=address, data=b"", value=GAS_PORTION,
                 )  # fmt: skip
-                raw = hexed(bytes(signed.raw_transaction))
+                raw = hexed(sign(envelope, self._funder).raw)
                 hashes.append(await self._call(http, "eth_sendRawTransaction", [raw]))
             with trio.move_on_after(_WAIT_S):
                 for sent in hashes:
