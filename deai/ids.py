@@ -26,6 +26,9 @@ PeerId = NewType("PeerId", str)
 ChainName = NewType("ChainName", str)
 """Which of the two chains: `sei` or `near`."""
 
+SEI: Final = ChainName("sei")
+NEAR: Final = ChainName("near")
+
 _ACCOUNT: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 _WORD: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 _NEAR_ACCOUNT: Final = re.compile(
@@ -33,6 +36,7 @@ _NEAR_ACCOUNT: Final = re.compile(
 )
 _NEAR_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_KEY: Final = "ed25519"
 _PEER: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,64}")
 
 
@@ -91,6 +95,59 @@ def near_node_id(owner: AccountId, index: int) -> NodeId:
     if not 0 <= index < 1 << 32:
         raise MalformedMessage(f"a node index has 32 bits on NEAR: {index}")
     return NodeId(f"{owner}#{index}")
+
+
+def account_on(chain: str, text: str) -> AccountId:
+    """Read an account in the form of `chain`; raise `MalformedMessage` for anything else."""
+    return parse_near_account(text) if chain == NEAR else parse_account(text)
+
+
+def node_on(chain: str, text: str) -> NodeId:
+    """Read a node id in the form of `chain`; raise `MalformedMessage` for anything else."""
+    return parse_near_node(text) if chain == NEAR else parse_node(text)
+
+
+def node_of(chain: str, owner: AccountId, index: int) -> NodeId:
+    """The id of the owner's node number `index` on `chain`; raise `MalformedMessage`."""
+    return near_node_id(owner, index) if chain == NEAR else node_id(owner, index)
+
+
+def any_account(text: str) -> AccountId:
+    """Read an account of either chain; raise `MalformedMessage` for anything else.
+
+    What has the form of a Sei address is read as one: that changes no name of a NEAR account.
+    """
+    return parse_account(text) if _ACCOUNT.fullmatch(text) else parse_near_account(text)
+
+
+def any_node(text: str) -> NodeId:
+    """Read a node id of either chain; raise `MalformedMessage` for anything else."""
+    return parse_near_node(text) if "#" in text else parse_node(text)
+
+
+def parse_operator(text: str) -> AccountId:
+    """Read what verifies a node's signatures: a Sei address, or NEAR's `ed25519:` + base58.
+
+    Raises `MalformedMessage` for anything else.
+    """
+    kind, mark, key = text.partition(":")
+    if not mark:
+        return parse_account(text)
+    if kind != _KEY:
+        raise MalformedMessage(f"not an Ed25519 key: {text[:80]!r}")
+    parse_base58(key, 32)
+    return AccountId(text)
+
+
+def implicit_account(public_key: bytes) -> AccountId:
+    """The NEAR account that a 32-byte Ed25519 key owns without anybody making it."""
+    return AccountId(public_key.hex())
+
+
+def index_of(node: NodeId) -> int:
+    """Which of its owner's nodes this is."""
+    _, mark, index = node.partition("#")
+    return int(index) if mark else int(node[42:], 16)
 
 
 def owner_of(node: NodeId) -> AccountId:

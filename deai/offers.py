@@ -15,7 +15,7 @@ from deai.errors import BadSignature
 from deai.hashing import keccak
 from deai.money import Amount
 from deai.signing import Domain, Signer, verify
-from deai.tasks import Account, Node, Seconds, Signature
+from deai.tasks import Node, Operator, Seconds, Signature
 
 MAX_OFFER_BYTES: Final = 16 * 1024
 MAX_BEAT_BYTES: Final = 2 * 1024
@@ -100,7 +100,7 @@ class Signed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """Canonical bytes of an offer or a beat and the operator's signature over them."""
 
     body: Annotated[bytes, msgspec.Meta(max_length=MAX_OFFER_BYTES)]
-    operator: Account
+    operator: Operator
     signature: Signature
 
 

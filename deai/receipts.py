@@ -133,7 +133,10 @@ def verify_receipt(receipt: Receipt, output: bytes | None = None) -> Report:
 
 
 def _task_id(receipt: Receipt) -> str:
-    computed = tasks.task_id(receipt.task, receipt.escrow)
+    try:
+        computed = tasks.task_id(receipt.task, receipt.escrow)
+    except MalformedMessage as error:
+        return str(error)
     return "" if computed == receipt.task_id else f"the fields hash to {computed}"
 
 

@@ -7,6 +7,7 @@ contract), and the two chains write it differently, so nothing can be replayed e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ _NEAR_DOMAIN_TYPE: Final = keccak(
     b"NearDomain(string name,string version,string chainId,string contract)"
 )
 _ED25519: Final = "ed25519:"
+_ON_SEI: Final = re.compile(r"0x(?:[0-9a-f]{40}|[0-9a-f]{64})")
 
 
 class Signer(Protocol):
@@ -59,10 +61,9 @@ def word(value: int | bytes | str) -> bytes:
 def _text_word(text: str, near: bool) -> bytes:
     if near:
         return public_key(text) if text.startswith(_ED25519) else keccak(text.encode())
-    try:
-        return word(text)
-    except (ValueError, OverflowError) as error:
-        raise MalformedMessage(f"not a name on this chain: {text[:80]!r}") from error
+    if not _ON_SEI.fullmatch(text):
+        raise MalformedMessage(f"not a name on this chain: {text[:80]!r}")
+    return word(text)
 
 
 def node_word(node: str) -> bytes:
@@ -99,7 +100,7 @@ class Domain:
 
     @cached_property
     def separator(self) -> bytes:
-        """Hash of the domain, 32 bytes."""
+        """Hash of the domain, 32 bytes; raises `MalformedMessage` for another chain's contract."""
         if isinstance(self.chain_id, str):
             texts = (self.name, self.version, self.chain_id, self.contract)
             return keccak(_NEAR_DOMAIN_TYPE, *(keccak(text.encode()) for text in texts))
@@ -108,7 +109,7 @@ class Domain:
             keccak(self.name.encode()),
             keccak(self.version.encode()),
             word(self.chain_id),
-            word(self.contract),
+            _text_word(self.contract, near=False),
         )
 
     def digest(self, struct: StructType, fields: Sequence[int | bytes | str]) -> bytes:

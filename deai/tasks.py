@@ -24,8 +24,27 @@ from deai.signing import Domain, node_word, struct_type, word
 Digest: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Salt: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-Account: TypeAlias = Annotated[AccountId, msgspec.Meta(pattern="^0x[0-9a-f]{40}$")]
-Node: TypeAlias = Annotated[NodeId, msgspec.Meta(pattern="^0x[0-9a-f]{64}$")]
+_NEAR_NAME: Final = r"(?:[a-z0-9]+[-_])*[a-z0-9]+(?:\.(?:[a-z0-9]+[-_])*[a-z0-9]+)*"
+Account: TypeAlias = Annotated[
+    AccountId, msgspec.Meta(min_length=2, max_length=64, pattern=rf"^(?:{_NEAR_NAME})\Z")
+]
+"""Of either chain: what has the form of a Sei address has that of a NEAR name too."""
+Operator: TypeAlias = Annotated[
+    AccountId,
+    msgspec.Meta(
+        max_length=52, pattern=r"^(?:0x[0-9a-f]{40}|ed25519:[1-9A-HJ-NP-Za-km-z]{32,44})\Z"
+    ),
+]
+"""Of either chain: a Sei address or a NEAR key."""
+Node: TypeAlias = Annotated[
+    NodeId,
+    msgspec.Meta(
+        min_length=4,
+        max_length=75,
+        pattern=rf"^(?:0x[0-9a-f]{{64}}|(?:{_NEAR_NAME})#(?:0|[1-9][0-9]{{0,9}}))\Z",
+    ),
+]
+"""Of either chain."""
 TaskKey: TypeAlias = Annotated[TaskId, msgspec.Meta(pattern="^0x[0-9a-f]{64}$")]
 SeatIndex: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=14)]
 AttemptIndex: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=3)]
@@ -148,7 +167,7 @@ class Seat(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """One place of a committee: who holds it, with which key, until when, which attempt."""
 
     node: Node
-    operator: Account
+    operator: Operator
     lease_end: Seconds
     attempt: AttemptIndex
 
