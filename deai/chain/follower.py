@@ -102,6 +102,8 @@ class Follower:
         head, ours = await self._source.look(max(self._at, 0))
         if not self._recent:
             return head, None
+        if not self._recent[-1].hash and ours is not None:
+            self._recent[-1] = Cursor(self._at, ours)
         if ours == self._recent[-1].hash:
             self._behind_since = None
             return head, None

@@ -60,7 +60,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """The block up to which events have been applied: number *and* hash."""
+    """The block up to which events have been applied: number *and* hash.
+
+    An empty hash: from behind that number on, whichever block it is.
+    """
 
     number: int
     hash: str

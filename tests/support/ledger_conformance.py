@@ -20,9 +20,9 @@ from deai.chain.tasks_view import TaskView, fold
 from deai.errors import LedgerRejected
 from deai.events import LedgerRecord
 from deai.hashing import ZERO, keccak
-from deai.ids import AccountId, NodeId, TaskId, node_id
+from deai.ids import AccountId, NodeId, TaskId, near_node_id, node_id
 from deai.money import UNIT, Amount
-from deai.signing import LocalSigner, word
+from deai.signing import Signer, word
 from deai.tasks import (
     Accept,
     Approval,
@@ -55,18 +55,22 @@ START = reputation.START
 
 @dataclass
 class World:
-    """One chain under test. `signer` hands out keys that can pay for gas."""
+    """One chain under test.
+
+    `signer` hands out accounts that can pay for gas, `operator` hot keys for an owner's nodes.
+    """
 
     name: str
     reader: Ledger
-    holder: LocalSigner
-    open: Callable[[LocalSigner], Awaitable[Ledger]]
+    holder: Signer
+    open: Callable[[Signer], Awaitable[Ledger]]
     advance: Callable[[int], Awaitable[None]]
-    signer: Callable[[], LocalSigner]
+    signer: Callable[[], Signer]
+    operator: Callable[[Signer], Signer]
     _ledgers: dict[AccountId, Ledger] = field(default_factory=dict)
     _opening: trio.Lock = field(default_factory=trio.Lock)
 
-    async def ledger(self, signer: LocalSigner) -> Ledger:
+    async def ledger(self, signer: Signer) -> Ledger:
         """The chain seen by `signer`; opened once."""
         async with self._opening:
             if signer.account not in self._ledgers:
@@ -92,13 +96,18 @@ class World:
 _COUNTER = itertools.count()
 
 
+def node_of(owner: AccountId, index: int = 0) -> NodeId:
+    """The id of an owner's node, in the form of its chain."""
+    return node_id(owner, index) if owner.startswith("0x") else near_node_id(owner, index)
+
+
 @dataclass
 class Provider:
     """An owner with one registered node."""
 
     world: World
-    owner: LocalSigner
-    operator: LocalSigner
+    owner: Signer
+    operator: Signer
     node: NodeId
 
     async def owns(self, action: act.Action, *, key: str = "") -> Transaction:
@@ -114,13 +123,13 @@ class Provider:
 
 
 def registration(
-    world: World, owner: LocalSigner, hot: LocalSigner, *, stake: int = STAKE, **changed: Any
+    world: World, owner: Signer, hot: Signer, *, stake: int = STAKE, **changed: Any
 ) -> act.RegisterNode:
     """A registration that is accepted, unless `changed`."""
     valid_until = changed.pop("valid_until", 1 << 39)
     index = changed.pop("index", 0)
     digest = operate_digest(
-        world.reader.info.registry, node_id(owner.account, index), hot.account, valid_until
+        world.reader.info.registry, node_of(owner.account, index), hot.account, valid_until
     )
     action = act.RegisterNode(
         index, hot.account, valid_until, hot.sign(digest), Amount(stake), PEER_ID,
@@ -131,11 +140,12 @@ def registration(
 
 async def provider(world: World, *, stake: int = STAKE) -> Provider:
     """A new owner with a newly registered node."""
-    owner, operator = world.signer(), world.signer()
+    owner = world.signer()
+    operator = world.operator(owner)
     await world.fund(owner.account, 4 * stake)
     ledger = await world.ledger(owner)
     await ledger.submit(registration(world, owner, operator, stake=stake))
-    return Provider(world, owner, operator, node_id(owner.account, 0))
+    return Provider(world, owner, operator, node_of(owner.account))
 
 
 async def many_providers(world: World, count: int) -> list[Provider]:
@@ -151,7 +161,7 @@ async def many_providers(world: World, count: int) -> list[Provider]:
     return found
 
 
-async def client(world: World, *, deposit: int = 1000 * UNIT) -> LocalSigner:
+async def client(world: World, *, deposit: int = 1000 * UNIT) -> Signer:
     """A new account with a vault balance."""
     signer = world.signer()
     await world.fund(signer.account, 2 * deposit)
@@ -164,7 +174,7 @@ class Play:
     """One task, its client and its providers, and what each of them does next."""
 
     world: World
-    client: LocalSigner
+    client: Signer
     task: Task
     providers: list[Provider]
     posted_at: int = 0
@@ -260,7 +270,7 @@ async def play(
     seats: int | None = None,
     start: bool = True,
     providers: Sequence[Provider] | None = None,
-    payer: LocalSigner | None = None,
+    payer: Signer | None = None,
     **changed: Any,
 ) -> Play:
     """A task, posted and assigned unless `start` is False."""

@@ -154,7 +154,7 @@ def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> Nea
     """
     if isinstance(action, act.TransferGas):
         if action.to.startswith("ed25519:"):
-            key = operator_key(action.to, contracts["NodeRegistry"], action.amount)
+            key = operator_key(action.to, contracts["NodeRegistry"], int(action.amount))
             return NearCall(None, (key,), Needs(replaced=action.to))
         return NearCall(action.to, (Send(int(action.amount)),))
     token, compute = contracts["ComputeToken"], contracts["NodeRegistry"]
@@ -175,9 +175,9 @@ def _of_tokens(action: act.Action, token: AccountId, compute: AccountId) -> Near
             step = call(
                 "ft_transfer", 10, YOCTO, receiver_id=action.to, amount=str(int(action.amount))
             )
-            return NearCall(token, (step,), Needs(at_token=action.to, tokens=action.amount))
+            return NearCall(token, (step,), Needs(at_token=action.to, tokens=int(action.amount)))
         case act.Deposit():
-            return paid(action.amount, None, Needs(at_vault=True, tokens=action.amount))
+            return paid(action.amount, None, Needs(at_vault=True, tokens=int(action.amount)))
         case act.RegisterNode():
             form = {
                 "index": action.index,
@@ -187,11 +187,11 @@ def _of_tokens(action: act.Action, token: AccountId, compute: AccountId) -> Near
                 "peer_id": action.peer_id,
                 "addresses": list(action.addresses),
             }
-            needs = Needs(at_vault=True, node=True, tokens=action.stake)
+            needs = Needs(at_vault=True, node=True, tokens=int(action.stake))
             return paid(action.stake, {"register": form}, needs)
         case act.AddStake():
             message = {"add_stake": {"node": action.node}}
-            return paid(action.amount, message, Needs(tokens=action.amount))
+            return paid(action.amount, message, Needs(tokens=int(action.amount)))
         case _:
             return None
 
@@ -199,7 +199,7 @@ def _of_tokens(action: act.Action, token: AccountId, compute: AccountId) -> Near
 def _needs(action: act.Action) -> Needs:
     match action:
         case act.WithdrawVault():
-            return Needs(at_token=action.to, free=action.amount)
+            return Needs(at_token=action.to, free=int(action.amount))
         case act.WithdrawStake():
             return Needs(at_token=action.to)
         case act.PostTask() | act.PostAndAssign():

@@ -85,10 +85,9 @@ class Tracked(msgspec.Struct):
 class History:
     """A window of consecutive blocks, read once and kept. Made for one deployment."""
 
-    def __init__(self, pool: Pool, decoder: Decoder, start: int) -> None:
+    def __init__(self, pool: Pool, decoder: Decoder) -> None:
         self._pool = pool
         self._decoder = decoder
-        self._start = start
         self._lock = trio.Lock()
         self._blocks: dict[int, Block] = {}
         self._tracked: dict[str, Tracked] = {}
@@ -147,7 +146,7 @@ class History:
 
     async def _cover(self, low: int, high: int) -> None:
         """Have everything between `low` and `high`, and what reaches into it from before."""
-        first = max(self._start, low - REACH)
+        first = max(0, low - REACH)
         if not self._lowest <= first <= self._next or self._lowest == self._next:
             self._blocks.clear()
             self._tracked.clear()

@@ -81,7 +81,7 @@ class NearLedger:
         self._token = info.contracts["ComputeToken"]
         self._compute = info.contracts["NodeRegistry"]
         self._decoder = Decoder(info.contracts)
-        self._history = History(pool, self._decoder, info.deployed_at)
+        self._history = History(pool, self._decoder)
         self._parameters: Parameters | None = None
 
     @property
@@ -156,7 +156,7 @@ class NearLedger:
 
     @asynccontextmanager
     async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[EventBatch]]:
-        history = History(self._pool, self._decoder, self._info.deployed_at)
+        history = History(self._pool, self._decoder)
         batches = Follower(history, self._info.deployed_at).batches(cursor)
         try:
             yield batches

@@ -36,7 +36,11 @@ def name_of(code: str) -> str:
 def panicked(text: str, sender: str = "") -> LedgerRejected:
     """The error behind the text of a panic; `sender` is who signed."""
     if (ours := _OURS.search(text)) is not None:
-        return refusal(name_of(ours[1]), _read_arguments(ours[2]))
+        name, arguments = name_of(ours[1]), _read_arguments(ours[2])
+        if name == "NotRegistered" and arguments.get("account") == sender:
+            # On the other chain everybody has an account, with nothing in it.
+            return refusal("Insufficient", {"account": sender, "available": 0})
+        return refusal(name, arguments)
     if _NO_BALANCE in text:
         return refusal("ERC20InsufficientBalance", {"sender": sender} if sender else None)
     if (unknown := _UNREGISTERED.search(text)) is not None:

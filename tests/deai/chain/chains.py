@@ -24,7 +24,7 @@ from deai.chain.sei.sender import SenderSettings
 from deai.errors import NotSetUp
 from deai.hashing import keccak
 from deai.network import ChainEntry
-from deai.signing import LocalSigner
+from deai.signing import LocalSigner, Signer
 from devnet.evm.anvil import find_anvil
 from tests.deai.chain.twin import Twin
 from tests.support.ledger_conformance import World, batches_until
@@ -54,6 +54,10 @@ class ChainProcess:
     def signer(self) -> LocalSigner:
         """A key that nobody used before and that has money for gas."""
         return LocalSigner(self.secret())
+
+    def operator(self, _owner: Signer) -> LocalSigner:
+        """A hot key: an account like any other here."""
+        return self.signer()
 
     def secret(self) -> bytes:
         """The same, as what a process of its own can be told."""
@@ -139,7 +143,7 @@ def wait_for(ready: Path, process: subprocess.Popen[bytes]) -> dict[str, str]:
 async def chain_world(chain: ChainProcess) -> AsyncIterator[World]:
     """A world over a chain process; its ledgers close with it."""
 
-    async def hold(by: LocalSigner, task_status: trio.TaskStatus[Ledger]) -> None:
+    async def hold(by: Signer, task_status: trio.TaskStatus[Ledger]) -> None:
         async with open_sei_ledger(chain.entry, by, settings=SETTINGS) as ledger:
             task_status.started(ledger)
             await trio.sleep_forever()
@@ -152,12 +156,12 @@ async def chain_world(chain: ChainProcess) -> AsyncIterator[World]:
             chain.twin = Twin(reader.info, PARAMETERS, chain.holder)
         twin = chain.twin
 
-        async def open_(by: LocalSigner) -> Ledger:
+        async def open_(by: Signer) -> Ledger:
             ledger: Ledger = await nursery.start(hold, by)
             return twin.recorded(ledger)
 
         since = await reader.head()
-        yield World(chain.kind, reader, chain.holder, open_, advance, chain.signer)
+        yield World(chain.kind, reader, chain.holder, open_, advance, chain.signer, chain.operator)
         until, cursor = (await reader.head()).number, Cursor(since.number, since.hash)
         batches = await batches_until(reader, cursor, until)
         await twin.check(reader, [record for batch in batches for record in batch.records])

@@ -9,7 +9,7 @@ import pytest
 
 from deai.chain.ledger import Ledger
 from deai.chain.memory import MemoryChain
-from deai.signing import LocalSigner
+from deai.signing import LocalSigner, Signer
 from rewards.rules import RULES
 from tests.deai.chain.chains import (
     PARAMETERS,
@@ -18,6 +18,7 @@ from tests.deai.chain.chains import (
     chain_world,
     is_anvil_here,
 )
+from tests.deai.chain.near.harness import NearChain, near_chain, near_world
 from tests.support.ledger_conformance import World
 
 
@@ -30,13 +31,15 @@ def memory_world() -> tuple[World, MemoryChain]:
     holder = signer()
     chain = MemoryChain(RULES, holder=holder.account, parameters=PARAMETERS)
 
-    async def open_(by: LocalSigner) -> Ledger:
+    async def open_(by: Signer) -> Ledger:
         return chain.ledger(by)
 
     async def advance(seconds: int) -> None:
         chain.advance(seconds)
 
-    return World("memory", chain.ledger(), holder, open_, advance, signer), chain
+    return World(
+        "memory", chain.ledger(), holder, open_, advance, signer, lambda _: signer()
+    ), chain
 
 
 @pytest.fixture(scope="session")
@@ -53,25 +56,37 @@ def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
         yield chain
 
 
+@pytest.fixture(scope="module")
+def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NearChain]:
+    """A chain for each module: following one from its start reads every block."""
+    with near_chain(tmp_path_factory.mktemp("near")) as chain:
+        yield chain
+
+
 @pytest.fixture(
     params=[
         "memory",
         pytest.param("embedded", marks=[pytest.mark.chain, pytest.mark.network]),
         pytest.param("anvil", marks=[pytest.mark.chain, pytest.mark.network, pytest.mark.slow]),
+        pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network]),
     ]
 )
-def chain(request: pytest.FixtureRequest) -> ChainProcess | None:
+def chain(request: pytest.FixtureRequest) -> ChainProcess | NearChain | None:
     """The process behind `world`, None for the ledger in memory."""
     if request.param == "memory":
         return None
-    found: ChainProcess = request.getfixturevalue(request.param)
+    found: ChainProcess | NearChain = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
-async def world(chain: ChainProcess | None) -> AsyncIterator[World]:
+async def world(chain: ChainProcess | NearChain | None) -> AsyncIterator[World]:
     if chain is None:
         yield memory_world()[0]
+        return
+    if isinstance(chain, NearChain):
+        async with near_world(chain) as on_near:
+            yield on_near
         return
     async with chain_world(chain) as found:
         yield found

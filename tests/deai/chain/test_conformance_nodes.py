@@ -20,7 +20,7 @@ from deai.events import (
     UnbondingStarted,
     VaultWithdrawn,
 )
-from deai.ids import node_id
+from deai.ids import AccountId
 from deai.lifecycle import TaskState
 from deai.money import UNIT, Amount
 from deai.standing import Standing
@@ -37,12 +37,19 @@ from tests.support.ledger_conformance import (
     World,
     client,
     events_of,
+    node_of,
     play,
     provider,
     refused,
     registration,
     words,
 )
+
+
+async def held(world: World, account: AccountId) -> int:
+    """Tokens of an account, wherever its chain puts what a contract pays."""
+    balances = await world.reader.balances(account)
+    return balances.tokens + balances.vault
 
 
 async def test_tokens_are_transferred_deposited_and_withdrawn(world: World) -> None:
@@ -58,7 +65,8 @@ async def test_tokens_are_transferred_deposited_and_withdrawn(world: World) -> N
         for record in await events_of(world, first.block)
         if signer.account in words(record)
     ]
-    assert kinds == [TokensMoved, Deposited, VaultWithdrawn, TokensMoved]
+    assert kinds[:2] == [TokensMoved, Deposited]
+    assert set(kinds[2:]) == {VaultWithdrawn, TokensMoved}
     assert first.kind == "Deposit"
     assert first.block <= (await world.reader.head()).number
 
@@ -104,7 +112,7 @@ async def test_a_node_registers_and_everything_about_it_can_be_read(world: World
     assert (record.stake, record.unbonding, record.reputation) == (STAKE, 0, START)
     assert record.checked_tasks == 0
     assert epoch - 1 <= record.last_epoch <= epoch
-    assert await world.reader.node(node_id(one.owner.account, 7)) is None
+    assert await world.reader.node(node_of(one.owner.account, 7)) is None
 
 
 async def test_a_registration_tells_where_the_node_listens(world: World) -> None:
@@ -119,7 +127,8 @@ async def test_a_registration_tells_where_the_node_listens(world: World) -> None
 
 
 async def test_registrations_are_refused_for_their_reasons(world: World) -> None:
-    owner, operator, other = world.signer(), world.signer(), world.signer()
+    owner = world.signer()
+    operator, other = world.operator(owner), world.operator(owner)
     await world.fund(owner.account, 10 * STAKE)
     ledger = await world.ledger(owner)
 
@@ -140,7 +149,7 @@ async def test_registrations_are_refused_for_their_reasons(world: World) -> None
     await ledger.submit(form())
     await refused(ledger.submit(form(stake=STAKE + 1)), "BadStanding", standing=1)
     await ledger.submit(form(index=1))
-    assert await world.reader.node(node_id(owner.account, 1)) is not None
+    assert await world.reader.node(node_of(owner.account, 1)) is not None
 
 
 async def test_stake_is_added_partly_unbonded_and_withdrawn_after_its_time(world: World) -> None:
@@ -226,7 +235,8 @@ async def test_a_node_that_does_not_beat_gets_no_seats(world: World) -> None:
 
 
 async def test_only_the_owner_rotates_the_operator_and_the_new_key_must_agree(world: World) -> None:
-    one, fresh = await provider(world), world.signer()
+    one = await provider(world)
+    fresh = world.operator(one.owner)
     domain = world.reader.info.registry
 
     def rotation(by: object = fresh, until: int = 1 << 39) -> act.RotateOperator:
@@ -262,7 +272,7 @@ async def test_two_outputs_of_one_seat_cost_a_fifth_of_the_stake(world: World) -
     later = playing.result(1, WRONG, attempt=1)
     await refused(playing.as_stranger(proof(a, later)), "BadSignature")
     await refused(playing.as_stranger(proof(a, b, 3)), "BadSeat")
-    before = await world.reader.balances(world.holder.account)
+    before = await held(world, world.holder.account)
     since = (await world.reader.head()).number + 1
     await playing.as_stranger(proof(a, b))
     bounty = int((await world.reader.parameters()).bounty)
@@ -270,8 +280,7 @@ async def test_two_outputs_of_one_seat_cost_a_fifth_of_the_stake(world: World) -
     assert record is not None
     assert (record.standing, record.reputation) == (Standing.JAILED, 0)
     assert record.stake + record.unbonding == STAKE - STAKE // 5
-    after = await world.reader.balances(world.holder.account)
-    assert after.tokens - before.tokens == bounty
+    assert await held(world, world.holder.account) - before == bounty
     told = [r.event for r in await events_of(world, since)]
     assert NodeSlashed(
         liar.node, world.holder.account, Amount(STAKE // 5), Amount(bounty),
@@ -310,7 +319,8 @@ async def test_a_jailed_node_takes_no_seat_until_its_owner_releases_it(world: Wo
 
 async def test_evidence_is_taken_after_the_end_and_from_the_key_that_signed(world: World) -> None:
     playing = await play(world)
-    liar, fresh = playing.providers[2], world.signer()
+    liar = playing.providers[2]
+    fresh = world.operator(liar.owner)
     await playing.commit(0, 1, 2)
     await playing.finalise()
     digest = operate_digest(world.reader.info.registry, liar.node, fresh.account, 1 << 39)
@@ -331,10 +341,10 @@ async def test_accrued_fees_are_swept_to_the_treasury(world: World) -> None:
     await playing.finalise()
     accrued = (await world.reader.lane(playing.client.account, 0)).accrued
     treasury = (await world.reader.parameters()).treasury
-    before = (await world.reader.balances(treasury)).tokens
+    before = await held(world, treasury)
     since = (await world.reader.head()).number + 1
     await playing.as_stranger(act.SweepFees(playing.client.account, (0, 1), 1))
-    assert (await world.reader.balances(treasury)).tokens - before == accrued > 0
+    assert await held(world, treasury) - before == accrued > 0
     assert (await world.reader.lane(playing.client.account, 0)).accrued == 0
     told = [r.event for r in await events_of(world, since) if isinstance(r.event, FeesSwept)]
     assert told == [FeesSwept(playing.client.account, 0, Amount(accrued))]

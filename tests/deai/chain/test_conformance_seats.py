@@ -8,7 +8,7 @@ import pytest
 from deai import actions as act
 from deai.errors import InsufficientFunds
 from deai.hashing import ZERO
-from deai.ids import TaskId, node_id
+from deai.ids import TaskId
 from deai.lifecycle import SeatState, TaskState
 from deai.money import UNIT, Amount
 from deai.tasks import (
@@ -25,6 +25,7 @@ from tests.support.ledger_conformance import (
     Play,
     World,
     changed,
+    node_of,
     play,
     provider,
     refused,
@@ -245,9 +246,9 @@ async def test_committees_are_refused_for_their_reasons(world: World) -> None:
     await refused(named(accepts[0], accepts[1], accepts[0]), "OwnerTwice")
     first = playing.providers[0]
     await (await world.ledger(first.owner)).submit(
-        registration(world, first.owner, world.signer(), index=1)
+        registration(world, first.owner, world.operator(first.owner), index=1)
     )
-    twin = msgspec.structs.replace(accepts[1], node=node_id(first.owner.account, 1))
+    twin = msgspec.structs.replace(accepts[1], node=node_of(first.owner.account, 1))
     await refused(named(accepts[0], twin, accepts[2]), "OwnerTwice")
     stale = first.accepts(playing.id, 0, 1_000)
     await refused(named(stale, *accepts[1:]), "AcceptExpired", validUntil=1_000)
@@ -255,7 +256,7 @@ async def test_committees_are_refused_for_their_reasons(world: World) -> None:
     await refused(named(elsewhere, *accepts[1:]), "BadSignature")
     second = first.accepts(playing.id, 0, until, 1)
     await refused(named(second, *accepts[1:]), "BadSignature")
-    nobody = msgspec.structs.replace(accepts[0], node=node_id(world.signer().account, 0))
+    nobody = msgspec.structs.replace(accepts[0], node=node_of(world.signer().account, 0))
     await refused(named(nobody, *accepts[1:]), "BadStanding", standing=0)
     await refused(playing.as_stranger(act.AssignTask(task, accepts)), "Forbidden")
     await world.pass_(until - LEASE + 1)

@@ -29,7 +29,7 @@ from deai.chain.memory import MemoryChain
 from deai.errors import LedgerRejected
 from deai.events import LedgerEvent, LedgerRecord
 from deai.ids import AccountId, NodeId, TaskId
-from deai.signing import LocalSigner
+from deai.signing import Signer
 from rewards.rules import RULES
 
 
@@ -46,7 +46,7 @@ class Step(msgspec.Struct):
 class Twin:
     """The chain in memory beside a real one."""
 
-    def __init__(self, info: ChainInfo, parameters: Parameters, holder: LocalSigner) -> None:
+    def __init__(self, info: ChainInfo, parameters: Parameters, holder: Signer) -> None:
         self._time = 0
         self.chain = MemoryChain(
             RULES,

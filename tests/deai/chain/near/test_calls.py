@@ -178,9 +178,9 @@ def test_what_has_to_be_there_before_is_named() -> None:
 
 def test_money_for_gas_goes_to_an_account_or_becomes_the_allowance_of_a_key() -> None:
     sent = encode_action(act.TransferGas(BOB, Amount(12)), CONTRACTS)
-    assert (sent.to, sent.steps, sent.deposit) == (BOB, (Send("12"),), 12)
+    assert (sent.to, sent.steps, sent.deposit) == (BOB, (Send(12),), 12)
     granted = encode_action(act.TransferGas(KEY.account, Amount(12)), CONTRACTS)
-    key = AddKey(KEY.account, COMPUTE, OPERATOR_METHODS, "12")
+    key = AddKey(KEY.account, COMPUTE, OPERATOR_METHODS, 12)
     assert (granted.to, granted.steps, granted.deposit) == (None, (key,), 0)
     assert granted.needs == Needs(replaced=KEY.account)
 

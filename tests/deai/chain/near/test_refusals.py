@@ -51,6 +51,8 @@ def execution(text: str) -> dict[str, object]:
         ('E_TOO_EARLY: {"time":9}', "TooEarly", {"time": 9}),
         ('E_TOO_LATE: {"deadline":9}', "TooLate", {"deadline": 9}),
         ('E_NOT_REGISTERED: {"account":"a.near"}', "NotRegistered", {"account": "a.near"}),
+        ('E_NOT_REGISTERED: {"account":"me.near"}', "Insufficient",
+         {"account": "me.near", "available": 0}),
         ("The account doesn't have enough balance", "ERC20InsufficientBalance",
          {"sender": "me.near"}),
         ("The account me.near is not registered", "ERC20InsufficientBalance",
