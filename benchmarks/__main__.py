@@ -43,6 +43,7 @@ PROMISES: Final = {
     "node_footprint": {"rss_mib_reconnected": Promise(200, at_most=True)},
     "reducer": {"rebuild_events_per_s": Promise(5_000)},
     "embedded_chain": {"transfers_per_s": Promise(300)},
+    "near_chain": {"calls_per_s": Promise(300)},
 }
 """By benchmark and figure; `docs/benchmarks.md` explains each."""
 

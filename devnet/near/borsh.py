@@ -152,5 +152,14 @@ def signed_transaction(data: bytes) -> SignedTransaction:
     if reader.position != len(data):
         raise ValueError("trailing bytes after the signature")
     return SignedTransaction(
-        signer, key, nonce, receiver, block_hash, actions, signature, digest, base58(digest), len(data)
+        signer,
+        key,
+        nonce,
+        receiver,
+        block_hash,
+        actions,
+        signature,
+        digest,
+        base58(digest),
+        len(data),
     )

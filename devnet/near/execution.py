@@ -105,8 +105,9 @@ class Executor:
             height=block.height, timestamp=block.timestamp, seed=block.hash,
             balance=account.amount, refund_to=account_id, is_view=True, chain_id=block.chain_id,
         )  # fmt: skip
-        code = state.code(account.code_hash) if account.code_hash else b""
-        return self._machine.run(code, context, _Viewed(state, account_id, account))
+        code = state.code(account.code_hash)
+        world = _Viewed(state, account_id, account)
+        return self._machine.run(account.code_hash, code, context, world)
 
     def _run(self, ready: Ready, block: BlockContext, tally: _Tally) -> None:
         receipt = ready.receipt
@@ -252,7 +253,8 @@ class Executor:
             chain_id=block.chain_id,
         )  # fmt: skip
         world = _Written(self.state, name, _digest(block.hash, receipt.id, -1 - index))
-        outcome = self._machine.run(self.state.code(account.code_hash), context, world)
+        code = self.state.code(account.code_hash)
+        outcome = self._machine.run(account.code_hash, code, context, world)
         tally.burnt += outcome.burnt
         tally.used += outcome.used
         tally.call_gas += outcome.burnt

@@ -36,7 +36,7 @@ def document() -> dict[str, Any]:
     "name",
     [
         pytest.param(name, marks=pytest.mark.chain)
-        if name in ("embedded_chain", "escrow_latency", "node_footprint")
+        if name in ("embedded_chain", "escrow_latency", "near_chain", "node_footprint")
         else name
         for name in NAMES
     ],
@@ -88,7 +88,7 @@ def test_a_promise_holds_at_its_limit(promise: Promise, kept: float, broken: flo
 
 
 def test_the_list_has_every_benchmark_and_no_helper() -> None:
-    assert {"embedding", "node_footprint", "embedded_chain", "transport"} <= set(NAMES)
+    assert {"embedding", "node_footprint", "embedded_chain", "near_chain"} <= set(NAMES)
     assert not {"report", "one_node", "__main__", "__init__"} & set(NAMES)
 
 

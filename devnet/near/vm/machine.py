@@ -1,6 +1,6 @@
 """The wasm engine: compiled contracts, the host functions bound to it, one call at a time."""
 
-import hashlib
+import ctypes
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import wasmtime
+from wasmtime import _ffi
+from wasmtime._extern import wrap_extern
 
 from devnet.near import rules
 from devnet.near.actions import FunctionCall
@@ -75,13 +77,15 @@ class Machine:
             self._linker.define_func("env", name, kind, _refusal(name))
         self._linker.define_func("env", "abort", wasmtime.FuncType([i32] * 4, []), self._abort)
 
-    def run(self, code: bytes, context: CallContext, world: Storage) -> CallOutcome:
+    def run(
+        self, code_hash: bytes, code: bytes, context: CallContext, world: Storage
+    ) -> CallOutcome:
         """Run a method of a contract to its end."""
         call = Call(context, world)
         failure: Failure | None = None
         self._call = call
         try:
-            self._execute(call, code)
+            self._execute(call, code_hash, code)
             call.finish()
             share_gas(call)
         except _Refused as refused:
@@ -104,12 +108,12 @@ class Machine:
             burnt, call.used_gas, call.balance, call.logs, call.returned, call.promises
         )
 
-    def _execute(self, call: Call, code: bytes) -> None:
+    def _execute(self, call: Call, code_hash: bytes, code: bytes) -> None:
         call.burn(
             rules.HOST_GAS["contract_loading_base"]
             + rules.HOST_GAS["contract_loading_byte"] * len(code)
         )
-        module = self._module(code)
+        module = self._module(code_hash, code)
         store = wasmtime.Store(self._engine)
         store.set_limits(
             memory_size=rules.MAX_MEMORY_BYTES,
@@ -123,31 +127,29 @@ class Machine:
             instance = self._linker.instantiate(store, module)
         except wasmtime.WasmtimeError as error:
             raise _Refused({"CompilationError": {"PrepareError": "Instantiate"}}) from error
-        exports = instance.exports(store)
-        method = exports.get(call.context.method)
+        method = exported(store, instance, call.context.method)
         if not isinstance(method, wasmtime.Func):
             raise _Refused({"MethodResolveError": "MethodNotFound"})
         kind = method.type(store)
         if kind.params or kind.results:
             raise _Refused({"MethodResolveError": "MethodInvalidSignature"})
-        memory = exports.get("memory")
+        memory = exported(store, instance, "memory")
         if isinstance(memory, wasmtime.Memory):
             call.attach(memory)
         method(store)
 
-    def _module(self, code: bytes) -> wasmtime.Module:
-        digest = hashlib.sha256(code).digest()
-        module = self._compiled.get(digest)
+    def _module(self, code_hash: bytes, code: bytes) -> wasmtime.Module:
+        module = self._compiled.get(code_hash)
         if module is None:
             try:
                 module = wasmtime.Module(self._engine, code)
             except wasmtime.WasmtimeError as error:
                 failure: Failure = {"PrepareError": "Deserialization"}
                 raise _Refused({"CompilationError": failure}) from error
-            self._compiled[digest] = module
+            self._compiled[code_hash] = module
             if len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
-        self._compiled.move_to_end(digest)
+        self._compiled.move_to_end(code_hash)
         return module
 
     def _running(self) -> Call:
@@ -186,6 +188,26 @@ class Machine:
             f"Smart contract panicked: {text(message)}, filename: {text(filename)!r} "
             f"line: {line & _U32} col: {column & _U32}"
         )
+
+
+def exported(
+    store: wasmtime.Store, instance: wasmtime.Instance, name: str
+) -> wasmtime.Func | wasmtime.Memory | None:
+    """Return a function or the memory that a contract exports.
+
+    wasmtime-py's own way makes an object of every export of an instance, for each call anew: a
+    contract of a hundred methods would spend half of its time there.
+    """
+    item, data = _ffi.wasmtime_extern_t(), name.encode()
+    found = _ffi.wasmtime_instance_export_get(
+        store._context(),  # noqa: SLF001
+        ctypes.byref(instance._instance),  # noqa: SLF001
+        ctypes.create_string_buffer(data),
+        len(data),
+        ctypes.byref(item),
+    )
+    extern = wrap_extern(item) if found else None
+    return extern if isinstance(extern, wasmtime.Func | wasmtime.Memory) else None
 
 
 def share_gas(call: Call) -> None:
