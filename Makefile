@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.8
+# Where this is set, every pytest worker would rewrite every assertion on every run.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests of one file share what they start, so a file stays with one worker.
 PYTEST_WORKERS := -n auto --dist loadfile
 
