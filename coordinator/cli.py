@@ -143,12 +143,12 @@ async def _audit(settings: Settings) -> dict[str, Any]:
 
 
 async def _open_ledger(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:
-    from deai.chain.sei.ledger import open_sei_ledger
+    from deai.chain.opening import open_ledger
 
     entry = settings.network.chains.get(chain)
     if entry is None:
         raise NotSetUp(f"the network file has no chain called {chain}")
-    return await stack.enter_async_context(open_sei_ledger(entry, None, None))
+    return await stack.enter_async_context(open_ledger(chain, entry))
 
 
 async def _open_patiently(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:

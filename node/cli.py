@@ -11,7 +11,7 @@ import click
 
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
 from deai.errors import ConfigError, UsageError
-from deai.ids import ChainName
+from deai.ids import AccountId, ChainName, account_on
 from deai.money import parse_amount
 from deai.network import load_network
 from node.config import NodeConfig, node_config
@@ -36,7 +36,7 @@ def node() -> None:
 
 
 def _home(settings: Settings) -> Home:
-    return Home(settings.home)
+    return Home(settings.home, ChainName(settings.chain))
 
 
 def _config(settings: Settings) -> NodeConfig:
@@ -47,6 +47,7 @@ def _config(settings: Settings) -> NodeConfig:
 @click.option("--network", "network_file", type=click.Path(path_type=Path), help="Network file.")
 @click.option("--non-interactive", is_flag=True, help="Never ask; fail with what is missing.")
 @click.option("--owner-key", type=click.Path(path_type=Path), help="Key file that stakes.")
+@click.option("--owner-account", metavar="NAME", help="NEAR: default the key's implicit account.")
 @click.option("--owner-passphrase", type=click.Path(path_type=Path), help="File that opens it.")
 @click.option("--stake", help="Tokens to stake (1000CT); default the least.")
 @click.option("--listen", multiple=True, help="Multiaddr to listen on.")
@@ -57,6 +58,7 @@ def init(
     non_interactive: bool,
     owner_key: Path | None,
     owner_passphrase: Path | None,
+    owner_account: str | None,
     stake: str | None,
     listen: tuple[str, ...],
     index: int,
@@ -81,6 +83,7 @@ def init(
         owner_passphrase=owner_passphrase,
         listen=listen,
         index=index,
+        owner_account=_owner_account(settings, owner_account),
     )
     ask = not (non_interactive or settings.json)
     if ask and amount is None:
@@ -107,6 +110,13 @@ def init(
     emit(settings, document, lambda console: screens.init(console, document))
     if plan.needs is not None:
         raise ExitWith(NEEDS_FUNDS)
+
+
+def _owner_account(settings: Settings, name: str | None) -> AccountId | None:
+    if name is None:
+        return None
+    parse = partial(account_on, settings.chain)
+    return typed("--owner-account", parse, name, code="bad_account", hint="such as alice.near")
 
 
 @node.command("run")

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import trio
 
+from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
-from deai.errors import DeaiError, NotSetUp
-from deai.ids import ChainName
+from deai.errors import ConfigError, DeaiError, NotSetUp
+from deai.ids import AccountId, ChainName
 from deai.keys import account_of, load_signer
 from deai.money import format_tokens
 from deai.network import Network, load_network
@@ -20,7 +21,7 @@ from node.admin import client as daemon
 from node.config import SANDBOX_LEVELS, NodeConfig
 from node.home import Home
 from node.program import models_here, open_ledger, open_workbench
-from node.services.watch import LOW_DISK, LOW_GAS, SKEW
+from node.services.watch import LOW_DISK, SKEW
 
 CHECK_TIMEOUT: Final = 30.0
 
@@ -100,8 +101,15 @@ class Doctor:
         network = self._load()
         return Check("network", ok=True, detail=f"{network.name}: {', '.join(network.chains)}")
 
+    def _owner(self) -> AccountId | None:
+        try:
+            return self._home.load_registration().owner
+        except ConfigError:
+            return None
+
     async def _with_ledger(self, work: Callable[[Ledger], Awaitable[Check]]) -> Check:
-        async with open_ledger(self._load(), self._chain, None, None) as ledger:
+        owner = self._owner()
+        async with open_ledger(self._load(), self._chain, None, None, owner) as ledger:
             return await work(ledger)
 
     async def _rpc(self) -> Check:
@@ -146,15 +154,15 @@ class Doctor:
 
     async def _gas(self) -> Check:
         async def work(ledger: Ledger) -> Check:
-            account = self._home.load_registration().operator
+            account, money = self._home.load_registration().operator, GAS[self._chain]
             gas = (await ledger.balances(account)).gas
-            fix = "" if gas >= LOW_GAS else f"send {account} at least {LOW_GAS} wei"
+            ok = gas >= money.low
             return Check(
                 "operator_gas",
-                ok=gas >= LOW_GAS,
-                detail=f"{gas} wei",
-                fix=fix,
-                on_screen=f"{gas / 10**18:.4f} of the chain's coin",
+                ok=ok,
+                detail=f"{gas} {money.unit}",
+                fix="" if ok else f"{account} has little: {money.refill}",
+                on_screen=money.coins(gas),
             )
 
         return await self._with_ledger(work)

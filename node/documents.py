@@ -14,7 +14,7 @@ import trio
 
 from deai import __version__
 from deai.errors import DeaiError
-from deai.ids import hexed
+from deai.ids import hexed, owner_of
 from node.state import Node, Reason
 from node.store.journal import Day, Saved
 
@@ -35,7 +35,7 @@ async def status(node: Node) -> Document:
         "node_id": node.ports.node,
         "state": node.mode.value,
         "version": __version__,
-        "owner": node.ports.node[:42],
+        "owner": owner_of(node.ports.node),
         "operator": node.ports.signer.account,
         "peer_id": node.ports.net.peer_id,
         "addresses": list(node.ports.net.addresses),

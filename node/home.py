@@ -14,7 +14,8 @@ import msgspec
 
 from deai.codec import decode_json, encode_json
 from deai.errors import ConfigError, MalformedMessage, NotSetUp
-from deai.ids import AccountId, ChainName, NodeId
+from deai.ids import SEI, AccountId, ChainName, NodeId
+from deai.keys import key_file
 from node.store.errors import AlreadyRunning
 
 
@@ -30,9 +31,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Paths below one directory."""
+    """Paths below one directory; keys have names by chain."""
 
     path: Path
+    chain: ChainName = SEI
 
     @property
     def network(self) -> Path:
@@ -47,12 +49,12 @@ class Home:
     @property
     def operator_key(self) -> Path:
         """The hot key."""
-        return self.path / "keys" / "operator.json"
+        return key_file(self.path, "operator", self.chain)
 
     @property
     def owner_key(self) -> Path:
         """The cold key, if it was made here."""
-        return self.path / "keys" / "owner.json"
+        return key_file(self.path, "owner", self.chain)
 
     @property
     def peer_key(self) -> Path:

@@ -113,7 +113,7 @@ async def _tasks(home: Home) -> documents.Document:
 
 async def _chain(document: dict[str, Any], network: Network, chain: ChainName) -> None:
     with trio.move_on_after(CHAIN_TIMEOUT) as scope:
-        async with open_ledger(network, chain, None, None) as ledger:
+        async with open_ledger(network, chain, None, None, document["owner"]) as ledger:
             head = await ledger.head()
             record = await ledger.node(document["node_id"])
             operator = await ledger.balances(document["operator"])

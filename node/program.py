@@ -13,9 +13,10 @@ import structlog
 import trio
 
 from deai import __version__
+from deai.chain import opening
 from deai.chain.ledger import Ledger
-from deai.errors import ConfigError, NotSetUp
-from deai.ids import ChainName
+from deai.errors import ConfigError
+from deai.ids import AccountId, ChainName
 from deai.keys import load_signer
 from deai.net import Net, PeerAddress
 from deai.network import Network
@@ -35,19 +36,23 @@ logger = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def open_ledger(
-    network: Network, chain: ChainName, signer: Signer | None, outbox: Path | None
+    network: Network,
+    chain: ChainName,
+    signer: Signer | None,
+    outbox: Path | None,
+    account: AccountId | None = None,
 ) -> AsyncIterator[Ledger]:
-    """The ledger of one of the network's chains; raise `ConfigError` for one it has not."""
+    """The ledger of one of the network's chains; raise `ConfigError` for one it has not.
+
+    `account` is the NEAR account for which the key signs, or whose keys a reader asks about;
+    on Sei a key has one account, and it says nothing.
+    """
     entry = network.chains.get(chain)
     if entry is None:
         raise ConfigError(
             f"the network has no chain {chain!r}", hint=", ".join(network.chains) or "none"
         )
-    if chain != "sei":
-        raise NotSetUp(f"nodes on {chain} are not supported by this version")
-    from deai.chain.sei.ledger import open_sei_ledger
-
-    async with open_sei_ledger(entry, signer, outbox) as ledger:
+    async with opening.open_ledger(chain, entry, signer, outbox, account=account) as ledger:
         yield ledger
 
 
@@ -154,7 +159,7 @@ async def _open_ports(
 ) -> Ports:
     from p2p.net import open_net
 
-    signer = load_signer(home.operator_key, home.passphrase)
+    signer = load_signer(home.operator_key, home.passphrase, chain=registration.chain)
     if signer.account != registration.operator:
         raise ConfigError(
             f"{home.operator_key} is not the key that this node was set up with",
@@ -165,7 +170,7 @@ async def _open_ports(
     blobs = BlobStore(home.blobs, max_bytes=config.max_store_mib << 20)
     outbox = home.outbox(registration.chain, registration.operator)
     ledger = await stack.enter_async_context(
-        open_ledger(network, registration.chain, signer, outbox)
+        open_ledger(network, registration.chain, signer, outbox, registration.owner)
     )
     net = await stack.enter_async_context(
         open_net(home.peer_key, listen=config.listen, announce=config.announce)

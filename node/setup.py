@@ -7,16 +7,18 @@ intent of the owner's outbox, so that an interrupted one is never sent twice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from deai.actions import RegisterNode, TransferGas
+from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
 from deai.errors import ConfigError, InsufficientFunds
-from deai.ids import AccountId, ChainName, NodeId, node_id
-from deai.keys import account_of, create_key, create_peer_key, load_signer
+from deai.ids import NEAR, AccountId, ChainName, index_of, node_of
+from deai.keys import account_of, create_key, create_peer_key, holder_of, load_signer
 from deai.money import Amount
 from deai.network import Network, load_network, save_network
 from deai.signing import Signer
@@ -24,10 +26,6 @@ from deai.tasks import operate_digest
 from node.config import NodeConfig
 from node.home import Home, Registration
 
-OPERATOR_GAS: Final = 2 * 10**16
-"""Wei an operator needs to begin with; the owner sends it."""
-OWNER_GAS: Final = 4 * 10**16
-"""Wei an owner needs for registering and for its operator."""
 SIGNATURE_LIFE: Final = 3600
 """Seconds for which the operator's consent to be registered counts."""
 
@@ -66,6 +64,8 @@ class Plan:
     chain: ChainName
     owner_key: Path
     owner_passphrase: Path | None
+    owner_account: AccountId | None = None
+    """The NEAR account of the owner, if it is not its key's own."""
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     needs: Needs | None = None
@@ -81,12 +81,13 @@ def prepare(
     owner_passphrase: Path | None,
     listen: tuple[str, ...],
     index: int,
+    owner_account: AccountId | None = None,
 ) -> Plan:
     """The steps on this machine: network file, keys, settings. Raises `ConfigError`."""
     from p2p.identity import load_identity
 
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    plan = Plan(home, chain, owner_key or home.owner_key, owner_passphrase)
+    plan = Plan(home, chain, owner_key or home.owner_key, owner_passphrase, owner_account)
     _network(plan, network_file)
     made = [
         _key(plan, home.operator_key),
@@ -98,9 +99,9 @@ def prepare(
     _config(plan, listen)
     owner = _owner_account(plan)
     registration = Registration(
-        node_id=node_id(owner, index),
+        node_id=node_of(chain, owner, index),
         owner=owner,
-        operator=account_of(home.operator_key),
+        operator=account_of(home.operator_key, chain=chain),
         peer_id=load_identity(home.peer_key).peer_id,
         chain=chain,
     )
@@ -136,14 +137,14 @@ def _network(plan: Plan, file: Path | None) -> None:
 def _key(plan: Plan, path: Path) -> bool:
     if path.exists():
         return False
-    create_key(path, plan.home.passphrase)
+    create_key(path, plan.home.passphrase, chain=plan.chain)
     return True
 
 
 def _owner(plan: Plan, *, given: bool) -> bool:
     if given or plan.owner_key.exists():
         return False
-    create_key(plan.owner_key, plan.home.passphrase)
+    create_key(plan.owner_key, plan.home.passphrase, chain=plan.chain)
     plan.warnings.append(
         f"the owner key was made here: {plan.owner_key}. It controls stake and earnings;"
         " move it off this machine once the node is registered"
@@ -155,7 +156,7 @@ def _owner_account(plan: Plan) -> AccountId:
     """The owner's account; once registered, its key need not be here any more."""
     if not plan.owner_key.exists() and plan.home.registration.exists():
         return plan.home.load_registration().owner
-    return account_of(plan.owner_key)
+    return holder_of(account_of(plan.owner_key, chain=plan.chain), plan.owner_account)
 
 
 def _config(plan: Plan, listen: tuple[str, ...]) -> None:
@@ -190,16 +191,20 @@ def import_models(
     plan.steps.append(Step("models", "done" if names - before else "done_before"))
 
 
+OpenLedger: TypeAlias = Callable[
+    [Network, ChainName, Signer | None, Path | None, AccountId | None],
+    AbstractAsyncContextManager[Ledger],
+]
+
+
 async def register(
-    plan: Plan,
-    network: Network,
-    stake: int | None,
-    open_ledger: Callable[[Network, ChainName, Signer | None, Path | None], Any],
+    plan: Plan, network: Network, stake: int | None, open_ledger: OpenLedger
 ) -> None:
     """The steps on chain: funds, stake and registration. Fills `needs` when something lacks."""
     registration = plan.registration
     assert registration is not None
-    async with open_ledger(network, plan.chain, None, None) as reader:
+    gas = GAS[plan.chain]
+    async with open_ledger(network, plan.chain, None, None, registration.owner) as reader:
         record = await reader.node(registration.node_id)
         if record is not None and record.operator != registration.operator:
             raise ConfigError(
@@ -216,48 +221,61 @@ async def register(
                 code="stake_too_low",
             )
         if record is None:
-            plan.needs = await _lack(reader, registration.owner, OWNER_GAS, wanted)
+            plan.needs = await _lack(reader, registration.owner, gas.owner + gas.operator, wanted)
     if record is not None:
         plan.steps.append(Step("register", "done_before"))
     elif plan.needs is not None:
         plan.steps.append(Step("register", "waiting"))
     else:
-        signer = load_signer(plan.owner_key, plan.owner_passphrase)
-        outbox = plan.home.outbox(plan.chain, registration.owner)
-        async with open_ledger(network, plan.chain, signer, outbox) as ledger:
+        async with _as_owner(plan, network, open_ledger) as ledger:
             await _register(plan, ledger, wanted)
     await _operator_gas(plan, network, open_ledger)
 
 
-async def _operator_gas(
-    plan: Plan,
-    network: Network,
-    open_ledger: Callable[[Network, ChainName, Signer | None, Path | None], Any],
-) -> None:
-    """The operator's first money for gas comes from the owner, so that one account is funded."""
+def _as_owner(
+    plan: Plan, network: Network, open_ledger: OpenLedger
+) -> AbstractAsyncContextManager[Ledger]:
     registration = plan.registration
     assert registration is not None
-    async with open_ledger(network, plan.chain, None, None) as reader:
-        lack = await _lack(reader, registration.operator, OPERATOR_GAS, 0)
-    if lack is None:
-        plan.steps.append(Step("operator_gas", "done_before"))
-    elif plan.needs is not None:
-        plan.steps.append(Step("operator_gas", "waiting"))
-    else:
-        signer = load_signer(plan.owner_key, plan.owner_passphrase)
-        outbox = plan.home.outbox(plan.chain, registration.owner)
-        async with open_ledger(network, plan.chain, signer, outbox) as ledger:
-            try:
-                sent = await ledger.submit(
-                    TransferGas(registration.operator, Amount(OPERATOR_GAS)),
-                    # What it lacks names the occasion: an operator that ran dry is filled again.
-                    key=f"gas:{registration.operator}:{lack.gas}",
-                )
-            except InsufficientFunds:
-                plan.needs = lack
-                plan.steps.append(Step("operator_gas", "waiting"))
-                return
-        plan.steps.append(Step("operator_gas", "done", sent.hash))
+    signer = load_signer(plan.owner_key, plan.owner_passphrase, chain=plan.chain)
+    outbox = plan.home.outbox(plan.chain, registration.owner)
+    return open_ledger(network, plan.chain, signer, outbox, registration.owner)
+
+
+async def _operator_gas(plan: Plan, network: Network, open_ledger: OpenLedger) -> None:
+    """What lets the operator send comes from the owner, so that one account is funded.
+
+    On Sei its first money for gas; on NEAR the key itself becomes one of the owner's account, for
+    the operator's methods alone and with an allowance for gas.
+    """
+    registration = plan.registration
+    assert registration is not None
+    gas, operator, owner = GAS[plan.chain], registration.operator, registration.owner
+    # On NEAR the allowance of a key is burnt from the owner's account, which has to hold it.
+    pays = owner if plan.chain == NEAR else operator
+    async with open_ledger(network, plan.chain, None, None, owner) as reader:
+        has = (await reader.balances(operator)).gas
+        lack = await _lack(reader, pays, gas.operator, 0)
+    if has >= gas.little:
+        plan.steps.append(Step(gas.step, "done_before"))
+        return
+    if plan.needs is None and plan.chain == NEAR:
+        plan.needs = lack
+    if plan.needs is not None:
+        plan.steps.append(Step(gas.step, "waiting"))
+        return
+    async with _as_owner(plan, network, open_ledger) as ledger:
+        try:
+            sent = await ledger.submit(
+                TransferGas(operator, Amount(gas.operator)),
+                # What it has names the occasion: an operator that ran dry is filled again.
+                key=f"gas:{operator}:{has}",
+            )
+        except InsufficientFunds:
+            plan.needs = lack if lack is not None else Needs(pays, gas.owner, 0)
+            plan.steps.append(Step(gas.step, "waiting"))
+            return
+    plan.steps.append(Step(gas.step, "done", sent.hash))
 
 
 async def _lack(ledger: Ledger, account: AccountId, gas: int, tokens: int) -> Needs | None:
@@ -269,7 +287,7 @@ async def _lack(ledger: Ledger, account: AccountId, gas: int, tokens: int) -> Ne
 async def _register(plan: Plan, ledger: Ledger, stake: int) -> None:
     registration = plan.registration
     assert registration is not None
-    operator = load_signer(plan.home.operator_key, plan.home.passphrase)
+    operator = load_signer(plan.home.operator_key, plan.home.passphrase, chain=plan.chain)
     valid_until = (await ledger.head()).time + SIGNATURE_LIFE
     consent = operator.sign(
         operate_digest(
@@ -277,7 +295,7 @@ async def _register(plan: Plan, ledger: Ledger, stake: int) -> None:
         )
     )
     action = RegisterNode(
-        index=_index_of(registration.node_id),
+        index=index_of(registration.node_id),
         operator=registration.operator,
         valid_until=valid_until,
         operator_signature=consent,
@@ -288,7 +306,3 @@ async def _register(plan: Plan, ledger: Ledger, stake: int) -> None:
     # The consent's time differs from run to run; the intent is the same.
     done = await ledger.submit(action, key=f"register:{registration.node_id}")
     plan.steps.append(Step("register", "done", done.hash))
-
-
-def _index_of(node: NodeId) -> int:
-    return int(node[42:], 16)

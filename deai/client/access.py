@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from deai.chain.ledger import Ledger
+from deai.chain.opening import open_ledger
 from deai.client.account import TurnTaking
 from deai.client.adapters import load_catalogue, open_net
 from deai.client.client import Client
@@ -17,8 +18,8 @@ from deai.client.directory import PeerList, RegistryEvents, Source
 from deai.client.local import open_local
 from deai.client.opening import one_error, open_client
 from deai.errors import ConfigError
-from deai.ids import ChainName, parse_peer
-from deai.keys import create_peer_key, load_signer
+from deai.ids import SEI, AccountId, ChainName, parse_peer
+from deai.keys import create_peer_key, holder_of, load_signer
 from deai.net import PeerAddress
 from deai.network import ChainEntry, Network, load_network
 from deai.signing import Signer
@@ -30,26 +31,30 @@ async def connect(
     *,
     key: Signer | Path,
     home: Path,
-    chain: str = "sei",
+    chain: str = SEI,
     passphrase_file: Path | None = None,
+    account: AccountId | None = None,
     coordinators: Sequence[str] = (),
     mdns: bool = False,
 ) -> AsyncIterator[Client]:
     """A client that pays with `key` and keeps its journal, results and receipts in `home`.
 
+    `account` is the NEAR account for which the key signs; default its implicit one.
     `coordinators` are URLs to ask for nodes (default: those of the network file); none needs to
     answer. With `mdns`, nodes that announce themselves on the local network are looked for too.
     Raises `ConfigError`, `NotSetUp` or `LedgerUnreachable`.
     """
     if isinstance(network, Path):
         network = load_network(network)
-    signer = load_signer(key, passphrase_file) if isinstance(key, Path) else key
+    signer = load_signer(key, passphrase_file, chain=chain) if isinstance(key, Path) else key
     catalogue = load_catalogue()
     identity = home / "keys" / "client-peer.key"
     create_peer_key(identity)
     with one_error():
         async with AsyncExitStack() as stack:
-            ledger = await stack.enter_async_context(open_account(network, chain, signer, home))
+            ledger = await stack.enter_async_context(
+                open_account(network, chain, signer, home, account)
+            )
             net = await stack.enter_async_context(open_net(identity))
             sources = sources_of(network, coordinators)
             if mdns:
@@ -69,27 +74,32 @@ async def connect(
 
 @asynccontextmanager
 async def open_account(
-    network: Network, chain: str, signer: Signer, home: Path
+    network: Network, chain: str, signer: Signer, home: Path, account: AccountId | None = None
 ) -> AsyncIterator[Ledger]:
-    """The chain as `signer` sees it; other commands may use the same account meanwhile."""
-    from deai.chain.sei.ledger import open_sei_ledger
+    """The chain as `signer` sees it; other commands may use the same account meanwhile.
 
+    `account` is the NEAR account for which the key signs; default its implicit one.
+    """
     entry = entry_of(network, chain)
+    holder = holder_of(signer.account, account)
     outbox = home / f"outbox-{chain}-{signer.account}.db"
     with one_error():
-        async with open_reader(network, chain) as reader, trio.open_nursery() as nursery:
+        async with open_reader(network, chain, holder) as reader, trio.open_nursery() as nursery:
             yield TurnTaking(
-                reader, signer.account, lambda: open_sei_ledger(entry, signer, outbox), nursery
+                reader,
+                holder,
+                lambda: open_ledger(chain, entry, signer, outbox, account=holder),
+                nursery,
             )
             nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def open_reader(network: Network, chain: str) -> AsyncIterator[Ledger]:
-    """The chain without a key."""
-    from deai.chain.sei.ledger import open_sei_ledger
-
-    async with open_sei_ledger(entry_of(network, chain)) as ledger:
+async def open_reader(
+    network: Network, chain: str, account: AccountId | None = None
+) -> AsyncIterator[Ledger]:
+    """The chain without a key; `account` is whose keys' allowances may be asked for on NEAR."""
+    async with open_ledger(chain, entry_of(network, chain), account=account) as ledger:
         yield ledger
 
 

@@ -8,7 +8,9 @@ from typing import Final
 import structlog
 import trio
 
+from deai.chain.gas import GAS
 from deai.errors import LimitExceeded, NodeFault, Unreachable
+from deai.ids import NEAR
 from deai.standing import Standing
 from node.services.follower import SILENT_AFTER
 from node.state import Mode, Node
@@ -18,8 +20,6 @@ logger = structlog.get_logger(__name__)
 EVERY: Final = 5.0
 SKEW: Final = 10
 """Seconds between this machine's clock and the chain's that are worth a word."""
-LOW_GAS: Final = 10**16
-"""Wei: a few dozen transactions at usual prices."""
 LOW_DISK: Final = 512 << 20
 KEEP: Final = 10_000
 """Ended engagements kept at most, whatever their age."""
@@ -116,12 +116,20 @@ class Watch:
         node = self._node
         try:
             balances = await node.ports.ledger.balances(node.ports.signer.account)
+            owner = await node.ports.ledger.balances(node.record_owner)
         except Unreachable:
             return  # the follower reports a chain that does not answer
-        if balances.gas < LOW_GAS:
+        gas = GAS[node.info.name]
+        if balances.gas < gas.low:
             node.problem(
                 "low_gas",
                 f"the operator key {node.ports.signer.account} has little left for gas",
+                gas.refill,
+            )
+        elif node.info.name == NEAR and owner.gas < gas.low:
+            node.problem(
+                "low_gas",
+                f"the owner's account {node.record_owner}, which pays, has little left for gas",
                 "send it some of the chain's own coin",
             )
         else:

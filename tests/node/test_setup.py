@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deai.actions import TransferTokens
+from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
 from deai.chain.memory import MemoryChain
 from deai.errors import ConfigError
@@ -18,7 +19,7 @@ from deai.money import UNIT, Amount
 from deai.network import ChainEntry, Network, save_network
 from deai.signing import Signer
 from node.home import Home
-from node.setup import OPERATOR_GAS, OWNER_GAS, Plan, prepare, register
+from node.setup import Plan, prepare, register
 from node.store.errors import AlreadyRunning
 from rewards.rules import RULES
 from tests.node.support.names import key
@@ -48,7 +49,12 @@ class Setting:
 
     @asynccontextmanager
     async def open_ledger(
-        self, _network: Network, _chain: ChainName, signer: Signer | None, _outbox: Path | None
+        self,
+        _network: Network,
+        _chain: ChainName,
+        signer: Signer | None,
+        _outbox: Path | None,
+        _account: AccountId | None = None,
     ) -> AsyncIterator[Ledger]:
         yield self.chain.ledger(signer)
 
@@ -156,5 +162,7 @@ def test_one_home_one_process(tmp_path: Path) -> None:
 
 
 def test_needs_are_small_sums() -> None:
-    assert 0 < OWNER_GAS <= 10**17
-    assert 0 < OPERATOR_GAS <= 10**17
+    for gas in GAS.values():
+        assert 0 < gas.owner <= 10**gas.decimals // 10
+        assert 0 < gas.operator <= 10**gas.decimals
+        assert gas.little < gas.low < gas.operator

@@ -72,8 +72,14 @@ class NearLedger:
     """A `Ledger` over NEAR's JSON-RPC; made by `open_near_ledger`."""
 
     def __init__(
-        self, pool: Pool, info: ChainInfo, sender: Sender | None, by: NearKey | None
+        self,
+        pool: Pool,
+        info: ChainInfo,
+        sender: Sender | None,
+        by: NearKey | None,
+        keys_of: AccountId | None = None,
     ) -> None:
+        self._keys_of = by.account if by is not None else keys_of
         self._pool = pool
         self._info = info
         self._sender = sender
@@ -110,7 +116,10 @@ class NearLedger:
             raise LedgerUnreachable(f"an endpoint's answer makes no sense: {error}") from error
 
     async def balances(self, account: AccountId) -> Balances:
-        """What an account has; of a key (`ed25519:…`) of the own account: its allowance."""
+        """What an account has; of a key (`ed25519:…`) of the own account: its allowance.
+
+        A key that is none of that account's has nothing.
+        """
         if account.startswith("ed25519:"):
             return Balances(await self._allowance(account), 0, 0)
         (found,) = await self._read(view_account(account))
@@ -220,9 +229,9 @@ class NearLedger:
             )
 
     async def _allowance(self, public_key: str) -> int:
-        if self._key is None:
+        if self._keys_of is None:
             return 0
-        (found,) = await self._read(access_key(self._key.account, public_key))
+        (found,) = await self._read(access_key(self._keys_of, public_key))
         return _checked(read_access_key, found).allowance or 0
 
     def _own(self) -> NearKey:
@@ -260,22 +269,24 @@ async def open_near_ledger(
     key: NearKey | None = None,
     outbox_path: Path | None = None,
     *,
+    account: AccountId | None = None,
     crash: Callable[[str], None] = no_crash,
     settings: SenderSettings | None = None,
     timeout: float = TIMEOUT_S,
 ) -> AsyncIterator[NearLedger]:
     """Open a deployment, as `key` or as a reader.
 
-    `outbox_path` keeps what was sent over restarts; one outbox belongs to one access key.
-    Entering raises `LedgerUnreachable` when no endpoint answers and `ConfigError` for another
-    chain than the entry's, or an outbox that is in use.
+    `account` is the one whose keys a reader tells about; `key` has its own. `outbox_path` keeps
+    what was sent over restarts; one outbox belongs to one access key. Entering
+    raises `LedgerUnreachable` when no endpoint answers and `ConfigError` for another chain than
+    the entry's, or an outbox that is in use.
     """
     info = _info(entry)
     async with open_pool(entry.rpc_urls, timeout=timeout) as pool, Background() as nursery:
         await _check_chain(pool, info)
         nursery.start_soon(pool.watch)
         if key is None:
-            yield NearLedger(pool, info, None, None)
+            yield NearLedger(pool, info, None, None, account)
             return
         identity = f"{info.chain_id}:{info.contracts['TaskEscrow']}:{key.account}:{key.public_key}"
         async with open_sender(
