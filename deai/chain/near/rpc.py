@@ -26,6 +26,7 @@ from deai.errors import MalformedMessage
 
 MAX_ANSWER_BYTES: Final = 32 << 20
 MAX_AT_ONCE: Final = 16
+TRIES: Final = 4
 FINAL: Final = {"finality": "final"}
 _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 # Answers that mean "ask again, maybe elsewhere"; all others are answers.
@@ -115,10 +116,25 @@ class Endpoint:
     async def batch(self, requests: Sequence[Request]) -> list[Any]:
         """Answers in the order of the requests, asked for at the same time.
 
-        An `RpcError` stands for an answer that is one. Raises `EndpointFailed`.
+        There are no batches on NEAR: some of many may fail, and those are asked again. An
+        `RpcError` stands for an answer that is one. Raises `EndpointFailed`.
         """
-        received = await self._loop.run(self._all(requests))
-        return [self._read(one) for one in received]
+        answers: dict[int, Any] = {}
+        failed: EndpointFailed | None = None
+        for attempt in range(TRIES):
+            wanted = [place for place in range(len(requests)) if place not in answers]
+            received = await self._loop.run(self._all([requests[place] for place in wanted]))
+            for place, one in zip(wanted, received, strict=True):
+                try:
+                    answers[place] = self._read(one)
+                except EndpointFailed as error:
+                    failed = error
+            if len(answers) == len(requests):
+                return [answers[place] for place in range(len(requests))]
+            if not answers:
+                break  # not one got through: another endpoint may do
+            await trio.sleep(0.05 * 2**attempt)
+        raise failed if failed is not None else self._failed("it left a request unanswered")
 
     async def send(self, raw: bytes) -> Any:  # noqa: ANN401 - JSON
         """Hand a signed transaction over; an `RpcError` when no block may hold it.

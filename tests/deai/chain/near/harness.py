@@ -107,6 +107,12 @@ RUN = os.urandom(8) if "NEAR_RPC_URL" in os.environ else b""
 """Names of a chain that outlives a run are new in every run."""
 
 
+def secret_of(one: Actor) -> bytes:
+    """The seed of an account of `actor`, for a process of its own."""
+    number = int(one.account.partition(".")[0].removeprefix("u").removesuffix(RUN.hex()))
+    return keccak(b"near account", number.to_bytes(8, "big"), RUN)
+
+
 def actor(number: int, suffix: str = "near") -> Actor:
     key = Ed25519Signer(keccak(b"near account", number.to_bytes(8, "big"), RUN))
     return Actor(AccountId(f"u{number}{RUN.hex()}.{suffix}"), key)

@@ -13,9 +13,7 @@ from deai.chain.refusals import HINTS
 from deai.errors import InsufficientFunds, LedgerRejected
 
 PANIC = "Smart contract panicked: "
-ERRORS = (
-    Path(__file__).parents[4] / "contracts" / "near" / "compute" / "src" / "errors.rs"
-).read_text()
+PAGE = (Path(__file__).parents[4] / "contracts" / "near" / "README.md").read_text()
 
 
 def execution(text: str) -> dict[str, object]:
@@ -70,7 +68,7 @@ def test_a_panic_has_the_name_and_arguments_of_the_other_chain(
 
 
 def test_every_error_of_the_contract_has_a_name_with_a_hint() -> None:
-    codes = set(re.findall(r'"(E_[A-Z_]+)"', ERRORS))
+    codes = set(re.findall(r"^\| `(E_[A-Z_]+)` \|", PAGE, re.MULTILINE))
     assert len(codes) > 20
     unknown = {name_of(code) for code in codes} - set(HINTS)
     assert unknown <= {"BadSeat", "NoUpgrade"}, "the same that have no hint on the other chain"
