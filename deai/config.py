@@ -29,9 +29,11 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`[client]`: what the task commands use."""
 
     key_file: str = ""
-    """Key that pays for tasks; default `HOME/keys/client.json`."""
+    """Key that pays for tasks; default `HOME/keys/client.json`, on NEAR `client-near.json`."""
     passphrase_file: str = ""
     """Where the key's passphrase stands; default `HOME/keys/passphrase`."""
+    account: str = ""
+    """NEAR account for which the key signs; default the key's implicit account."""
     max_fee: str = "1CT"
     """Most that a submission pays per seat unless it says otherwise."""
     mdns: bool = False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from typing import Any, Final
-from urllib.parse import urlencode
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,8 +20,10 @@ from coordinator.store.reader import Reader
 from coordinator.store.rows import rfc3339
 from coordinator.task_document import task_document
 from deai.errors import MalformedMessage
-from deai.ids import parse_account, parse_node, parse_task
+from deai.ids import any_account, any_node, parse_task
 from deai.lifecycle import TaskState
+
+T = TypeVar("T")
 
 PAGE: Final = 50
 MINUTES: Final = 60
@@ -139,7 +141,7 @@ class Pages:
         kept = {"state": state, "client": client, "node": node}
         kept = {name: value for name, value in kept.items() if value}
         try:
-            account = parse_account(client) if client else ""
+            account = any_account(client) if client else ""
         except MalformedMessage as error:
             raise Problem(400, "bad_account", str(error)) from error
         found = self._reader.tasks(
@@ -188,18 +190,15 @@ class Pages:
         return self.problem(404, "Not found", what)
 
     def _target(self, text: str) -> str | None:
-        try:
-            if len(text) == 42:
-                account = parse_account(text)
-                return f"/tasks?client={account}" if self._reader.client_exists(account) else None
-            task, node = parse_task(text), parse_node(text)
-        except MalformedMessage:
-            return None
-        if self._reader.task(task) is not None:
+        if (node := _read(any_node, text)) and self._reader.node(node) is not None:
+            return f"/nodes/{quote(node)}"
+        if (account := _read(any_account, text)) and self._reader.client_exists(account):
+            return f"/tasks?client={account}"
+        if (task := _read(parse_task, text)) and self._reader.task(task) is not None:
             return f"/tasks/{task}"
-        if self._reader.node(node) is not None:
-            return f"/nodes/{node}"
-        found = self._reader.task_of_transaction(text.lower())
+        # Hashes are hex on Sei, in any case, and base58 on NEAR.
+        find = self._reader.task_of_transaction
+        found = find(text.lower()) or find(text)
         return None if found is None else f"/tasks/{found}"
 
     def problem(self, status: int, title: str, detail: str) -> Response:
@@ -248,6 +247,13 @@ class Pages:
             else "None in the last hour."
         )
         return {"bars": render.bars(values, 120), "top": most or 1, "sentence": sentence}
+
+
+def _read(parse: Callable[[str], T], text: str) -> T | None:
+    try:
+        return parse(text)
+    except MalformedMessage:
+        return None
 
 
 def _task_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fastapi import Query
 
 from coordinator.api.problems import Problem
 from deai.errors import MalformedMessage
-from deai.ids import NodeId, TaskId, parse_node, parse_task
+from deai.ids import NodeId, TaskId, any_node, parse_task
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def decode_cursor(text: str, kind: str, *types: type) -> tuple[str | int, ...]:
 
 def one_node(text: str) -> NodeId:
     """A node id from a path; raise `Problem`."""
-    return _parse(text, parse_node, "node")
+    return _parse(text, any_node, "node")
 
 
 def one_task(text: str) -> TaskId:

@@ -30,7 +30,7 @@ from coordinator.store.reader import Reader
 from coordinator.task_document import task_document
 from deai import __version__
 from deai.errors import MalformedMessage
-from deai.ids import parse_account
+from deai.ids import any_account
 from deai.lifecycle import TaskState
 
 _JSON: Final = "application/json"
@@ -157,7 +157,7 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         if state and state not in _STATES:
             raise Problem(400, "bad_state", f"a state is one of {', '.join(sorted(_STATES))}")
         try:
-            account = parse_account(client) if client else ""
+            account = any_account(client) if client else ""
         except MalformedMessage as error:
             raise Problem(400, "bad_account", str(error)) from error
         page = reader.tasks(

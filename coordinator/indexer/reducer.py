@@ -50,7 +50,8 @@ from deai.ids import AccountId, NodeId, owner_of
 from deai.lifecycle import SEAT_TRANSITIONS, SeatState
 from deai.standing import PROBATION_TASKS, Standing
 
-ZERO_ACCOUNT: Final = AccountId("0x" + "0" * 40)
+NOBODY: Final = frozenset({AccountId("0x" + "0" * 40), AccountId("system")})
+"""On one side of a mint or burn, by chain: accounts that nobody can own."""
 _SEAT_ENDED: Final = frozenset(state for state in SeatState if not SEAT_TRANSITIONS[state])
 REPUTED: Final = frozenset({Verdict.UNCHECKED, Verdict.PAID, Verdict.LOST, Verdict.SILENT})
 """Verdicts with which the chain tells the node's reputation; with others both numbers are 0."""
@@ -203,9 +204,9 @@ class _Draft:
         self._totals = _change(totals, **grown)
 
     def _moved(self, event: TokensMoved) -> None:
-        if event.sender == ZERO_ACCOUNT:
+        if event.sender in NOBODY:
             self._add(minted=int(event.amount))
-        elif event.receiver == ZERO_ACCOUNT:
+        elif event.receiver in NOBODY:
             self._add(burned=int(event.amount))
 
     # --- tasks

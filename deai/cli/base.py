@@ -24,6 +24,7 @@ from deai.errors import ConfigError, DeaiError, MalformedMessage, NotSetUp, Usag
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deai.ids import AccountId
     from deai.money import Amount
     from deai.network import Network
 
@@ -112,7 +113,25 @@ class Settings:
     @property
     def client_key(self) -> Path:
         """The key that pays for tasks."""
-        return self.path(self.config.client.key_file, "keys/client.json")
+        from deai.keys import key_file
+
+        default = key_file(self.home, "client", self.chain)
+        return self.path(self.config.client.key_file, str(default))
+
+    @property
+    def client_account(self) -> AccountId | None:
+        """The NEAR account that pays, None for the key's own; raise `ConfigError` for no name."""
+        from deai.config import setting_place
+        from deai.ids import NEAR, account_on
+
+        name = self.config.client.account
+        if not name or self.chain != NEAR:
+            return None
+        try:
+            return account_on(NEAR, name)
+        except MalformedMessage as error:
+            place = setting_place(self.config, "client.account")
+            raise ConfigError(f"{place}: setting client.account: {error}") from error
 
     @property
     def client_passphrase(self) -> Path:

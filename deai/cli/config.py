@@ -122,6 +122,7 @@ def _effective(settings: Settings) -> dict[str, Any]:
         "coordinator_url": top["coordinator_url"],
         "client.key_file": str(settings.client_key),
         "client.passphrase_file": str(settings.client_passphrase),
+        "client.account": top["client"]["account"],
         "client.max_fee": top["client"]["max_fee"],
         "client.mdns": top["client"]["mdns"],
     }
@@ -170,9 +171,11 @@ def _chain(settings: Settings) -> str:
 
 
 def _key(settings: Settings) -> str:
-    from deai.keys import load_signer
+    from deai.keys import holder_of, load_signer
 
-    return load_signer(settings.client_key, settings.client_passphrase).account
+    key, passphrase = settings.client_key, settings.client_passphrase
+    signer = load_signer(key, passphrase, chain=settings.chain)
+    return holder_of(signer.account, settings.client_account)
 
 
 def _text(value: object) -> str:

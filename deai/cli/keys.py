@@ -13,6 +13,8 @@ from deai.cli.base import Settings, emit, group
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deai.ids import AccountId
+
 KINDS: Final = ("owner", "operator", "peer", "client")
 MEANING: Final = {
     "owner": "controls stake and earnings; keep it off the node",
@@ -27,11 +29,13 @@ KIND = click.option("--kind", type=click.Choice(KINDS), required=True, help="Whi
 def keys() -> None:
     r"""Create, list and move keys.
 
-    Keys are keystore files (version 3) that any wallet opens, readable by their owner only.
+    Keys are keystore files (version 3), readable by their owner only; those for Sei open in any
+    wallet. With --chain near they are Ed25519 keys, in files of their own (client-near.json).
 
     \b
     Examples:
       deai keys new --kind client
+      deai keys new --kind client --chain near
       deai keys list
     """
 
@@ -56,7 +60,7 @@ def new(settings: Settings, kind: str) -> None:
     if kind == "peer":
         create_peer_key(path)
     else:
-        create_key(path, _passphrase(settings, kind))
+        create_key(path, _passphrase(settings, kind), chain=settings.chain)
     _emit_one(settings, kind)
 
 
@@ -77,7 +81,11 @@ def list_(settings: Settings) -> None:
             console,
             ("Kind", "Account or peer", "What it does"),
             [
-                (one["kind"], one["account"] or one["peer_id"], MEANING[one["kind"]])
+                (
+                    one["kind"],
+                    one["account"] or one["peer_id"] or one["public_key"],
+                    MEANING[one["kind"]],
+                )
                 for one in items
             ],
             wrap=(2,),
@@ -102,7 +110,7 @@ def show(settings: Settings, kind: str) -> None:
 @KIND
 @click.option(
     "--from", "source", metavar="FILE|-", required=True,
-    help="A keystore, or 64 hex digits; - reads standard input.",
+    help="A keystore, 64 hex digits or NEAR's ed25519:…; - reads standard input.",
 )  # fmt: skip
 @click.option(
     "--passphrase-file", type=click.Path(path_type=Path), help="The keystore's own passphrase."
@@ -116,7 +124,7 @@ def import_(settings: Settings, kind: str, source: str, passphrase_file: Path | 
       pass show wallet | deai keys import --kind client --from -
     """
     from deai.errors import UsageError
-    from deai.keys import create_key, export_key
+    from deai.keys import create_key, export_key, load_signer
 
     target = _path(settings, kind)
     if kind == "peer":
@@ -128,8 +136,12 @@ def import_(settings: Settings, kind: str, source: str, passphrase_file: Path | 
             code="unreadable_input",
         )
     if source == "-":
-        create_key(target, _passphrase(settings, kind), secret=_secret(sys.stdin.read(256)))
+        create_key(
+            target, _passphrase(settings, kind),
+            secret=_secret(sys.stdin.read(1024), settings.chain), chain=settings.chain,
+        )  # fmt: skip
     else:
+        load_signer(Path(source), passphrase_file, chain=settings.chain)
         export_key(Path(source), passphrase_file, target, _passphrase(settings, kind))
     _emit_one(settings, kind)
 
@@ -169,26 +181,37 @@ def export(settings: Settings, kind: str, target: Path, passphrase_file: Path) -
     emit(settings, document, lambda console: _render(console, document))
 
 
-def _secret(text: str) -> bytes:
+def _secret(text: str, chain: str) -> bytes:
     from deai.errors import ConfigError
+    from deai.ids import SEI
+    from deai.keys import read_secret
     from deai.signing import LocalSigner
 
-    cleaned = text.strip().removeprefix("0x")
     try:
+        found = read_secret(Path("standard input"), text)
+        if found is None:
+            raise ConfigError("standard input holds no key: 64 hex digits or ed25519:… expected")
+        secret, kind = found
         # Zero and numbers beyond the curve's order are no keys either.
-        secret = bytes.fromhex(cleaned)
-        LocalSigner(secret)
+        if kind == SEI:
+            LocalSigner(secret)
     except ValueError as error:
         raise ConfigError("standard input holds no key") from error
-    if len(secret) != 32:
-        raise ConfigError("standard input holds no key: 64 hex digits are expected")
+    if kind != chain:
+        raise ConfigError(
+            f"standard input holds a key for {kind}, not for {chain}", code="wrong_key_kind"
+        )
     return secret
 
 
 def _path(settings: Settings, kind: str) -> Path:
+    from deai.keys import key_file
+
     if kind == "client":
         return settings.client_key
-    return settings.home / "keys" / ("peer.key" if kind == "peer" else f"{kind}.json")
+    if kind == "peer":
+        return settings.home / "keys" / "peer.key"
+    return key_file(settings.home, kind, settings.chain)
 
 
 def _passphrase(settings: Settings, kind: str) -> Path:
@@ -197,14 +220,26 @@ def _passphrase(settings: Settings, kind: str) -> Path:
 
 def _describe(settings: Settings, kind: str) -> dict[str, Any]:
     from deai.errors import NotSetUp
-    from deai.keys import account_of
+    from deai.ids import NEAR
+    from deai.keys import account_of, holder_of
 
     path = _path(settings, kind)
+    on = f" --chain {NEAR}" if settings.chain == NEAR else ""
     if not path.exists():
-        raise NotSetUp(f"there is no {kind} key", hint=f"deai keys new --kind {kind}")
+        raise NotSetUp(f"there is no {kind} key", hint=f"deai keys new --kind {kind}{on}")
     if kind == "peer":
         return {"kind": kind, "account": None, "peer_id": peer_id_of(path), "path": str(path)}
-    return {"kind": kind, "account": account_of(path), "peer_id": None, "path": str(path)}
+    key = account_of(path, chain=settings.chain)
+    document = {"kind": kind, "account": key, "peer_id": None, "path": str(path)}
+    if settings.chain == NEAR:
+        # An operator's key is one of its owner's account, which this file does not name.
+        account = None if kind == "operator" else holder_of(key, _named(settings, kind))
+        document |= {"account": account, "public_key": key}
+    return document
+
+
+def _named(settings: Settings, kind: str) -> AccountId | None:
+    return settings.client_account if kind == "client" else None
 
 
 def peer_id_of(path: Path) -> str:
@@ -250,6 +285,7 @@ def _render(console: Console, document: dict[str, Any]) -> None:
         [
             ("Kind", f"{document['kind']}: {MEANING[document['kind']]}"),
             ("Account", document["account"] or ""),
+            ("Public key", document.get("public_key", "")),
             ("Peer id", document["peer_id"] or ""),
             ("File", document["path"]),
         ],

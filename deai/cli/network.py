@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -152,12 +153,12 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
       deai network node 0x5f1ab693…
     """
     from deai.cli.render import marked, pairs, say, tokens
-    from deai.ids import parse_node
+    from deai.ids import any_node
 
-    node = typed("NODE_ID", parse_node, node_id, code="bad_node_id", hint=NODES_HINT)
+    node = typed("NODE_ID", any_node, node_id, code="bad_node_id", hint=NODES_HINT)
     document = _get(
-        settings, coordinator, f"/nodes/{node}/status", "node_id", "state", "status", "owner",
-        "peer_id", "stake", "reputation", "completed", "failed", "earned", "slashed",
+        settings, coordinator, f"/nodes/{quote(node)}/status", "node_id", "state", "status",
+        "owner", "peer_id", "stake", "reputation", "completed", "failed", "earned", "slashed",
         "last_heartbeat", "workloads",
     )  # fmt: skip
 

@@ -6,6 +6,9 @@ before an interruption is found again by its name in the outbox, never sent twic
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,20 +24,20 @@ if TYPE_CHECKING:
     from deai.ids import AccountId, NodeId
     from deai.money import Amount
 
-ACCOUNTS_HINT: Final = "an account is 0x and 40 hex digits"
+ACCOUNTS_HINT: Final = {
+    "sei": "an account is 0x and 40 hex digits",
+    "near": "an account is a name, such as alice.near, or 64 hex digits",
+}
 NODES_HINT: Final = "`deai network nodes --json` lists their whole ids"
 NEEDS_FUNDS: Final = 5
-OWNER_GAS: Final = 2 * 10**16
-"""Wei that any of these transactions surely costs less than."""
-OPERATOR_GAS: Final = 2 * 10**16
-"""Wei that an operator begins with; its owner sends it, so that one account is funded."""
-LITTLE_GAS: Final = OPERATOR_GAS // 4
-"""Wei below which an operator is given that again."""
 CONSENT_LIFE: Final = 3600
 """Seconds for which the operator's consent counts."""
 INDEX = click.option("--index", type=click.IntRange(0), default=0, help="Which of your nodes.")
 OWNER = click.option(
     "--owner-key", type=click.Path(path_type=Path), help="Default: HOME/keys/owner.json."
+)
+ACCOUNT = click.option(
+    "--owner-account", metavar="NAME", help="NEAR: default the owner key's implicit account."
 )
 PASSPHRASE = click.option(
     "--passphrase-file", type=click.Path(path_type=Path), help="Of the owner key."
@@ -62,6 +65,7 @@ def stake() -> None:
 @click.option("--address", "addresses", multiple=True, metavar="MULTIADDR", help="Repeatable.")
 @INDEX
 @OWNER
+@ACCOUNT
 @PASSPHRASE
 @YES
 def register(settings: Settings, **options: Any) -> None:  # noqa: ANN401
@@ -86,6 +90,7 @@ def register(settings: Settings, **options: Any) -> None:  # noqa: ANN401
 @click.option("--key", "intent", default="", help="Name it, to repeat it safely.")
 @INDEX
 @OWNER
+@ACCOUNT
 @PASSPHRASE
 @YES
 def add(settings: Settings, amount: str, intent: str, **options: Any) -> None:  # noqa: ANN401
@@ -111,6 +116,7 @@ def add(settings: Settings, amount: str, intent: str, **options: Any) -> None:  
 @click.option("--key", "intent", default="", help="Name it, to repeat it safely.")
 @INDEX
 @OWNER
+@ACCOUNT
 @PASSPHRASE
 @YES
 def unbond(
@@ -139,6 +145,7 @@ def unbond(
 @click.option("--to", metavar="ACCOUNT", help="Default: the owner.")
 @INDEX
 @OWNER
+@ACCOUNT
 @PASSPHRASE
 @YES
 def withdraw(settings: Settings, to: str | None, **options: Any) -> None:  # noqa: ANN401
@@ -148,13 +155,7 @@ def withdraw(settings: Settings, to: str | None, **options: Any) -> None:  # noq
     Example:
       deai stake withdraw
     """
-    from deai.ids import parse_account
-
-    account = (
-        None
-        if to is None
-        else typed("--to", parse_account, to, code="bad_account", hint=ACCOUNTS_HINT)
-    )
+    account = None if to is None else _account(settings, "--to", to)
     _finish(settings, run_trio(_withdraw, settings, options, account))
 
 
@@ -162,7 +163,8 @@ def withdraw(settings: Settings, to: str | None, **options: Any) -> None:  # noq
 @click.option("--node", "node_id", metavar="ID", help="Any node, by its id.")
 @INDEX
 @OWNER
-def status(settings: Settings, node_id: str | None, index: int, owner_key: Path | None) -> None:
+@ACCOUNT
+def status(settings: Settings, node_id: str | None, **options: Any) -> None:  # noqa: ANN401
     r"""Show stake, standing, reputation and what is unbonding.
 
     \b
@@ -170,14 +172,16 @@ def status(settings: Settings, node_id: str | None, index: int, owner_key: Path 
       deai stake status
     """
     from deai.cli.render import marked, pairs, say, tokens
-    from deai.ids import parse_node
+    from deai.ids import node_on
 
     node = (
         None
         if node_id is None
-        else typed("--node", parse_node, node_id, code="bad_node_id", hint=NODES_HINT)
+        else typed(
+            "--node", partial(node_on, settings.chain), node_id, code="bad_node_id", hint=NODES_HINT
+        )
     )
-    document = run_trio(_status, settings, node, index, owner_key)
+    document = run_trio(_status, settings, node, options)
 
     def render(console: Console) -> None:
         say(console, f"Node {document['node_id']}")
@@ -201,18 +205,20 @@ async def _register(
     settings: Settings, options: dict[str, Any], amount: Amount | None
 ) -> dict[str, Any]:
     from deai.actions import RegisterNode
+    from deai.chain.gas import GAS
     from deai.cli.keys import peer_id_of
-    from deai.client.access import open_account
     from deai.errors import ConfigError, UsageError
-    from deai.ids import node_id
+    from deai.ids import node_of
     from deai.keys import load_signer
     from deai.money import Amount
     from deai.tasks import operate_digest
 
-    owner, operator = _owner(settings, options), load_signer(*_operator_key(settings, options))
+    gas = GAS[settings.chain]
+    key, passphrase = _operator_key(settings, options)
+    operator = load_signer(key, passphrase, chain=settings.chain)
     peer_id = peer_id_of(options["peer_key"] or settings.home / "keys" / "peer.key")
-    node = node_id(owner.account, options["index"])
-    async with open_account(settings.network, settings.chain, owner, settings.home) as ledger:
+    async with _open(settings, options) as (ledger, owner):
+        node = node_of(settings.chain, owner, options["index"])
         parameters = await ledger.parameters()
         least = int(parameters.min_stake)
         amount = Amount(least) if amount is None else amount
@@ -222,8 +228,8 @@ async def _register(
                 hint=f"pass --stake {least} or more",
                 code="stake_too_low",
             )
-        document = {
-            "node_id": node, "owner": owner.account, "operator": operator.account,
+        document: dict[str, Any] = {
+            "node_id": node, "owner": owner, "operator": operator.account,
             "peer_id": peer_id, "needs": None, "steps": [],
         }  # fmt: skip
         record = await ledger.node(node)
@@ -237,10 +243,10 @@ async def _register(
             await _give_gas(settings, options, ledger, document)
             return document
         has = (await ledger.balances(operator.account)).gas
-        gas = OWNER_GAS + (OPERATOR_GAS if has < LITTLE_GAS else 0)
-        document["needs"] = await _lacking(ledger, owner.account, int(amount), gas)
+        needed = gas.owner + (gas.operator if has < gas.little else 0)
+        document["needs"] = await _lacking(ledger, owner, int(amount), needed)
         if document["needs"] is not None:
-            document["steps"] = [_step("register", "waiting"), _step("operator_gas", "waiting")]
+            document["steps"] = [_step("register", "waiting"), _step(gas.step, "waiting")]
             return document
         until = (await ledger.head()).time + CONSENT_LIFE
         consent = operator.sign(operate_digest(ledger.info.registry, node, operator.account, until))
@@ -257,26 +263,34 @@ async def _register(
 async def _give_gas(
     settings: Settings, options: dict[str, Any], ledger: Ledger, document: dict[str, Any]
 ) -> None:
-    """The step that sends the operator money for gas when it has little; may set `needs`."""
+    """The step that lets an operator send when it has little for gas; may set `needs`."""
     from deai.actions import TransferGas
+    from deai.chain.gas import GAS
     from deai.errors import InsufficientFunds
+    from deai.ids import NEAR
     from deai.money import Amount
 
-    operator = document["operator"]
+    operator, gas = document["operator"], GAS[settings.chain]
     has = (await ledger.balances(operator)).gas
-    if has >= LITTLE_GAS:
-        document["steps"].append(_step("operator_gas", "done_before"))
+    if has >= gas.little:
+        document["steps"].append(_step(gas.step, "done_before"))
         return
     # Until it has arrived the balance stays as it is, and so does the intent.
     key = f"gas:{operator}:{has}"
-    try:
-        action = TransferGas(operator, Amount(OPERATOR_GAS))
-        done = await _send(settings, options, ledger, action, key, 0)
-    except InsufficientFunds:
-        document["needs"] = {"address": document["owner"], "gas": str(OPERATOR_GAS), "tokens": "0"}
-        document["steps"].append(_step("operator_gas", "waiting"))
-        return
-    document["steps"].append(_step("operator_gas", "done", done))
+    needs = {"address": document["owner"], "gas": str(gas.operator), "tokens": "0"}
+    if settings.chain == NEAR:
+        # An allowance is no money: what is burnt comes from the owner's account.
+        document["needs"] = await _lacking(ledger, document["owner"], 0, gas.operator)
+    if document["needs"] is None:
+        try:
+            action = TransferGas(operator, Amount(gas.operator))
+            done = await _send(settings, options, ledger, action, key, 0)
+        except InsufficientFunds:
+            document["needs"] = needs
+    waits = document["needs"] is not None
+    document["steps"].append(
+        _step(gas.step, "waiting" if waits else "done", None if waits else done)
+    )
 
 
 async def _act(
@@ -287,14 +301,13 @@ async def _act(
     moved: int,
     intent: str,
 ) -> dict[str, Any]:
-    from deai.client.access import open_account
+    from deai.chain.gas import GAS
 
-    owner = _owner(settings, options)
-    async with open_account(settings.network, settings.chain, owner, settings.home) as ledger:
-        node, record = await _registered(ledger, owner.account, options["index"])
-        document = _document(node, owner.account, record)
+    async with _open(settings, options) as (ledger, owner):
+        node, record = await _registered(ledger, owner, options["index"])
+        document = _document(node, owner, record)
         if name == "add":
-            document["needs"] = await _lacking(ledger, owner.account, moved, OWNER_GAS)
+            document["needs"] = await _lacking(ledger, owner, moved, GAS[settings.chain].owner)
             if document["needs"] is not None:
                 document["steps"] = [_step(name, "waiting")]
                 return document
@@ -308,15 +321,13 @@ async def _unbond(
     settings: Settings, options: dict[str, Any], units: int | None, intent: str
 ) -> dict[str, Any]:
     from deai.actions import RequestUnstake
-    from deai.client.access import open_account
     from deai.errors import UsageError
     from deai.money import Amount
     from deai.standing import Standing
 
-    owner = _owner(settings, options)
-    async with open_account(settings.network, settings.chain, owner, settings.home) as ledger:
-        node, record = await _registered(ledger, owner.account, options["index"])
-        document = _document(node, owner.account, record)
+    async with _open(settings, options) as (ledger, owner):
+        node, record = await _registered(ledger, owner, options["index"])
+        document = _document(node, owner, record)
         if record.standing in (Standing.UNBONDING, Standing.EXITED):
             document["steps"] = [_step("unbond", "done_before")]
             return document
@@ -340,13 +351,11 @@ async def _withdraw(
     settings: Settings, options: dict[str, Any], to: AccountId | None
 ) -> dict[str, Any]:
     from deai.actions import WithdrawStake
-    from deai.client.access import open_account
     from deai.errors import Declined
 
-    owner = _owner(settings, options)
-    async with open_account(settings.network, settings.chain, owner, settings.home) as ledger:
-        node, record = await _registered(ledger, owner.account, options["index"])
-        document = _document(node, owner.account, record)
+    async with _open(settings, options) as (ledger, owner):
+        node, record = await _registered(ledger, owner, options["index"])
+        document = _document(node, owner, record)
         if not record.unbonding:
             document["steps"] = [_step("withdraw", "not_needed")]
             return document
@@ -357,7 +366,7 @@ async def _withdraw(
                 hint="run the same command then",
                 code="still_unbonding",
             )
-        action = WithdrawStake(node, to or owner.account)
+        action = WithdrawStake(node, to or owner)
         key = f"withdraw:{node}:{record.unbond_at}"
         done = await _send(settings, options, ledger, action, key, record.unbonding)
         document["steps"] = [_step("withdraw", "done", done)]
@@ -365,15 +374,16 @@ async def _withdraw(
 
 
 async def _status(
-    settings: Settings, node: NodeId | None, index: int, owner_key: Path | None
+    settings: Settings, node: NodeId | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     from deai.client.access import open_reader
     from deai.client.documents import rfc3339
-    from deai.ids import node_id, owner_of
+    from deai.ids import node_of, owner_of
     from deai.keys import account_of
 
     if node is None:
-        node = node_id(account_of(owner_key or settings.home / "keys" / "owner.json"), index)
+        key = account_of(_owner_key(settings, options), chain=settings.chain)
+        node = node_of(settings.chain, _holder(settings, options, key), options["index"])
     async with open_reader(settings.network, settings.chain) as ledger:
         record = await ledger.node(node)
         balances = await ledger.balances(owner_of(node))
@@ -395,11 +405,11 @@ async def _status(
     }
 
 
-async def _registered(ledger: Ledger, owner: Any, index: int) -> tuple[Any, NodeRecord]:  # noqa: ANN401
+async def _registered(ledger: Ledger, owner: AccountId, index: int) -> tuple[Any, NodeRecord]:
     from deai.errors import NotSetUp
-    from deai.ids import node_id
+    from deai.ids import node_of
 
-    node = node_id(owner, index)
+    node = node_of(ledger.info.name, owner, index)
     record = await ledger.node(node)
     if record is None:
         raise NotSetUp(f"{node} is not registered", hint="deai stake register")
@@ -446,15 +456,48 @@ async def _send(
     return done.hash
 
 
-def _owner(settings: Settings, options: dict[str, Any]) -> Any:  # noqa: ANN401 - LocalSigner
+@asynccontextmanager
+async def _open(
+    settings: Settings, options: dict[str, Any]
+) -> AsyncIterator[tuple[Ledger, AccountId]]:
+    """The chain as the owner sees it, and the owner's account."""
+    from deai.client.access import open_account
     from deai.keys import load_signer
 
-    path = options["owner_key"] or settings.home / "keys" / "owner.json"
-    return load_signer(path, options["passphrase_file"])
+    path = _owner_key(settings, options)
+    signer = load_signer(path, options["passphrase_file"], chain=settings.chain)
+    owner = _holder(settings, options, signer.account)
+    async with open_account(
+        settings.network, settings.chain, signer, settings.home, owner
+    ) as ledger:
+        yield ledger, owner
+
+
+def _holder(settings: Settings, options: dict[str, Any], key: AccountId) -> AccountId:
+    from deai.keys import holder_of
+
+    name = options["owner_account"]
+    return holder_of(key, None if name is None else _account(settings, "--owner-account", name))
+
+
+def _account(settings: Settings, option: str, text: str) -> AccountId:
+    from deai.ids import account_on
+
+    parse = partial(account_on, settings.chain)
+    return typed(option, parse, text, code="bad_account", hint=ACCOUNTS_HINT[settings.chain])
+
+
+def _owner_key(settings: Settings, options: dict[str, Any]) -> Path:
+    from deai.keys import key_file
+
+    given: Path | None = options["owner_key"]
+    return given or key_file(settings.home, "owner", settings.chain)
 
 
 def _operator_key(settings: Settings, options: dict[str, Any]) -> tuple[Path, Path | None]:
-    return options["operator_key"] or settings.home / "keys" / "operator.json", None
+    from deai.keys import key_file
+
+    return options["operator_key"] or key_file(settings.home, "operator", settings.chain), None
 
 
 def _document(node: str, owner: str, record: NodeRecord) -> dict[str, Any]:
@@ -472,6 +515,7 @@ def _step(name: str, state: str, transaction: str | None = None) -> dict[str, An
 
 
 def _finish(settings: Settings, document: dict[str, Any]) -> None:
+    from deai.chain.gas import GAS
     from deai.cli.render import marked, pairs, say, tokens
 
     def render(console: Console) -> None:
@@ -487,7 +531,7 @@ def _finish(settings: Settings, document: dict[str, Any]) -> None:
                 [
                     ("Send to", needs["address"]),
                     ("Tokens", tokens(needs["tokens"]) if int(needs["tokens"]) else ""),
-                    ("For gas", f"{int(needs['gas']) / 10**18:.6f} of the chain's coin"
+                    ("For gas", GAS[settings.chain].coins(int(needs["gas"]))
                      if int(needs["gas"]) else ""),
                 ],
             )  # fmt: skip

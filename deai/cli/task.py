@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def _request(settings: Settings, workload: str, options: dict[str, Any]) -> Task
     from deai.client.adapters import load_catalogue
     from deai.client.requests import TaskRequest
     from deai.errors import UsageError
-    from deai.ids import parse_node
+    from deai.ids import node_on
     from deai.money import parse_amount
 
     for name in ("policy", "idempotency_key"):
@@ -101,7 +102,13 @@ def _request(settings: Settings, workload: str, options: dict[str, Any]) -> Task
         max_fee=(settings.max_fee if given is None else typed("--max-fee", parse_amount, given)),
         deadline=0.0 if deadline is None else task_input.parse_duration(deadline),
         nodes=tuple(
-            typed("--node", parse_node, node, code="bad_node_id", hint=NODES_HINT)
+            typed(
+                "--node",
+                partial(node_on, settings.chain),
+                node,
+                code="bad_node_id",
+                hint=NODES_HINT,
+            )
             for node in options["nodes"]
         ),
         tip=typed("--tip", parse_amount, options["tip"]),
@@ -413,6 +420,7 @@ def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContex
         passphrase_file=settings.client_passphrase,
         home=settings.home,
         chain=settings.chain,
+        account=settings.client_account,
         coordinators=[url] if url else [],
         mdns=settings.config.client.mdns,
     )
@@ -448,8 +456,11 @@ async def _looking(
     from deai.keys import load_signer
 
     if signing:
-        signer = load_signer(settings.client_key, settings.client_passphrase)
-        opened = open_account(settings.network, settings.chain, signer, settings.home)
+        key, passphrase = settings.client_key, settings.client_passphrase
+        signer = load_signer(key, passphrase, chain=settings.chain)
+        opened = open_account(
+            settings.network, settings.chain, signer, settings.home, settings.client_account
+        )
     else:
         opened = open_reader(settings.network, settings.chain)
     journal = Journal(settings.home / "client.db")

@@ -16,7 +16,7 @@ import trio
 from deai.client.directory import MAX_NODES, Hint
 from deai.codec import check_json_depth
 from deai.errors import CoordinatorUnreachable, Declined, MalformedMessage
-from deai.ids import parse_account, parse_node, parse_peer
+from deai.ids import any_node, parse_operator, parse_peer
 from deai.net import PeerAddress
 from deai.offers import MAX_OFFER_BYTES, Signed
 from deai.urls import parse_url
@@ -128,7 +128,7 @@ def hint_of(item: object) -> Hint | None:
             parse_peer(str(item["peer_id"])),
             tuple(str(a) for a in item.get("addresses") or ())[:16],
         )
-        node = parse_node(str(item["node_id"]))
+        node = any_node(str(item["node_id"]))
         signed = signed_of(item.get("offer"))
     except (KeyError, TypeError, MalformedMessage):
         return None
@@ -142,7 +142,7 @@ def signed_of(raw: object) -> Signed | None:
     try:
         body = base64.b64decode(str(raw["body"]), validate=True)
         signature = base64.b64decode(str(raw["signature"]), validate=True)
-        operator = parse_account(str(raw["operator"]))
+        operator = parse_operator(str(raw["operator"]))
     except (KeyError, binascii.Error, MalformedMessage):
         return None
     if len(body) > MAX_OFFER_BYTES or len(signature) != 64:

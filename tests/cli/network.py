@@ -79,7 +79,7 @@ class Neighbourhood:
 
     @asynccontextmanager
     async def open_account(
-        self, network: object, chain: object, key: Any, home: object
+        self, network: object, chain: object, key: Any, home: object, account: object = None
     ) -> AsyncIterator[Ledger]:
         yield self.chain.ledger(key)
 
