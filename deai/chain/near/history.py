@@ -177,10 +177,7 @@ class History:
             if last is not None and previous != last.hash:
                 # Replaced meanwhile, or a hole: blocks that these endpoints have thrown away.
                 self._lowest = self._next = 0
-                raise LedgerUnreachable(
-                    f"the chain's blocks before {head.number} cannot be read",
-                    hint="an index that starts far back needs archival endpoints",
-                )
+                raise _gone(f"the chain's blocks before {head.number} cannot be read")
             last = Block(height=head.number, hash=head.hash, previous=previous, time=head.time)
             self._blocks[head.number] = last
         await self._read_chunks([(head.number, answer) for head, answer in heads])
@@ -198,7 +195,8 @@ class History:
         callers: dict[int, set[AccountId]] = {}
         for (height, _), answer in zip(wanted, answers, strict=True):
             if isinstance(answer, RpcError):
-                raise LedgerUnreachable(f"a chunk of block {height} cannot be read: {answer}")
+                self._lowest = self._next = 0
+                raise _gone(f"a chunk of block {height} cannot be read: {answer}")
             self._add_chunk(height, answer, callers.setdefault(height, set()))
         for height in sorted(callers):
             self._track(height, callers[height])
@@ -292,6 +290,11 @@ class History:
             self._blocks.pop(height, None)
         self._tracked = {hash_: one for hash_, one in self._tracked.items() if one.block >= keep}
         self._lowest = keep
+
+
+def _gone(what: str) -> LedgerUnreachable:
+    hint = "an index that starts far back needs archival endpoints"
+    return LedgerUnreachable(what, hint=hint)
 
 
 def _block(height: int) -> Request:

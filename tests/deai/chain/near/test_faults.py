@@ -275,12 +275,12 @@ async def test_a_nodes_key_moves_nothing_and_its_allowance_ends(chain: NearChain
         after = await by_owner.balances(owner.account)
         assert (after.tokens, after.gas) == (before.tokens, before.gas), "not even a fee"
         # It may beat, and is told by the contract that there is no such node; that costs gas.
-        await refused(by_node.submit(act.Heartbeat(node, 2)), "Forbidden")
+        await refused(by_node.submit(act.Heartbeat(node, 2)), "BadStanding", standing=0)
         await refused(by_node.submit(act.Heartbeat(node, 3)), "GasMoney")
         # More for the same key, in place of what was left.
         await by_owner.submit(act.TransferGas(hot.account, Amount(10**24)), key="again")
         assert (await by_node.balances(hot.account)).gas == 10**24
-        await refused(by_node.submit(act.Heartbeat(node, 3)), "Forbidden")
+        await refused(by_node.submit(act.Heartbeat(node, 3)), "BadStanding")
 
 
 async def test_the_chain_itself_refuses_what_a_nodes_key_may_not(chain: NearChain) -> None:
@@ -407,19 +407,17 @@ async def test_following_survives_failing_endpoints(chain: NearChain) -> None:
     assert told == truth
 
 
-async def test_blocks_that_an_endpoint_threw_away_say_so(chain: NearChain) -> None:
+@pytest.mark.parametrize("missing", ["block", "chunk"])
+async def test_blocks_that_an_endpoint_threw_away_say_so(chain: NearChain, missing: str) -> None:
     await funded(chain)
     async with open_near_ledger(chain.entry) as reader:
         head = (await reader.head()).number
 
-    def tamper(request: dict[str, Any], result: Any) -> Any:
-        return result
-
     async def pruned(request: dict[str, Any]) -> object:
         asked = request["params"]
-        if request["method"] == "chunk":
+        if missing == "chunk" and request["method"] == "chunk":
             return {"error": {"name": "HANDLER_ERROR", "cause": {"name": "UNKNOWN_CHUNK"}}}
-        if request["method"] == "block" and asked.get("block_id", head) == head - 3:
+        if missing == request["method"] == "block" and asked.get("block_id", head) == head - 3:
             data = "DB Not Found Error: BLOCK HEIGHT"
             return {
                 "error": {"cause": {"name": "UNKNOWN_BLOCK", "info": {}}, "data": data},
@@ -428,7 +426,7 @@ async def test_blocks_that_an_endpoint_threw_away_say_so(chain: NearChain) -> No
 
     async with open_proxy(chain.rpc_url) as proxy:
         async with open_near_ledger(through(chain, proxy)) as ledger:
-            proxy.fault, proxy.tamper = pruned, tamper
+            proxy.fault = pruned
             with pytest.raises(LedgerUnreachable) as caught:
                 await ledger.task_events("0x" + "11" * 32, since=head - 5)  # type: ignore[arg-type]
     assert "archival" in caught.value.hint
