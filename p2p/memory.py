@@ -201,13 +201,17 @@ class _MemoryStream:
         return self._peer_id
 
     async def read(self) -> bytes:
-        await trio.lowlevel.checkpoint()
         pieces, network = self._source.pieces, self._wire.network
+        waited = False
         while True:
             self._check()
             open_now = bool(pieces) and network.is_passable(self._wire.ends)
             if open_now and pieces[0][0] <= trio.current_time():
+                if not waited:
+                    await trio.lowlevel.checkpoint()
+                    self._check()
                 return self._gather()
+            waited = True
             self._source.wake = trio.Event()
             with trio.move_on_at(pieces[0][0]) if open_now else trio.CancelScope():
                 await self._source.wake.wait()

@@ -189,7 +189,7 @@ class Journal:
         """
         values = (digest, key or None, chain, account, lane, nonce, since, seed,
                   encode_json(spec), policy, created)  # fmt: skip
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             return self._unwaiting(self._reserve, values)
         except sqlite3.OperationalError:
@@ -206,7 +206,7 @@ class Journal:
 
     async def propose(self, entry: Entry, proposal: Proposal) -> None:
         """Remember a committee's accepts, before the task is posted."""
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         if not (self._pace.is_quick and self._proposed_at_once(entry, proposal)):
             await self._run(self._propose, self._db, entry, proposal)
 
@@ -369,7 +369,7 @@ class Journal:
             self._db.execute(statement, values)
 
     async def _read(self, function: Callable[..., T], *args: object) -> T:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             return function(*args)
         except sqlite3.Error as error:
