@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Final
 
 import ifaddr
@@ -123,12 +123,11 @@ async def _opened(
     interfaces: Sequence[str], use: Callable[[Zeroconf], object]
 ) -> AsyncIterator[None]:
     def start() -> Zeroconf:
-        zeroconf = Zeroconf(interfaces=list(interfaces)) if interfaces else Zeroconf()
-        try:
+        with ExitStack() as stack:
+            zeroconf = Zeroconf(interfaces=list(interfaces)) if interfaces else Zeroconf()
+            stack.callback(zeroconf.close)
             use(zeroconf)
-        except BaseException:
-            zeroconf.close()
-            raise
+            stack.pop_all()
         return zeroconf
 
     try:

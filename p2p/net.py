@@ -26,7 +26,7 @@ from deai.net import PeerAddress
 from p2p.counters import Counters
 from p2p.discovery import MAX_ADDRESSES
 from p2p.guards import cut
-from p2p.host import open_host
+from p2p.host import PARSING, open_host
 from p2p.identity import Identity, load_identity
 from p2p.libp2p_stream import LibP2PStream
 from p2p.limits import NetLimits
@@ -271,5 +271,5 @@ def _parse_address(text: str) -> Multiaddr | None:
         return None
     try:
         return Multiaddr(text)
-    except Exception:  # noqa: BLE001  the parser raises whatever its parts raise
+    except PARSING:
         return None
