@@ -133,9 +133,12 @@ def why_not() -> str:
 
 @contextmanager
 def near_chain(
-    directory: Path, *, block_time: float = 0, accounts: int = ACCOUNTS
+    directory: Path, *, block_time: float = 0, accounts: int = ACCOUNTS, shuffle: int | None = None
 ) -> Iterator[NearChain]:
-    """The embedded chain, or the one of `NEAR_RPC_URL`, with the contracts deployed."""
+    """The embedded chain, or the one of `NEAR_RPC_URL`, with the contracts deployed.
+
+    `shuffle`: receipts run in other orders and heights are left out, as with several shards.
+    """
     if reason := why_not():
         pytest.skip(f"NO NEAR CHAIN: {reason}")
     if "NEAR_RPC_URL" in os.environ:
@@ -152,6 +155,8 @@ def near_chain(
         sys.executable, "-m", "devnet.near", "--dir", str(directory / "chain"),
         "--genesis", str(directory / "genesis.json"), "--block-time", str(block_time),
     ]  # fmt: skip
+    if shuffle is not None:
+        command += ["--shuffle", str(shuffle)]
     with (directory / "chain.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:

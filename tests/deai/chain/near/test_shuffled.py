@@ -1,0 +1,89 @@
+"""A chain that runs receipts as several shards would: other orders, later blocks, lost heights."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import trio
+
+pytest.importorskip("py_near", reason="py-near is not installed")
+
+from deai import actions as act
+from deai.chain.ledger import Cursor
+from deai.chain.tasks_view import fold, task_of
+from deai.events import LedgerRecord, ResultCommitted
+from deai.lifecycle import TaskState
+from deai.tasks import Seat
+from tests.deai.chain.near.harness import NearChain, near_chain, near_world
+from tests.support.ledger_conformance import Play, World, batches_until, events_of, play
+
+pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NearChain]:
+    with near_chain(
+        tmp_path_factory.mktemp("shuffled"), accounts=100, block_time=0.05, shuffle=20
+    ) as found:
+        if found.process is None:
+            pytest.skip("only the embedded chain shuffles")
+        yield found
+
+
+@pytest.fixture
+async def world(chain: NearChain) -> AsyncIterator[World]:
+    async with near_world(chain) as found:
+        yield found
+
+
+async def commit_oneself(playing: Play, committee: tuple[Seat, ...], seat: int) -> None:
+    own = await playing.commitment(seat)
+    action = act.CommitResults(playing.task, committee, (own,))
+    await playing.providers[seat].operates(action)
+
+
+async def test_commits_of_one_block_are_told_in_the_order_of_the_chain(world: World) -> None:
+    """The hash chain of a lane depends on it: a wrong order finalises nothing."""
+    for _ in range(3):
+        playing = await play(world)
+        committee = await playing.committee()
+        async with trio.open_nursery() as nursery:
+            for seat in range(3):
+                nursery.start_soon(commit_oneself, playing, committee, seat)
+        view = await playing.view()
+        assert (await world.reader.lane(playing.client.account, 0)).acc == view.acc
+        await playing.finalise()
+        assert (await playing.view()).state is TaskState.COMPLETED
+
+
+async def test_a_follower_tells_the_same_at_once_and_afterwards(world: World) -> None:
+    head = await world.reader.head()
+    start = Cursor(head.number, head.hash)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery, world.reader.follow(start) as batches:
+            playing = await play(world, start=False)
+
+            async def act_out() -> None:
+                await playing.start()
+                await playing.commit(0, 2)
+                await playing.commit(1)
+                await playing.finalise()
+
+            nursery.start_soon(act_out)
+            records: list[LedgerRecord] = []
+            async for batch in batches:
+                assert batch.rewind_to is None
+                records += batch.records
+                mine = [r for r in records if task_of(r.event) == playing.id]
+                view = fold(mine)
+                if view is not None and view.state is TaskState.COMPLETED:
+                    break
+            end = batch.cursor.number
+    afterwards = await batches_until(world.reader, start, end)
+    told = [r for one in afterwards for r in one.records if r.position.block <= end]
+    assert told == records
+    positions = [(r.position.block, r.position.index) for r in told]
+    assert positions == sorted(set(positions))
+    assert sum(isinstance(r.event, ResultCommitted) for r in mine) == 3
+    assert await events_of(world, head.number + 1)
