@@ -1,7 +1,6 @@
 //! Every refusal of a rule: `E_NAME: {arguments as JSON}`. Names and arguments are stable.
 use std::fmt::{Display, Formatter, Result as FmtResult};
 
-use near_sdk::serde_json::{json, Value};
 use near_sdk::{AccountId, FunctionError, NearToken};
 
 use crate::types::{NodeId, OperatorKey, Standing};
@@ -39,56 +38,54 @@ pub enum Error {
     TooLate(u64),
 }
 
-impl Error {
-    fn parts(&self) -> (&'static str, Value) {
-        match self {
-            Self::AcceptExpired(at) => ("E_ACCEPT_EXPIRED", json!({ "valid_until": at })),
-            Self::AlreadyBeaten(node, epoch) => ("E_ALREADY_BEATEN", json!({ "node": node, "epoch": epoch })),
-            Self::BadApproval => ("E_BAD_APPROVAL", json!({})),
-            Self::BadData => ("E_BAD_DATA", json!({})),
-            Self::BadEvidence => ("E_BAD_EVIDENCE", json!({})),
-            Self::BadNonce(expected) => ("E_BAD_NONCE", json!({ "expected": expected })),
-            Self::BadOpening => ("E_BAD_OPENING", json!({})),
-            Self::BadOperator(key) => ("E_BAD_OPERATOR", json!({ "operator": key })),
-            Self::BadSeat(seat) => ("E_BAD_SEAT", json!({ "seat": seat })),
-            Self::BadSignature(seat) => ("E_BAD_SIGNATURE", json!({ "seat": seat })),
-            Self::BadStanding(node, standing) => {
-                ("E_BAD_STANDING", json!({ "node": node, "standing": standing }))
-            }
-            Self::BadTask => ("E_BAD_TASK", json!({})),
-            Self::Forbidden(caller) => ("E_FORBIDDEN", json!({ "caller": caller })),
-            Self::InUse => ("E_IN_USE", json!({})),
-            Self::Insufficient { account, available, needed } => (
-                "E_INSUFFICIENT",
-                json!({
-                    "account": account,
-                    "available": available.to_string(),
-                    "needed": needed.to_string(),
-                }),
-            ),
-            Self::LaneBusy => ("E_LANE_BUSY", json!({})),
-            Self::NoHeartbeat(node, last) => ("E_NO_HEARTBEAT", json!({ "node": node, "last": last })),
-            Self::NoUpgrade => ("E_NO_UPGRADE", json!({})),
-            Self::NotOpen => ("E_NOT_OPEN", json!({})),
-            Self::NotRegistered(account) => ("E_NOT_REGISTERED", json!({ "account": account })),
-            Self::OneYocto(attached) => ("E_ONE_YOCTO", json!({ "attached": attached })),
-            Self::OwnerTwice(owner) => ("E_OWNER_TWICE", json!({ "owner": owner })),
-            Self::Paused => ("E_PAUSED", json!({})),
-            Self::SeatTaken(seat) => ("E_SEAT_TAKEN", json!({ "seat": seat })),
-            Self::SignatureExpired(at) => ("E_SIGNATURE_EXPIRED", json!({ "valid_until": at })),
-            Self::StakeTooLow { stake, minimum } => {
-                ("E_STAKE_TOO_LOW", json!({ "stake": stake.to_string(), "minimum": minimum.to_string() }))
-            }
-            Self::Storage(needed) => ("E_STORAGE", json!({ "needed": needed })),
-            Self::TooEarly(time) => ("E_TOO_EARLY", json!({ "time": time })),
-            Self::TooLate(deadline) => ("E_TOO_LATE", json!({ "deadline": deadline })),
-        }
-    }
-}
-
 impl Display for Error {
+    /// Written by hand: a JSON serialiser for this alone would weigh 20 kB. No text in it needs an escape.
     fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
-        let (name, arguments) = self.parts();
-        write!(f, "{name}: {arguments}")
+        match self {
+            Self::AcceptExpired(at) => write!(f, "E_ACCEPT_EXPIRED: {{\"valid_until\":{at}}}"),
+            Self::AlreadyBeaten(node, epoch) => {
+                write!(f, "E_ALREADY_BEATEN: {{\"node\":\"{node}\",\"epoch\":{epoch}}}")
+            }
+            Self::BadApproval => f.write_str("E_BAD_APPROVAL: {}"),
+            Self::BadData => f.write_str("E_BAD_DATA: {}"),
+            Self::BadEvidence => f.write_str("E_BAD_EVIDENCE: {}"),
+            Self::BadNonce(expected) => write!(f, "E_BAD_NONCE: {{\"expected\":{expected}}}"),
+            Self::BadOpening => f.write_str("E_BAD_OPENING: {}"),
+            Self::BadOperator(key) => write!(f, "E_BAD_OPERATOR: {{\"operator\":\"{key}\"}}"),
+            Self::BadSeat(seat) => write!(f, "E_BAD_SEAT: {{\"seat\":{seat}}}"),
+            Self::BadSignature(seat) => write!(f, "E_BAD_SIGNATURE: {{\"seat\":{seat}}}"),
+            Self::BadStanding(node, standing) => {
+                write!(f, "E_BAD_STANDING: {{\"node\":\"{node}\",\"standing\":\"{}\"}}", standing.text())
+            }
+            Self::BadTask => f.write_str("E_BAD_TASK: {}"),
+            Self::Forbidden(caller) => write!(f, "E_FORBIDDEN: {{\"caller\":\"{caller}\"}}"),
+            Self::InUse => f.write_str("E_IN_USE: {}"),
+            Self::Insufficient { account, available, needed } => write!(
+                f,
+                "E_INSUFFICIENT: {{\"account\":\"{account}\",\"available\":\"{available}\",\"needed\":\"{needed}\"}}"
+            ),
+            Self::LaneBusy => f.write_str("E_LANE_BUSY: {}"),
+            Self::NoHeartbeat(node, last) => {
+                write!(f, "E_NO_HEARTBEAT: {{\"node\":\"{node}\",\"last\":{last}}}")
+            }
+            Self::NoUpgrade => f.write_str("E_NO_UPGRADE: {}"),
+            Self::NotOpen => f.write_str("E_NOT_OPEN: {}"),
+            Self::NotRegistered(account) => write!(f, "E_NOT_REGISTERED: {{\"account\":\"{account}\"}}"),
+            Self::OneYocto(attached) => {
+                write!(f, "E_ONE_YOCTO: {{\"attached\":\"{}\"}}", attached.as_yoctonear())
+            }
+            Self::OwnerTwice(owner) => write!(f, "E_OWNER_TWICE: {{\"owner\":\"{owner}\"}}"),
+            Self::Paused => f.write_str("E_PAUSED: {}"),
+            Self::SeatTaken(seat) => write!(f, "E_SEAT_TAKEN: {{\"seat\":{seat}}}"),
+            Self::SignatureExpired(at) => write!(f, "E_SIGNATURE_EXPIRED: {{\"valid_until\":{at}}}"),
+            Self::StakeTooLow { stake, minimum } => {
+                write!(f, "E_STAKE_TOO_LOW: {{\"stake\":\"{stake}\",\"minimum\":\"{minimum}\"}}")
+            }
+            Self::Storage(needed) => {
+                write!(f, "E_STORAGE: {{\"needed\":\"{}\"}}", needed.as_yoctonear())
+            }
+            Self::TooEarly(time) => write!(f, "E_TOO_EARLY: {{\"time\":{time}}}"),
+            Self::TooLate(deadline) => write!(f, "E_TOO_LATE: {{\"deadline\":{deadline}}}"),
+        }
     }
 }

@@ -66,9 +66,9 @@ impl Node {
 
 /// What a node stores: its record, and its id in the list that `get_nodes` pages through.
 pub fn node_bytes(id_len: usize) -> u64 {
-    let id = 4 + id_len as u64;
-    let listed = RECORD_OVERHEAD + 2 + 4 + id;
-    let record = RECORD_OVERHEAD + 2 + id + NODE_VALUE + 4;
+    let listed = RECORD_OVERHEAD + 2 + 4 + 4 + id_len as u64;
+    // Its key is a hash; beside it stands the place in the list.
+    let record = RECORD_OVERHEAD + 32 + NODE_VALUE + 4;
     listed + record
 }
 

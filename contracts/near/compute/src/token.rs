@@ -63,7 +63,7 @@ impl Compute {
             self.deposited(&sender_id, &sender_id, amount.0)?;
             return Ok(U128(0));
         }
-        match serde_json::from_str(&msg).map_err(|_| Error::BadData)? {
+        match serde_json::from_slice(msg.as_bytes()).map_err(|_| Error::BadData)? {
             Message::Deposit(it) => self.deposited(&it.account_id, &sender_id, amount.0)?,
             Message::Register(it) => self.register(sender_id, amount.0, it)?,
             Message::AddStake(it) => self.add_stake(&it.node, amount.0)?,

@@ -196,6 +196,20 @@ pub enum Standing {
     Exited,
 }
 
+impl Standing {
+    /// As in JSON.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Probation => "probation",
+            Self::Active => "active",
+            Self::Unbonding => "unbonding",
+            Self::Jailed => "jailed",
+            Self::Exited => "exited",
+        }
+    }
+}
+
 /// What a client pays for. Travels in arguments and events; storage keeps its hash.
 #[near(serializers = [json])]
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -252,9 +252,9 @@ impl Compute {
 
 #[near(serializers = [json])]
 pub struct StorageCost {
-    account: NearToken,
-    node: NearToken,
-    lane: NearToken,
+    pub account: NearToken,
+    pub node: NearToken,
+    pub lane: NearToken,
 }
 
 /// Sends NEAR back; nothing waits for it, and a receiver cannot refuse.
