@@ -102,6 +102,8 @@ class Engagement:
         )
         if own.result is not None:
             own.committed_at = float("-inf")
+        for message in (*own.openings.values(), *saved.lies.values()):
+            own.note_signed(message, float("-inf"))
         return own
 
     @property

@@ -300,6 +300,8 @@ class Conversation:
             engagement.note_signed(message, trio.current_time())
         if not is_signed or not is_committed_opening(engagement, message):
             self._node.counters["bad_openings"] += 1
+            if is_signed:
+                await self._node.ports.journal.lied(message)
             return Refused(engagement.task_id, "wrong_opening", "it opens no commitment on chain")
         await self._node.ports.journal.opened(message)
         engagement.openings[message.seat] = message

@@ -28,8 +28,13 @@ T = TypeVar("T")
 
 SMALL_BYTES: Final = 16 * 1024
 """Largest input or output that is kept in the journal: a few of its pages."""
-SCHEMA_VERSION: Final = 2
-_SCHEMA: Final = """
+SCHEMA_VERSION: Final = 3
+_LIES: Final = """
+CREATE TABLE lies (
+  task_id TEXT NOT NULL, seat INTEGER NOT NULL, message BLOB NOT NULL,
+  PRIMARY KEY (task_id, seat)) STRICT
+"""
+_SCHEMA: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE engagements (
   task_id TEXT NOT NULL, seat INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -51,6 +56,7 @@ CREATE TABLE openings (
 CREATE TABLE approvals (
   task_id TEXT NOT NULL, seat INTEGER NOT NULL, message BLOB NOT NULL,
   PRIMARY KEY (task_id, seat)) STRICT;
+{_LIES.strip()};
 CREATE TABLE days (
   day TEXT NOT NULL, workload TEXT NOT NULL,
   paid TEXT NOT NULL, forfeited TEXT NOT NULL, tasks INTEGER NOT NULL, unpaid INTEGER NOT NULL,
@@ -110,6 +116,8 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     output: bytes | None = None
     """Our own output if it is small; a larger one is a blob."""
     openings: dict[int, Opened] = {}
+    lies: dict[int, Opened] = {}
+    """By seat: a result that its key signed and that is not the one on chain."""
     approvals: dict[int, ApprovedOutputs] = {}
     ended_at: int | None = None
     outcome: str = ""
@@ -171,10 +179,17 @@ class Journal:
                 for statement in _SCHEMA.split(";\n"):
                     run(statement)
                 run("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION).encode(),))
-            elif run("SELECT value FROM meta WHERE key='schema'").fetchone()[0] == b"1":
-                run("ALTER TABLE engagements ADD COLUMN input BLOB")
-                run("ALTER TABLE results ADD COLUMN output BLOB")
-                run("UPDATE meta SET value=? WHERE key='schema'", (str(SCHEMA_VERSION).encode(),))
+            else:
+                self._upgrade(int(run("SELECT value FROM meta WHERE key='schema'").fetchone()[0]))
+
+    def _upgrade(self, version: int) -> None:
+        run = self._db.execute
+        if version < 2:
+            run("ALTER TABLE engagements ADD COLUMN input BLOB")
+            run("ALTER TABLE results ADD COLUMN output BLOB")
+        if version < 3:
+            run(_LIES)
+            run("UPDATE meta SET value=? WHERE key='schema'", (str(SCHEMA_VERSION).encode(),))
 
     def close(self) -> None:
         """Let the file go."""
@@ -268,6 +283,10 @@ class Journal:
     async def opened(self, message: Opened) -> None:
         """Record a checked opening of any seat; the first one of a seat stays."""
         await self._keep("openings", message.task_id, message.seat, encode_canonical(message))
+
+    async def lied(self, message: Opened) -> None:
+        """Record a signed result that is not the one on chain: half of a proof."""
+        await self._keep("lies", message.task_id, message.seat, encode_canonical(message))
 
     async def approved(self, message: ApprovedOutputs) -> ApprovedOutputs:
         """Record a checked approval of any seat; return the one that counts, the first."""
@@ -381,9 +400,8 @@ class Journal:
 
     def _saved(self, row: tuple[Any, ...]) -> Saved:
         key = SeatKey(row[0], row[1], row[2])
-        openings, approvals = (
-            self._messages("openings", row[0]),
-            self._messages("approvals", row[0]),
+        openings, lies, approvals = (
+            self._messages(table, row[0]) for table in ("openings", "lies", "approvals")
         )
         result, output = self._result(key)
         return Saved(
@@ -401,6 +419,7 @@ class Journal:
             result=result,
             output=output,
             openings={seat: _OPENED.decode(data) for seat, data in openings},
+            lies={seat: _OPENED.decode(data) for seat, data in lies},
             approvals={seat: _APPROVED.decode(data) for seat, data in approvals},
             ended_at=row[12],
             outcome=row[13] or "",
@@ -446,7 +465,7 @@ class Journal:
                 where = "task_id=? AND seat=? AND attempt=?"
                 self._db.execute(f"DELETE FROM engagements WHERE {where}", row)  # noqa: S608
                 self._db.execute(f"DELETE FROM results WHERE {where}", row)  # noqa: S608
-            for table in ("openings", "approvals"):
+            for table in ("openings", "lies", "approvals"):
                 self._db.execute(
                     f"DELETE FROM {table}"  # noqa: S608 - constants of this module
                     " WHERE task_id NOT IN (SELECT task_id FROM engagements)"

@@ -14,6 +14,7 @@ from deai.errors import MalformedMessage, NodeFault
 from deai.hashing import CHUNK_BYTES, blob_digest, chunks, leaf
 from deai.ids import PeerId, TaskId
 from deai.messages import ApprovedOutputs, Member, Opened
+from node.engagement import Engagement
 from node.store.blobs import BlobStore
 from node.store.calls import InThreads
 from node.store.errors import AlreadyRunning, StoreFull
@@ -41,14 +42,18 @@ async def test_a_journal_remembers_across_lives(tmp_path: Path) -> None:
     await journal.result(KEY, OWN, b"out")
     opened = Opened(KEY.task_id, 1, 0, b"o" * 32, b"p" * 32, bytes(32), bytes(64))
     await journal.opened(opened)
+    lie = msgspec.structs.replace(opened, digest=b"x" * 32)
+    await journal.lied(lie)
     journal.close()
     again = Journal(path)
     (saved,) = await again.open_engagements()
     again.close()
     assert saved == msgspec.structs.replace(
         SAVED, has_input=True, input=b"in", members=members, result=OWN, output=b"out",
-        openings={1: opened},
+        openings={1: opened}, lies={1: lie},
     )  # fmt: skip
+    # Two signed results of one seat are evidence, also in the next life.
+    assert Engagement.of(saved).evidence() == (1, opened, lie)
 
 
 async def test_small_blobs_go_with_the_end_unless_the_output_is_kept(tmp_path: Path) -> None:
@@ -112,6 +117,7 @@ async def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Pat
     db = sqlite3.connect(path)
     db.executescript(
         "ALTER TABLE engagements DROP COLUMN input; ALTER TABLE results DROP COLUMN output;"
+        "DROP TABLE lies;"
         "UPDATE meta SET value=CAST('1' AS BLOB) WHERE key='schema'"
     )
     db.close()
@@ -119,9 +125,10 @@ async def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Pat
     await journal.accept(SAVED)
     await journal.has_input(KEY, (), b"in")
     await journal.result(KEY, OWN, b"out")
+    await journal.lied(Opened(KEY.task_id, 1, 0, b"o" * 32, b"p" * 32, bytes(32), bytes(64)))
     (saved,) = await journal.open_engagements()
     journal.close()
-    assert (saved.input, saved.output) == (b"in", b"out")
+    assert (saved.input, saved.output, list(saved.lies)) == (b"in", b"out", [1])
 
 
 async def test_the_first_result_of_an_attempt_is_the_only_one(tmp_path: Path) -> None:
