@@ -22,6 +22,7 @@ FREE_BYTES: Final = 770  # an account this small needs no balance
 MAX_PREPAID_GAS: Final = 1_000 * TGAS  # 300 before protocol version 83
 MAX_BURNT_GAS: Final = 1_000 * TGAS
 OPERATION_GAS: Final = 822_756  # one wasm instruction
+MEMORY_GROW_OPERATIONS: Final = 32  # and one more for every page on NEAR
 WRITE_TRIE_NODES: Final = 8  # nodes that a storage write touches: grows with the state on NEAR
 REWARD_NUMERATOR, REWARD_DENOMINATOR = 3, 10  # of the gas burnt by a call, to the contract
 
@@ -40,9 +41,12 @@ MAX_ACTIONS: Final = 100
 MAX_PROMISES: Final = 1_024
 MAX_METHOD_NAME_BYTES: Final = 256
 MAX_METHOD_NAMES_BYTES: Final = 2_000  # of one access key
-MAX_MEMORY_BYTES: Final = 2_048 << 16
+MEMORY_PAGES: Final = (1_024, 2_048)  # of 64 KiB: what a contract begins with and may have
+MAX_MEMORY_BYTES: Final = MEMORY_PAGES[1] << 16
 MAX_TABLE_ELEMENTS: Final = 10_000
 MAX_FUNCTIONS: Final = 10_000
+MAX_BODY_BYTES: Final = 196_608  # of one function
+MAX_LOCALS: Final = 1_000_000
 MAX_STATE_VIEW_BYTES: Final = 50_000
 
 VALID_FOR_BLOCKS: Final = 86_400  # after the block whose hash a transaction names

@@ -2,9 +2,9 @@
 
 import ctypes
 import struct
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Final
 
 import wasmtime
@@ -16,6 +16,7 @@ from devnet.near.actions import FunctionCall
 from devnet.near.vm import about, crypto, promises, storage
 from devnet.near.vm.call import Call, CallContext, GasExceeded, HostError, Promise, Storage
 from devnet.near.vm.functions import HOST, NOT_MODELLED, Host
+from devnet.near.vm.meter import TooLarge, metered
 
 MAX_COMPILED: Final = 64  # contracts kept compiled
 _MODULES: Final = (about, crypto, promises, storage)  # importing them fills the table
@@ -43,7 +44,7 @@ class CallOutcome:
 
 
 class _Refused(Exception):
-    """The code or the method cannot be run."""
+    """The code or the method cannot be run: nothing is burnt."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__()
@@ -54,18 +55,7 @@ class Machine:
     """Runs calls, one after the other: on NEAR no call happens inside another."""
 
     def __init__(self) -> None:
-        config = wasmtime.Config()
-        config.consume_fuel = True
-        config.wasm_simd = config.wasm_relaxed_simd = config.wasm_threads = False
-        config.wasm_multi_memory = config.wasm_memory64 = config.wasm_multi_value = False
-        config.wasm_exceptions = config.wasm_gc = config.wasm_function_references = False
-        config.wasm_tail_call = config.wasm_stack_switching = False
-        config.cranelift_opt_level = "none"  # calls are short; compiling is what takes long
-        config.cranelift_nan_canonicalization = True
-        config.max_wasm_stack = 1 << 20
-        self._engine = wasmtime.Engine(config)
-        self._linker = wasmtime.Linker(self._engine)
-        self._compiled: OrderedDict[bytes, wasmtime.Module] = OrderedDict()
+        self._linker = wasmtime.Linker(_engine())
         self._call: Call | None = None
         i64, i32 = wasmtime.ValType.i64(), wasmtime.ValType.i32()
         for name, function in HOST.items():
@@ -89,7 +79,7 @@ class Machine:
             call.finish()
             share_gas(call)
         except _Refused as refused:
-            failure = refused.failure
+            return CallOutcome(0, 0, context.balance, [], failure=refused.failure)
         except GasExceeded as error:
             call.exhaust()
             failure = {"ExecutionError": str(error)}
@@ -98,7 +88,7 @@ class Machine:
         except wasmtime.Trap as trap:
             failure = {"ExecutionError": _trapped(call, trap)}
         except wasmtime.WasmtimeError as error:
-            failure = {"ExecutionError": f"WebAssembly trap: {str(error).splitlines()[0]}"}
+            failure = {"LinkError": {"msg": str(error).splitlines()[0]}}
         finally:
             self._call = None
         burnt = min(call.burnt_gas, rules.MAX_BURNT_GAS, context.prepaid_gas)
@@ -109,12 +99,14 @@ class Machine:
         )
 
     def _execute(self, call: Call, code_hash: bytes, code: bytes) -> None:
+        module = _compiled(code_hash, code)
+        if not call.context.method:
+            raise _Refused({"MethodResolveError": "MethodEmptyName"})
         call.burn(
             rules.HOST_GAS["contract_loading_base"]
             + rules.HOST_GAS["contract_loading_byte"] * len(code)
         )
-        module = self._module(code_hash, code)
-        store = wasmtime.Store(self._engine)
+        store = wasmtime.Store(_engine())
         store.set_limits(
             memory_size=rules.MAX_MEMORY_BYTES,
             table_elements=rules.MAX_TABLE_ELEMENTS,
@@ -123,10 +115,7 @@ class Machine:
             memories=1,
         )
         call.start(store)
-        try:
-            instance = self._linker.instantiate(store, module)
-        except wasmtime.WasmtimeError as error:
-            raise _Refused({"CompilationError": {"PrepareError": "Instantiate"}}) from error
+        instance = self._linker.instantiate(store, module)
         method = exported(store, instance, call.context.method)
         if not isinstance(method, wasmtime.Func):
             raise _Refused({"MethodResolveError": "MethodNotFound"})
@@ -137,20 +126,6 @@ class Machine:
         if isinstance(memory, wasmtime.Memory):
             call.attach(memory)
         method(store)
-
-    def _module(self, code_hash: bytes, code: bytes) -> wasmtime.Module:
-        module = self._compiled.get(code_hash)
-        if module is None:
-            try:
-                module = wasmtime.Module(self._engine, code)
-            except wasmtime.WasmtimeError as error:
-                failure: Failure = {"PrepareError": "Deserialization"}
-                raise _Refused({"CompilationError": failure}) from error
-            self._compiled[code_hash] = module
-            if len(self._compiled) > MAX_COMPILED:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(code_hash)
-        return module
 
     def _running(self) -> Call:
         if self._call is None:
@@ -188,6 +163,32 @@ class Machine:
             f"Smart contract panicked: {text(message)}, filename: {text(filename)!r} "
             f"line: {line & _U32} col: {column & _U32}"
         )
+
+
+@cache
+def _engine() -> wasmtime.Engine:
+    """Return the engine that all chains of this process share, with what it has compiled."""
+    config = wasmtime.Config()
+    config.consume_fuel = True
+    config.wasm_simd = config.wasm_relaxed_simd = config.wasm_threads = False
+    config.wasm_multi_memory = config.wasm_memory64 = config.wasm_multi_value = False
+    config.wasm_exceptions = config.wasm_gc = config.wasm_function_references = False
+    config.wasm_tail_call = config.wasm_stack_switching = False
+    config.cranelift_opt_level = "none"  # calls are short; compiling is what takes long
+    config.cranelift_nan_canonicalization = True
+    config.max_wasm_stack = 1 << 20
+    return wasmtime.Engine(config)
+
+
+@lru_cache(MAX_COMPILED)
+def _compiled(code_hash: bytes, code: bytes) -> wasmtime.Module:
+    try:
+        return wasmtime.Module(_engine(), metered(code))
+    except TooLarge as error:
+        raise _Refused({"CompilationError": {"PrepareError": str(error)}}) from error
+    except (wasmtime.WasmtimeError, ValueError, IndexError) as error:
+        failure: Failure = {"PrepareError": "Deserialization"}
+        raise _Refused({"CompilationError": failure}) from error
 
 
 def exported(

@@ -93,7 +93,7 @@ def test_a_contract_checks_an_ed25519_signature(tmp_path: Path) -> None:
         world.send(ALICE, HELLO, call("stake", deposit=3 * NEAR))
         public = secret.public_key().public_bytes_raw().hex()
         world.send(ALICE, HELLO, call("set_voucher_key", {"public_key": public}, deposit=1))
-        message = f"near-spike-voucher:{HELLO}:{ALICE}:{BOB}:{NEAR}".encode()
+        message = f"deai-test-voucher:{HELLO}:{ALICE}:{BOB}:{NEAR}".encode()
         voucher = {"payer": ALICE, "amount": str(NEAR), "signature": secret.sign(message).hex()}
         before = world.balance(BOB)
         assert world.send(BOB, HELLO, call("redeem", voucher)).value is None
