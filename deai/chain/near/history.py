@@ -40,7 +40,7 @@ from deai.ids import AccountId
 REACH: Final = 64
 """Blocks after a transaction's in which what it does is told."""
 MOST_BLOCKS: Final = REACH + 16
-"""Read at a time: more than the reach, or a transaction that never ends would hold up all others."""
+"""Read at a time: more than the reach, or one transaction without end would hold up all others."""
 KEPT_BLOCKS: Final = 20_000
 _SYSTEM: Final = "system"
 """Sends refunds."""
