@@ -9,10 +9,11 @@ import trio
 
 from deai.chain.ledger import Ledger
 from deai.errors import LedgerUnreachable
-from deai.events import TokensMoved
-from deai.ids import AccountId
+from deai.events import NodeRegistered, NodeSlashed, TokensMoved
+from deai.ids import AccountId, NodeId
 
-ZERO: Final = AccountId("0x" + "00" * 20)
+NOBODY: Final = frozenset({AccountId("0x" + "00" * 20), AccountId("system")})
+"""On one side of a mint or burn, by chain."""
 _READ_S: Final = 60.0
 
 
@@ -24,6 +25,9 @@ class Books:
     vault: dict[AccountId, int]
     minted: int
     burned: int
+    burn_due: int = 0
+    """Slashed and still in the contract: NEAR's burns leave it later, all at once."""
+    nodes: tuple[NodeId, ...] = ()
     names: dict[AccountId, str] = field(default_factory=dict)
 
     @property
@@ -38,7 +42,8 @@ async def read_books(ledger: Ledger) -> Books:
     Raises `LedgerUnreachable` when the chain does not answer in a minute.
     """
     accounts: set[AccountId] = set()
-    minted = burned = 0
+    nodes: list[NodeId] = []
+    minted = burned = slashed = 0
     with trio.move_on_after(_READ_S) as scope:
         head = await ledger.head()
         async with ledger.follow(None) as batches:
@@ -46,18 +51,22 @@ async def read_books(ledger: Ledger) -> Books:
                 for record in batch.records:
                     if isinstance(event := record.event, TokensMoved):
                         accounts |= {event.sender, event.receiver}
-                        minted += event.amount if event.sender == ZERO else 0
-                        burned += event.amount if event.receiver == ZERO else 0
+                        minted += event.amount if event.sender in NOBODY else 0
+                        burned += event.amount if event.receiver in NOBODY else 0
+                    elif isinstance(event, NodeRegistered):
+                        nodes.append(event.node)
+                    elif isinstance(event, NodeSlashed):
+                        slashed += event.burned
                 if batch.cursor.number >= head.number:
                     break
-        accounts.discard(ZERO)
+        accounts -= NOBODY
         balances, vault = {}, {}
         for account in sorted(accounts):
             found = await ledger.balances(account)
             balances[account], vault[account] = found.tokens, found.vault
     if scope.cancelled_caught:
         raise LedgerUnreachable("the books could not be read in a minute")
-    return Books(balances, vault, minted, burned)
+    return Books(balances, vault, minted, burned, burn_due=slashed - burned, nodes=tuple(nodes))
 
 
 async def escrow_difference(
@@ -65,9 +74,16 @@ async def escrow_difference(
 ) -> int:
     """Tokens of the escrow contract beyond its vault accounts and the lanes' accrued fees.
 
-    0 when no task is open: all that the contract holds is owed to somebody by name.
+    0 when no task is open: all that the contract holds is owed to somebody by name. Where it is
+    the registry too (NEAR), it also holds every stake, and what is slashed until it is burned.
     """
-    held = books.balances.get(ledger.info.contracts["TaskEscrow"], 0)
+    contracts = ledger.info.contracts
+    held = books.balances.get(contracts["TaskEscrow"], 0)
+    if contracts["NodeRegistry"] == contracts["TaskEscrow"]:
+        held -= books.burn_due
+        for node in books.nodes:
+            record = await ledger.node(node)
+            held -= 0 if record is None else record.stake + record.unbonding
     accrued = 0
     for client, lane in lanes:
         accrued += (await ledger.lane(client, lane)).accrued

@@ -12,14 +12,15 @@ from typing import Any
 import click
 import trio
 
-from deai.cli.base import Settings, command, emit, group, run_trio
-from deai.errors import ConfigError, NotSetUp
-from deai.ids import parse_account
+from deai.cli.base import Settings, command, emit, group, run_trio, typed
+from deai.errors import ConfigError, NotSetUp, UsageError
+from deai.ids import NEAR, SEI, any_account
 from deai.money import format_tokens, parse_amount
 from devnet.behaviours import BEHAVIOURS
 from devnet.layout import Layout, make_plan
 
-CHAINS = click.Choice(["embedded", "anvil"])
+CHAINS = click.Choice(["embedded", "anvil", "near", "both"])
+DEMO_CHAINS = click.Choice(["embedded", "anvil", "near"])
 _KEPT_LINES = 40
 
 
@@ -63,7 +64,14 @@ def devnet() -> None:
 @devnet.command("up")
 @click.option("--detach", is_flag=True, help="Return when everything is ready; leave it running.")
 @click.option("--nodes", default=3, show_default=True, help="How many nodes.")
-@click.option("--chain", "kind", type=CHAINS, default="embedded", show_default=True)
+@click.option(
+    "--chain",
+    "kind",
+    type=CHAINS,
+    default="embedded",
+    show_default=True,
+    help="embedded and anvil are Sei; both: Sei and NEAR, each node on one of them in turn.",
+)
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it is kept.")
 @click.option("--behaviour", multiple=True, metavar="IDX=NAME", help="A node that misbehaves.")
 @click.option("--seed", default="1", show_default=True, help="Keys follow from it.")
@@ -72,6 +80,8 @@ def up(
     behaviour: tuple[str, ...], seed: str,
 ) -> None:  # fmt: skip
     """Start a chain, a coordinator and nodes; resume if they exist already.
+
+    A node serves one chain. With --chain both, node 0 is on Sei, node 1 on NEAR, and so on.
 
     Example: deai devnet up --detach --nodes 4 --behaviour 3=lazy
     """
@@ -145,15 +155,21 @@ def faucet(settings: Settings, address: str, amount: str, directory: Path | None
     """Send tokens, and money for gas. Example: deai devnet faucet 0x12…ef 100CT"""
     from devnet import launcher
 
-    account, tokens = parse_account(address), parse_amount(amount)
     network = launcher.opened(_directory(settings, directory), settings.environment)
+    account, tokens = typed("ADDRESS", any_account, address), parse_amount(amount)
+    # A Sei address could be the name of a NEAR account too, but hardly is where both are.
+    is_sei = account.startswith("0x") and len(account) == 42
+    chain = SEI if is_sei and SEI in network.network.chains else NEAR
+    if chain not in network.network.chains:
+        raise UsageError(f"ADDRESS: not an account on this devnet's chain: {address[:80]!r}")
 
     async def work() -> dict[str, Any]:
-        async with network.faucet() as source, network.ledger() as reader:
+        async with network.faucet(chain) as source, network.ledger("", chain) as reader:
             sent = await source.give(account, tokens)
             balances = await reader.balances(account)
         return {
             "address": account,
+            "chain": chain,
             "sent": str(int(tokens)),
             "transactions": [{"kind": found.kind, "hash": found.hash} for found in sent],
             "balance": {"gas": str(balances.gas), "tokens": str(balances.tokens)},
@@ -220,7 +236,7 @@ def down(settings: Settings, wipe: bool, directory: Path | None) -> None:
 
 
 @command("demo")
-@click.option("--chain", "kind", type=CHAINS, default="embedded", show_default=True)
+@click.option("--chain", "kind", type=DEMO_CHAINS, default="embedded", show_default=True)
 @click.option("--nodes", default=6, show_default=True, help="At least 6.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report here (JSON).")
 @click.option("--keep", is_flag=True, help="Leave the network running.")

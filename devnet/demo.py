@@ -37,7 +37,8 @@ async def run_demo(
     root = directory or Path(tempfile.mkdtemp(prefix="deai-demo-"))
     layout = Layout(root.resolve())
     story = Story(settings, total=STEPS)
-    settings.err.print(f"deai demo   chain sei ({kind})   {nodes} nodes   seed {seed}\n")
+    chain = "near (embedded)" if kind == "near" else f"sei ({kind})"
+    settings.err.print(f"deai demo   chain {chain}   {nodes} nodes   seed {seed}\n")
     try:
         with layout.locked():
             report = await _tell(story, layout, kind, nodes, seed)
@@ -73,11 +74,11 @@ async def _tell(story: Story, layout: Layout, kind: str, nodes: int, seed: str) 
         alive = [node["pid"] for node in described["nodes"] if node["pid"]]
         lines.append(f"{len(alive)} nodes, processes {', '.join(map(str, alive))}")
     if not story.ok:
-        return make_report(story, kind, {}, None, None, {})
+        return make_report(story, plan, {}, None, None, {})
     stage = Stage(devnet, story, described["nodes"])
     async with devnet.ledger() as ledger:
         before = await books_of(ledger, stage)
         await play(stage, ledger)
         after = await settle(stage, ledger, before)
     behaviours = {node["node_id"]: node["behaviour"] for node in stage.nodes}
-    return make_report(story, kind, behaviours, before, after, described)
+    return make_report(story, plan, behaviours, before, after, described)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,30 +19,23 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from deai.chain.ledger import Ledger, Parameters
-from deai.chain.sei.deploy import Deployment, deploy
-from deai.chain.sei.ledger import open_sei_ledger
-from deai.codec import decode_json, encode_json
+from deai.chain.ledger import Ledger
 from deai.errors import DeaiError, NodeFault, NotSetUp
-from deai.ids import AccountId, ChainName, parse_account
-from deai.keys import create_key
-from deai.money import UNIT, Amount
+from deai.ids import NEAR, SEI, AccountId, ChainName, account_on
+from deai.keys import create_key, key_file
+from deai.money import UNIT
 from deai.network import BootstrapPeer, ChainEntry, Network, load_network, save_network
-from deai.signing import LocalSigner
+from deai.signing import Signer
 from devnet import processes
 from devnet.behaviours import BEHAVIOURS
-from devnet.faucet import Faucet
+from devnet.chains import Giver, LocalChain, chains_of
 from devnet.layout import Layout, NodePlan, Plan, State
 from devnet.processes import ProcessRecord
 from workloads.catalog import load as load_workloads
 from workloads.models import import_model
 
-SEI: Final = ChainName("sei")
-SUPPLY: Final = 1_000_000_000 * UNIT
 STAKE: Final = 1_200 * UNIT
 CLIENT_TOKENS: Final = 10_000 * UNIT
-GENESIS_GAS: Final = 1_000_000 * 10**18
-BLOCK_SECONDS: Final = 0.4
 MAX_INITS: Final = 4
 """`deai node init` asks at most for the owner's and the operator's needs, one after the other."""
 NEEDS_FUNDS: Final = 5
@@ -53,20 +45,6 @@ START_S: Final = 180.0
 
 Tell = Callable[[str, str], None]
 """Called with the name of a step and what came of it."""
-
-
-class DevnetParameters(msgspec.Struct, frozen=True):
-    """The contracts' constants on a devnet: seconds where a network has hours."""
-
-    min_stake: int = 1_000 * UNIT
-    min_fee: int = UNIT // 10**6
-    min_lease: int = 5
-    min_window: int = 10
-    max_span: int = 600
-    epoch_seconds: int = 60
-    unbonding_seconds: int = 1_260
-    weight_fee: int = UNIT // 100
-    bounty: int = UNIT
 
 
 @dataclass(frozen=True)
@@ -79,30 +57,35 @@ class Devnet:
     environment: Mapping[str, str]
 
     @property
-    def chain(self) -> ChainEntry:
-        """The one chain."""
-        return self.network.chains[SEI]
+    def first(self) -> ChainName:
+        """The chain that is meant where none is named."""
+        return self.plan.chains[0]
 
-    def signer(self, name: str) -> LocalSigner:
+    def local(self, chain: ChainName | None = None) -> LocalChain:
+        """One of its chains."""
+        return chains_of(self.layout, self.plan)[chain or self.first]
+
+    def signer(self, name: str, chain: ChainName | None = None) -> Signer:
         """A key of this devnet: `funder`, `faucet`, `treasury`, `client`, `node-0` (owner) …"""
-        return LocalSigner(self.layout.secret(self.plan.seed, name))
+        return self.local(chain).signer(name)
+
+    def account(self, name: str, chain: ChainName | None = None) -> AccountId:
+        """The account for which that key speaks."""
+        return self.local(chain).account(name)
 
     @asynccontextmanager
-    async def ledger(self, name: str = "") -> AsyncIterator[Ledger]:
-        """The chain, read by nobody in particular or sent to from a devnet key."""
-        signer = self.signer(name) if name else None
-        outbox = self.layout.keys / f"outbox-{name}.db" if name else None
-        async with open_sei_ledger(self.chain, signer, outbox) as ledger:
+    async def ledger(self, name: str = "", chain: ChainName | None = None) -> AsyncIterator[Ledger]:
+        """A chain, read by nobody in particular or sent to with a devnet key."""
+        local = self.local(chain)
+        async with local.ledger(self.network.chains[local.name], name) as ledger:
             yield ledger
 
     @asynccontextmanager
-    async def faucet(self) -> AsyncIterator[Faucet]:
-        """The faucet."""
-        async with self.ledger("faucet") as ledger:
-            yield Faucet(
-                ledger, self.chain.rpc_urls[0], self.chain.evm_chain_id,
-                self.layout.secret(self.plan.seed, "funder"),
-            )  # fmt: skip
+    async def faucet(self, chain: ChainName | None = None) -> AsyncIterator[Giver]:
+        """The faucet of a chain."""
+        local = self.local(chain)
+        async with self.ledger("faucet", local.name) as ledger:
+            yield local.giver(self.network.chains[local.name], ledger)
 
 
 async def up(
@@ -116,11 +99,12 @@ async def up(
     layout.root.mkdir(parents=True, exist_ok=True)
     state = layout.load() if layout.state.exists() else State(plan=plan)
     layout.save(state)
-    ready = await runner.chain()
-    deployment = await runner.contracts(ready)
+    entries: dict[ChainName, ChainEntry] = {}
+    for chain in chains_of(layout, plan).values():
+        entries[chain.name] = await runner.contracts(chain, await runner.chain(chain))
     runner.keys()
     await trio.to_thread.run_sync(runner.models)
-    network = runner.network(ready, deployment)
+    network = Network(name="devnet", chains=entries)
     save_network(network, layout.network)
     hub = await runner.coordinator()
     network = msgspec.structs.replace(
@@ -148,7 +132,7 @@ def opened(layout: Layout, environment: Mapping[str, str]) -> Devnet:
 
 
 async def down(layout: Layout, *, patience: float = 10.0) -> list[str]:
-    """Stop everything, nodes first, the chain last; return the names of what was running."""
+    """Stop everything, nodes first, chains last; return the names of what was running."""
     state = layout.load()
     running = [record for record in state.processes if processes.is_alive(record)]
 
@@ -158,10 +142,10 @@ async def down(layout: Layout, *, patience: float = 10.0) -> list[str]:
                 nursery.start_soon(partial(processes.stop, record, patience=patience))
 
     nodes = [record for record in running if record.name.startswith("node-")]
-    others = [record for record in running if not record.name.startswith(("node-", "sei"))]
+    others = [record for record in running if not record.name.startswith(("node-", SEI, NEAR))]
     await ended(nodes)
     await ended(others)
-    await ended([record for record in running if record.name.startswith("sei")])
+    await ended([record for record in running if record.name.startswith((SEI, NEAR))])
     return [record.name for record in running]
 
 
@@ -169,8 +153,9 @@ async def restart(layout: Layout, name: str, environment: Mapping[str, str], tel
     """Start one process of an existing devnet again; raise `NotSetUp` for unknown names."""
     state = layout.load()
     runner = _Runner(layout, state.plan, processes.child_environment(environment), False, tell)
-    if name == "sei":
-        await runner.chain()
+    chains = chains_of(layout, state.plan)
+    if name in chains:
+        await runner.chain(chains[ChainName(name)])
     elif name == "coordinator":
         await runner.coordinator()
     else:
@@ -182,7 +167,7 @@ def planned(plan: Plan, name: str) -> NodePlan:
     for node in plan.nodes:
         if node.name == name:
             return node
-    known = ["sei", "coordinator", *(node.name for node in plan.nodes)]
+    known = [*plan.chains, "coordinator", *(node.name for node in plan.nodes)]
     raise NotSetUp(f"no process {name!r} in this devnet", hint="one of " + ", ".join(known))
 
 
@@ -208,68 +193,39 @@ class _Runner:
     at_faucet: trio.Lock = field(default_factory=trio.Lock)
     """One at a time: the faucet's outbox has one owner."""
 
-    async def chain(self) -> dict[str, Any]:
-        directory = self.layout.chain
-        directory.mkdir(parents=True, exist_ok=True)
-        genesis = directory / "genesis.json"
-        if not genesis.exists():
-            nodes = [node.name for node in self.plan.nodes]
-            names = ["funder", "faucet", "client", *nodes, *map(_operator, nodes)]
-            genesis.write_text(
-                json.dumps({self._account(name): str(GENESIS_GAS) for name in names})
-            )
-        module = "devnet.evm" if self.plan.chain == "embedded" else "devnet.evm.anvil"
-        command = [
-            sys.executable, "-m", module, "--dir", str(directory), "--port",
-            str(self.plan.chain_port), "--block-time", str(BLOCK_SECONDS),
-            "--genesis", str(genesis),
-        ]  # fmt: skip
-        ready = await self._started("sei", command, directory / "ready.json")
-        self.tell("chain", f"{self.plan.chain}, chain id {ready['chain_id']}")
+    async def chain(self, chain: LocalChain) -> dict[str, Any]:
+        chain.directory.mkdir(parents=True, exist_ok=True)
+        ready = await self._started(chain.name, chain.command(), chain.directory / "ready.json")
+        self.tell("chain", f"{chain.kind}, chain id {ready['chain_id']}")
         return ready
 
-    async def contracts(self, ready: dict[str, Any]) -> Deployment:
-        path = self.layout.deployment
-        if path.exists():
-            return decode_json(path.read_bytes(), Deployment)
-        parameters = DevnetParameters()
-        deployment = await deploy(
-            (ready["rpc_url"],),
-            LocalSigner(self.layout.secret(self.plan.seed, "faucet")),
-            Parameters(
-                min_stake=Amount(parameters.min_stake),
-                min_fee=Amount(parameters.min_fee),
-                min_lease=parameters.min_lease,
-                min_window=parameters.min_window,
-                max_span=parameters.max_span,
-                epoch_seconds=parameters.epoch_seconds,
-                unbonding_seconds=parameters.unbonding_seconds,
-                weight_fee=Amount(parameters.weight_fee),
-                bounty=Amount(parameters.bounty),
-                treasury=self._account("treasury"),
-            ),
-            supply=SUPPLY,
-            outbox_path=self.layout.keys / "outbox-deployment.db",
-        )
-        path.write_bytes(encode_json(deployment))
-        self.tell("contracts", f"{len(deployment.contracts)} deployed, bytecode as shipped")
-        return deployment
+    async def contracts(self, chain: LocalChain, ready: dict[str, Any]) -> ChainEntry:
+        entry = await chain.entry(ready)
+        accounts = len(set(entry.contracts.values()))
+        self.tell("contracts", f"{accounts} deployed on {chain.name}, bytecode as shipped")
+        return entry
 
     def keys(self) -> None:
-        for name in ("client", *(node.name for node in self.plan.nodes)):
-            home = self.layout.client if name == "client" else self.layout.node(name)
-            kind = "client" if name == "client" else "owner"
-            wanted = {kind: name} if kind == "client" else {kind: name, "operator": _operator(name)}
-            for kind, secret_of in wanted.items():
-                path = home / "keys" / f"{kind}.json"
-                if not path.exists():
-                    create_key(
-                        path, home / "keys" / "passphrase",
-                        secret=self.layout.secret(self.plan.seed, secret_of),
-                    )  # fmt: skip
-        config = self.layout.client / "config.toml"
+        client = self.layout.client
+        for chain in chains_of(self.layout, self.plan).values():
+            self._key(chain, client, "client", "client")
+            for node in self.plan.nodes:
+                if node.chain == chain.name:
+                    home = self.layout.node(node.name)
+                    self._key(chain, home, "owner", node.name)
+                    self._key(chain, home, "operator", f"{node.name}/operator")
+        config = client / "config.toml"
         if not config.exists():
-            config.write_text(f'network = "{self.layout.network}"\nchain = "sei"\n')
+            first = self.plan.chains[0]
+            config.write_text(f'network = "{self.layout.network}"\nchain = "{first}"\n')
+
+    def _key(self, chain: LocalChain, home: Path, kind: str, secret_of: str) -> None:
+        path = key_file(home, kind, chain.name)
+        if not path.exists():
+            create_key(
+                path, home / "keys" / "passphrase",
+                secret=self.layout.secret(self.plan.seed, secret_of), chain=chain.name,
+            )  # fmt: skip
 
     def models(self) -> None:
         """One copy of the model on disk; the nodes' homes link to it."""
@@ -281,21 +237,6 @@ class _Runner:
                 target = self.layout.node(node.name) / "models" / digest
                 if not target.exists():
                     shutil.copytree(source / digest, target, copy_function=os.link)
-
-    def network(self, ready: dict[str, Any], deployment: Deployment) -> Network:
-        return Network(
-            name="devnet",
-            chains={
-                SEI: ChainEntry(
-                    kind=self.plan.chain,
-                    chain_id=ready["chain_id"],
-                    rpc_urls=(ready["rpc_url"],),
-                    ws_url=ready["ws_url"],
-                    contracts=deployment.contracts,
-                    deployed_at=deployment.block,
-                )
-            },
-        )
 
     async def coordinator(self) -> dict[str, Any]:
         home = self.layout.coordinator
@@ -309,18 +250,25 @@ class _Runner:
         return ready
 
     async def fund(self, devnet: Devnet) -> None:
-        async with devnet.faucet() as faucet, devnet.ledger() as reader:
-            for name, tokens in (
+        for chain in chains_of(self.layout, self.plan).values():
+            wanted = [
                 ("client", CLIENT_TOKENS),
-                *((node.name, STAKE) for node in self.plan.nodes),
-            ):
-                account = self._account(name)
-                marker = self.layout.keys / f"funded-{name}"
-                if marker.exists() or (await reader.balances(account)).tokens >= tokens:
-                    continue
-                await faucet.give(account, tokens)
-                marker.parent.mkdir(exist_ok=True)
-                marker.touch()
+                *((node.name, STAKE) for node in self.plan.nodes if node.chain == chain.name),
+            ]
+            async with devnet.faucet(chain.name) as faucet, devnet.ledger("", chain.name) as reader:
+                for name, tokens in wanted:
+                    await self._fund(faucet, reader, chain, name, tokens)
+
+    async def _fund(
+        self, faucet: Giver, reader: Ledger, chain: LocalChain, name: str, tokens: int
+    ) -> None:
+        marker = self.layout.keys / f"funded-{name}{'' if chain.name == SEI else '-near'}"
+        account = chain.account(name)
+        if marker.exists() or (await reader.balances(account)).tokens >= tokens:
+            return
+        await faucet.give(account, tokens)
+        marker.parent.mkdir(exist_ok=True)
+        marker.touch()
 
     async def node(self, devnet: Devnet, node: NodePlan) -> None:
         home = self.layout.node(node.name)
@@ -340,9 +288,6 @@ class _Runner:
         ready = await self._started(node.name, command, home / "node.json", environment)
         self.tell(node.name, ready["node_id"])
 
-    def _account(self, name: str) -> AccountId:
-        return LocalSigner(self.layout.secret(self.plan.seed, name)).account
-
     async def _init(self, devnet: Devnet, node: NodePlan, environment: Mapping[str, str]) -> None:
         """`deai node init` until it asks for nothing more; what it needs comes from the faucet."""
         home = self.layout.node(node.name)
@@ -350,7 +295,7 @@ class _Runner:
         log.parent.mkdir(parents=True, exist_ok=True)
         command = processes.deai(
             "node", "init", "--home", str(home), "--network", str(self.layout.network),
-            "--non-interactive", "--stake", str(STAKE), "--json",
+            "--chain", node.chain, "--non-interactive", "--stake", str(STAKE), "--json",
             "--listen", f"/ip4/127.0.0.1/tcp/{node.port}",
         )  # fmt: skip
         for _ in range(MAX_INITS):
@@ -364,8 +309,9 @@ class _Runner:
                 if done.returncode != NEEDS_FUNDS:
                     break
                 needs = json.loads(done.stdout)["needs"]
-                async with self.at_faucet, devnet.faucet() as faucet:
-                    await faucet.give(parse_account(needs["address"]), int(needs["tokens"]))
+                address = account_on(node.chain, needs["address"])
+                async with self.at_faucet, devnet.faucet(node.chain) as faucet:
+                    await faucet.give(address, int(needs["tokens"]))
         raise _not_up(f"{node.name}-init", log)
 
     async def _started(
@@ -395,11 +341,6 @@ class _Runner:
                         return document
                 await trio.sleep(READY_POLL_S)
         raise _not_up(name, self.layout.log(name))
-
-
-def _operator(node: str) -> str:
-    """The name of a node's operator key among the devnet's keys."""
-    return f"{node}/operator"
 
 
 def _not_up(name: str, log: Path) -> DeaiError:

@@ -16,31 +16,39 @@ import msgspec
 
 from deai.codec import decode_json
 from deai.errors import ConfigError, MalformedMessage, NotSetUp, UsageError
+from deai.ids import NEAR, SEI, ChainName
 from devnet.processes import ProcessRecord
 
 MAX_NODES: Final = 64
 
 
 class NodePlan(msgspec.Struct, frozen=True):
-    """One node of the devnet: its name, how it misbehaves (empty: honestly not), its port."""
+    """One node: its name, how it misbehaves (empty: honestly not), its port, its chain."""
 
     name: str
     behaviour: str
     port: int
+    chain: ChainName = SEI
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for when the devnet began; a second `up` keeps it."""
 
     chain: str
-    """`embedded` or `anvil`."""
+    """`embedded` or `anvil` (Sei), `near`, or `both`: Sei and NEAR."""
     seed: str
     chain_port: int
+    near_port: int = 0
     coordinator_port: int
     coordinator_p2p_port: int
     coordinator_metrics_port: int = 0
     """0 in a directory from before it was kept: any free port at each start."""
     nodes: tuple[NodePlan, ...]
+
+    @property
+    def chains(self) -> tuple[ChainName, ...]:
+        """The chains of the devnet; the client's commands mean the first unless told."""
+        return {"near": (NEAR,), "both": (SEI, NEAR)}.get(self.chain, (SEI,))
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,16 +73,8 @@ class Layout:
         return self.root / "devnet.json"
 
     @property
-    def chain(self) -> Path:
-        return self.root / "sei"
-
-    @property
     def keys(self) -> Path:
         return self.root / "keys"
-
-    @property
-    def deployment(self) -> Path:
-        return self.root / "deployment.json"
 
     @property
     def network(self) -> Path:
@@ -156,6 +156,8 @@ def free_ports(count: int) -> list[int]:
 
 def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> Plan:
     """A fresh plan; raise `UsageError` for numbers out of range."""
+    if chain == "both" and nodes == 1:
+        raise UsageError("a devnet with both chains has 2 nodes at least", hint="--nodes 6")
     if not 1 <= nodes <= MAX_NODES:
         raise UsageError(
             f"a devnet has 1 to {MAX_NODES} nodes, not {nodes}", hint="--nodes 3 is a good start"
@@ -166,12 +168,15 @@ def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> 
                 f"--behaviour {index}=…: there is no node {index}",
                 hint=f"nodes count from 0 to {nodes - 1}",
             )
-    chain_port, http, p2p, metrics, *node_ports = free_ports(4 + nodes)
-    return Plan(
-        chain=chain, seed=seed, chain_port=chain_port, coordinator_port=http,
-        coordinator_p2p_port=p2p, coordinator_metrics_port=metrics,
-        nodes=tuple(
-            NodePlan(f"node-{index}", behaviours.get(index, ""), port)
-            for index, port in enumerate(node_ports)
-        ),
+    chain_port, near_port, http, p2p, metrics, *node_ports = free_ports(5 + nodes)
+    plan = Plan(
+        chain=chain, seed=seed, chain_port=chain_port, near_port=near_port, coordinator_port=http,
+        coordinator_p2p_port=p2p, coordinator_metrics_port=metrics, nodes=(),
     )  # fmt: skip
+    # Dealt out in turn: node 0 on the first chain, node 1 on the second, node 2 on the first.
+    chains = plan.chains
+    planned = tuple(
+        NodePlan(f"node-{index}", behaviours.get(index, ""), port, chains[index % len(chains)])
+        for index, port in enumerate(node_ports)
+    )
+    return msgspec.structs.replace(plan, nodes=planned)

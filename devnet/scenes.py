@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import trio
@@ -75,7 +76,8 @@ async def play(stage: Stage, ledger: Ledger) -> None:
                 lines.append(f"{node['name']} runs again with its journal")
         home = str(stage.devnet.layout.coordinator)
         _, audit = await stage.deai("coordinator", "audit", "--home", home, "--config",
-                                    f"{home}/config.toml", patience=60)  # fmt: skip
+                                    f"{home}/config.toml", "--chain", stage.devnet.first,
+                                    patience=60)  # fmt: skip
         if not audit.get("ok"):
             raise NodeFault(f"the index does not follow from the chain: {audit}")
         lines.append(
@@ -217,10 +219,10 @@ async def books_of(ledger: Ledger, stage: Stage) -> Books:
     """The books, with the names of the accounts that this devnet knows."""
     books = await read_books(ledger)
     devnet, contracts = stage.devnet, ledger.info.contracts
-    names = {devnet.signer(name).account: name for name in ("client", "faucet", "treasury")}
+    names = {devnet.account(name): name for name in ("client", "faucet", "treasury")}
     names |= {AccountId(node["owner"]): node["name"] for node in stage.nodes}
     names |= {address: name for name, address in contracts.items()}
-    return Books(books.balances, books.vault, books.minted, books.burned, names)
+    return replace(books, names=names)
 
 
 async def settle(stage: Stage, ledger: Ledger, before: Books) -> Books:
@@ -228,7 +230,7 @@ async def settle(stage: Stage, ledger: Ledger, before: Books) -> Books:
     after = before
     async with stage.story.step("Every coin is accounted for") as lines:
         after = await books_of(ledger, stage)
-        client = stage.devnet.signer("client").account
+        client = stage.devnet.account("client")
         leaked = await escrow_difference(ledger, after, [(client, lane) for lane in range(8)])
         lines.append(
             f"{len(after.balances)} accounts hold {format_tokens(sum(after.balances.values()))}; "

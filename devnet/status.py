@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deai.ids import node_id
+from deai.ids import node_of
+from deai.keys import key_file
 from devnet import processes
-from devnet.launcher import SEI, Devnet
+from devnet.launcher import Devnet
 from devnet.layout import NodePlan
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 async def describe(devnet: Devnet) -> dict[str, Any]:
     """The document of `deai devnet status --json`."""
-    layout, chain = devnet.layout, devnet.chain
+    layout, plan = devnet.layout, devnet.plan
     state = layout.load()
     hub = _ready(layout.coordinator / "coordinator.json")
     record = state.process("coordinator")
@@ -25,13 +26,14 @@ async def describe(devnet: Devnet) -> dict[str, Any]:
         "dir": str(layout.root),
         "network_file": str(layout.network),
         "chains": {
-            SEI: {
+            name: {
                 "kind": chain.kind,
                 "rpc_url": chain.rpc_urls[0],
                 "ws_url": chain.ws_url,
                 "chain_id": chain.chain_id,
                 "contracts": chain.contracts,
             }
+            for name, chain in devnet.network.chains.items()
         },
         "coordinator": {
             "url": hub.get("url", ""),
@@ -47,9 +49,10 @@ async def describe(devnet: Devnet) -> dict[str, Any]:
             if processes.is_alive(record)
         ],
         "client": {
-            "address": devnet.signer("client").account,
+            "address": devnet.account("client"),
+            "accounts": {name: devnet.account("client", name) for name in plan.chains},
             "config": str(layout.client / "config.toml"),
-            "key_file": str(layout.client / "keys" / "client.json"),
+            "key_file": str(key_file(layout.client, "client", devnet.first)),
         },
     }
 
@@ -57,13 +60,14 @@ async def describe(devnet: Devnet) -> dict[str, Any]:
 def _node(devnet: Devnet, node: NodePlan) -> dict[str, Any]:
     home = devnet.layout.node(node.name)
     ready = _ready(home / "node.json")
-    owner = devnet.signer(node.name).account
+    owner = devnet.account(node.name, node.chain)
     record = devnet.layout.load().process(node.name)
     alive = record is not None and processes.is_alive(record)
     return {
         "name": node.name,
-        "node_id": ready.get("node_id", node_id(owner, 0)),
+        "node_id": ready.get("node_id", node_of(node.chain, owner, 0)),
         "owner": owner,
+        "chain": node.chain,
         "peer_id": ready.get("peer_id", ""),
         "addresses": ready.get("addresses", []),
         "admin_url": ready.get("admin_url", ""),
@@ -89,19 +93,24 @@ def render(document: dict[str, Any], out: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    chain = document["chains"][SEI]
     out.print(f"devnet in {document['dir']}")
-    out.print(f"chain sei ({chain['kind']})  {chain['rpc_url']}  id {chain['chain_id']}")
+    for name, chain in document["chains"].items():
+        out.print(f"chain {name} ({chain['kind']})  {chain['rpc_url']}  id {chain['chain_id']}")
     hub = document["coordinator"]
     out.print(f"coordinator  {hub['url']}  {'● running' if hub['pid'] else '✕ stopped'}")
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="")
-    for heading in ("node", "behaviour", "state", "process", "node id"):
+    for heading in ("node", "chain", "behaviour", "state", "process", "node id"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for node in document["nodes"]:
         mark = "● running" if node["pid"] else "✕ stopped"
         cut = node["node_id"]
         table.add_row(
-            node["name"], node["behaviour"], mark, str(node["pid"] or "–"), f"{cut[:8]}…{cut[-4:]}"
+            node["name"],
+            node["chain"],
+            node["behaviour"],
+            mark,
+            str(node["pid"] or "–"),
+            f"{cut[:8]}…{cut[-4:]}",
         )
     out.print(table)
     out.print(f"client  deai --config {document['client']['config']} task submit …")

@@ -13,6 +13,7 @@ from deai.cli.base import Settings
 from deai.errors import DeaiError
 from deai.money import format_tokens
 from devnet.accounts import Books
+from devnet.layout import Plan
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Story:
 
 
 def make_report(
-    story: Story, kind: str, behaviours: dict[str, str], before: Books | None,
+    story: Story, plan: Plan, behaviours: dict[str, str], before: Books | None,
     after: Books | None, endpoints: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """The document of `deai demo --report FILE`."""
@@ -65,8 +66,8 @@ def make_report(
         "ok": story.ok and after is not None and held == minted - burned,
         "started_at": story.began.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "wall_s": round(time.monotonic() - story.started, 1),
-        "chain": "sei",
-        "kind": kind,
+        "chain": plan.chains[0],
+        "kind": "embedded" if plan.chain == "near" else plan.chain,
         "steps": story.steps,
         "tasks": story.tasks,
         "behaviours": behaviours,
@@ -123,5 +124,5 @@ def _names(report: dict[str, Any]) -> dict[str, str]:
     names = dict(report["ledger"]["names"])
     names |= {node["owner"]: f"{node['name']} ({node['behaviour']})" for node in endpoints["nodes"]}
     names[endpoints["client"]["address"]] = "client"
-    contracts = endpoints["chains"]["sei"]["contracts"]
+    contracts = endpoints["chains"][report["chain"]]["contracts"]
     return names | {address: name for name, address in contracts.items()}
