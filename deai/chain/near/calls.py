@@ -22,8 +22,6 @@ YOCTO: Final = 1
 """Shows the contract that a full-access key signed."""
 TOKEN_STORAGE: Final = 125 * 10**19
 """yoctoNEAR that the token takes for an account (NEP-145; near-contract-standards)."""
-LANE_STORAGE: Final = 10**22
-"""yoctoNEAR attached to a post; what a new lane does not need comes back exactly."""
 UNSIGNED: Final = bytes(64)
 """A commitment's signature that says: the seat's key sends the transaction itself."""
 
@@ -87,6 +85,8 @@ class Needs(msgspec.Struct, frozen=True):
     at_token: AccountId | None = None
     at_vault: bool = False
     node: bool = False
+    lane: int | None = None
+    """A lane of the sender that the call's deposit pays for if it is new."""
     replaced: str = ""
     """A key of the sender that goes first, if it is there."""
     tokens: int = 0
@@ -203,7 +203,7 @@ def _needs(action: act.Action) -> Needs:
         case act.WithdrawStake():
             return Needs(at_token=action.to)
         case act.PostTask() | act.PostAndAssign():
-            return Needs(at_vault=True, free=action.task.escrowed)
+            return Needs(at_vault=True, lane=action.task.lane, free=action.task.escrowed)
         case _:
             return Needs()
 
@@ -264,11 +264,11 @@ def _of_task(action: _TaskAction) -> Call:
     task = task_json(action.task)
     match action:
         case act.PostTask():
-            return call("submit_task", 15, LANE_STORAGE, task=task, accepts=None)
+            return call("submit_task", 15, YOCTO, task=task, accepts=None)
         case act.PostAndAssign():
             accepts = [_accept(one) for one in action.accepts]
             gas = _each(15, 2, accepts)
-            return call("submit_task", gas, LANE_STORAGE, task=task, accepts=accepts)
+            return call("submit_task", gas, YOCTO, task=task, accepts=accepts)
         case act.AssignTask():
             accepts = [_accept(one) for one in action.accepts]
             return call("assign", _each(10, 2, accepts), YOCTO, task=task, accepts=accepts)

@@ -32,6 +32,8 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.near.calls import (
+    YOCTO,
+    Call,
     DeleteKey,
     NearCall,
     encode_action,
@@ -187,12 +189,39 @@ class NearLedger:
                 await sender.send(
                     NearCall(self._token, (opening,)), kind="OpenAccount", key=f"{name}/token"
                 )
+        if needs.lane is not None:
+            return await self._pay_for_lane(sender, call, needs.lane, name)
         if needs.at_vault and (lacking := await self._lacking_storage(by.account, needs.node)):
             await sender.send(
                 NearCall(self._compute, (vault_storage(lacking),)), kind="PayStorage",
                 key=f"{name}/vault",
             )  # fmt: skip
         return call
+
+    async def _pay_for_lane(self, sender: Sender, call: NearCall, lane: int, name: str) -> NearCall:
+        """Attach what a new lane costs, exactly: sending more back would take another block."""
+        by = self._own().account
+        found, held, cost = await self._view(
+            (self._compute, "get_lane", {"client": by, "lane": lane}),
+            (self._compute, "storage_balance_of", {"account_id": by}),
+            (self._compute, "storage_cost", {"account_id": by}),
+        )
+        try:
+            needed = int(cost["lane"]) if not found["nonce"] else 0
+            if held is None:
+                opening = NearCall(self._compute, (vault_storage(int(cost["account"])),))
+                await sender.send(opening, kind="PayStorage", key=f"{name}/vault")
+                free = 0
+            else:
+                free = int(held["available"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise LedgerUnreachable(f"the contract's prices make no sense: {error!r}") from error
+        deposit = max(YOCTO, needed - free)
+        steps = [
+            msgspec.structs.replace(one, deposit=deposit) if isinstance(one, Call) else one
+            for one in call.steps
+        ]
+        return msgspec.structs.replace(call, steps=tuple(steps))
 
     async def _is_at_token(self, account: AccountId) -> bool:
         asked = {"account_id": account}

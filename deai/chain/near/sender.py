@@ -24,7 +24,7 @@ from deai.chain.near.calls import TGAS, NearCall
 from deai.chain.near.keys import NearKey
 from deai.chain.near.queries import AccessKey, access_key, free_money, read_access_key, view_account
 from deai.chain.near.refusals import failed, invalid_transaction
-from deai.chain.near.rpc import RpcError
+from deai.chain.near.rpc import FINAL as AT_FINAL, RpcError
 from deai.chain.near.transaction import sign
 from deai.chain.outbox import FINAL, FLYING, REVERTED, Attempt, Intent, Outbox
 from deai.chain.pool import EndpointFailed, Pool, Request
@@ -260,9 +260,13 @@ class Sender:
         (answer,) = await self._pool.agreed([request], _facts)
         if not _is_final(answer):
             return False  # not known everywhere yet: look again
-        first, *_ = answer["receipts_outcome"]
-        (block,) = await self._pool.batch([("block", {"block_id": first["block_hash"]})])
-        outcome = self._outcome(intent, answer, block)
+        ran_in = list(dict.fromkeys(one["block_hash"] for one in answer["receipts_outcome"]))
+        head, *blocks = await self._pool.batch(
+            [("block", AT_FINAL), *(("block", {"block_id": hash_}) for hash_ in ran_in)]
+        )
+        if any(_height(block) > _height(head) for block in blocks):
+            return False  # everything has run, and not all of it is final
+        outcome = self._outcome(intent, answer, blocks[0])
         self._crash("mined")
         await self._outbox.run(self._outbox.finish, outcome)
         self._crash("finished")
@@ -379,11 +383,19 @@ def tx_status(hash_: str, sender: AccountId) -> Request:
 
 
 def _is_final(answer: object) -> bool:
+    """Whether all receipts but refunds have run; their blocks may have to become final yet."""
     return (
         isinstance(answer, dict)
-        and answer.get("final_execution_status") == "FINAL"
+        and answer.get("final_execution_status") in ("EXECUTED", "FINAL")
         and bool(answer.get("receipts_outcome"))
     )
+
+
+def _height(block: Any) -> int:  # noqa: ANN401 - JSON
+    try:
+        return int(block["header"]["height"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedMessage("not a block") from error
 
 
 def _name(reason: object) -> str:

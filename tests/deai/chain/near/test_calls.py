@@ -10,7 +10,6 @@ import pytest
 
 from deai import actions as act
 from deai.chain.near.calls import (
-    LANE_STORAGE,
     OPERATOR_METHODS,
     TGAS,
     AddKey,
@@ -88,10 +87,10 @@ ROWS: dict[type, tuple[str, str, int, dict[str, Any]]] = {
         COMPUTE, "announce", 0, {"node": NODE, "peer_id": "12D3", "addresses": ["/a", "/b"]}
     ),
     act.Heartbeat: (COMPUTE, "heartbeat", 0, {"node": NODE}),
-    act.PostTask: (COMPUTE, "submit_task", LANE_STORAGE, {"task": TASK_JSON, "accepts": None}),
+    act.PostTask: (COMPUTE, "submit_task", 1, {"task": TASK_JSON, "accepts": None}),
     act.AssignTask: (COMPUTE, "assign", 1, {"task": TASK_JSON, "accepts": [ACCEPT_JSON]}),
     act.PostAndAssign: (
-        COMPUTE, "submit_task", LANE_STORAGE, {"task": TASK_JSON, "accepts": [ACCEPT_JSON]}
+        COMPUTE, "submit_task", 1, {"task": TASK_JSON, "accepts": [ACCEPT_JSON]}
     ),
     act.CancelTask: (COMPUTE, "cancel", 1, {"task": TASK_JSON}),
     act.CommitResults: (
@@ -172,7 +171,7 @@ def test_what_has_to_be_there_before_is_named() -> None:
     assert needs(act.Deposit(Amount(6))) == Needs(at_vault=True, tokens=6)
     assert needs(act.WithdrawVault(BOB, Amount(7))) == Needs(at_token=BOB, free=7)
     assert needs(ACTIONS[3]) == Needs(at_vault=True, node=True, tokens=8)
-    assert needs(act.PostTask(TASK)) == Needs(at_vault=True, free=TASK.escrowed)
+    assert needs(act.PostTask(TASK)) == Needs(at_vault=True, lane=1, free=TASK.escrowed)
     assert needs(act.Heartbeat(NODE, 1)) == Needs()
 
 
