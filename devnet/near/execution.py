@@ -249,7 +249,7 @@ class Executor:
             deposit=action.deposit, prepaid_gas=action.gas, height=block.height,
             timestamp=block.timestamp, seed=_digest(block.hash, receipt.id, index),
             balance=balance, refund_to=receipt.refund_to or receipt.predecessor,
-            results=ready.results, outputs=len(receipt.outputs) if last else 0,
+            results=ready.results, outputs=[to for _, to in receipt.outputs] if last else (),
             chain_id=block.chain_id,
         )  # fmt: skip
         world = _Written(self.state, name, _digest(block.hash, receipt.id, -1 - index))

@@ -39,6 +39,7 @@ MAX_REGISTERS_BYTES: Final = 1 << 30
 MAX_RETURNED_BYTES: Final = 4 << 20
 MAX_ACTIONS: Final = 100
 MAX_PROMISES: Final = 1_024
+MAX_JOINED: Final = 128  # promises behind one callback
 MAX_METHOD_NAME_BYTES: Final = 256
 MAX_METHOD_NAMES_BYTES: Final = 2_000  # of one access key
 MEMORY_PAGES: Final = (1_024, 2_048)  # of 64 KiB: what a contract begins with and may have

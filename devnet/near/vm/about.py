@@ -87,7 +87,7 @@ def account_locked_balance(call: Call, pointer: int) -> None:
     call.write(pointer, bytes(16))
 
 
-@host(1, in_views=False)
+@host(1)
 def attached_deposit(call: Call, pointer: int) -> None:
     call.write(pointer, call.context.deposit.to_bytes(16, "little"))
 
@@ -107,8 +107,10 @@ def value_return(call: Call, length: int, pointer: int) -> None:
     data = call.given(length, pointer)
     if len(data) > MAX_RETURNED_BYTES:
         raise HostError(f"The length of a returned value {len(data)} exceeds the limit")
-    each = DATA_BYTE_FEE.send + DATA_BYTE_FEE.execute
-    call.burn(each * len(data) * call.context.outputs)
+    for receiver in call.context.outputs:
+        to_self = receiver == call.context.current
+        sent = DATA_BYTE_FEE.send_to_self if to_self else DATA_BYTE_FEE.send
+        call.burn((sent + DATA_BYTE_FEE.execute) * len(data))
     call.returned = data
 
 

@@ -15,6 +15,7 @@ REGISTER_LENGTH: Final = 2**64 - 1
 """A length that means: the bytes are in the register whose number is given as the pointer."""
 
 _RESYNC_GAS: Final = rules.TGAS
+_REGISTER_OVERHEAD: Final = 8  # bytes that a register counts beside what it holds
 
 
 class HostError(DeaiError):
@@ -60,7 +61,7 @@ class CallContext:
     balance: int
     refund_to: str
     results: Sequence[bytes | None] = ()  # of the promises waited for; None: failed
-    outputs: int = 0  # receipts that wait for what this call returns
+    outputs: Sequence[str] = ()  # accounts that wait for what this call returns
     is_view: bool = False
     chain_id: str = rules.CHAIN_ID
 
@@ -203,11 +204,12 @@ class Call:
         """Fill a register."""
         self.pay("write_register_base", len(data), "write_register_byte")
         old = self._registers.get(number)
-        total = self._registers_bytes + len(data) - len(old or b"")
+        replaced = 0 if old is None else len(old) + _REGISTER_OVERHEAD
+        total = self._registers_bytes + len(data) + _REGISTER_OVERHEAD - replaced
         if (
             len(data) > rules.MAX_REGISTER_BYTES
             or total > rules.MAX_REGISTERS_BYTES
-            or (old is None and len(self._registers) >= rules.MAX_REGISTERS)
+            or len(self._registers) >= rules.MAX_REGISTERS  # also to replace one: so it is on NEAR
         ):
             raise HostError("MemoryAccessViolation")
         self._registers[number] = data

@@ -23,7 +23,9 @@ _FAILED, _SUCCESSFUL = 2, 1
 
 
 def _account(call: Call, length: int, pointer: int) -> str:
-    name = call.text(length, pointer)
+    data = call.given(length, pointer)
+    call.pay("utf8_decoding_base", len(data), "utf8_decoding_byte")
+    name = data.decode()
     if not is_account(name):
         raise HostError("The account ID is invalid")
     return name
@@ -80,8 +82,11 @@ def promise_and(call: Call, pointer: int, count: int) -> int:
         for at in range(0, len(raw), 8)
         for promise in call.waited_for(int.from_bytes(raw[at : at + 8], "little"))
     ]
-    if len(joined) > rules.MAX_PROMISES:
-        raise HostError(f"The number of promises exceeds the limit {rules.MAX_PROMISES}")
+    if len(joined) > rules.MAX_JOINED:
+        raise HostError(
+            f"The number of input data dependencies {len(joined)} exceeds the maximum "
+            f"{rules.MAX_JOINED}"
+        )
     return _number(call, joined)
 
 

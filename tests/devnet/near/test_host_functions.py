@@ -196,6 +196,8 @@ def test_a_factory_creates_funds_keys_and_deploys_in_one_batch(world: World) -> 
         (f"{numbers(3, 0)} call $promise_batch_create drop", b"A B", "account ID is invalid"),
         (f"{numbers(9)} call $promise_return", b"", "does not correspond to existing promises"),
         (f"{numbers(0, 0)} call $promise_result drop", b"", "invalid promise result index"),
+        ("".join(f"{numbers(number, 0, 0)} call $write_register " for number in range(101)), b"",
+         "MemoryAccessViolation"),
         (f"{numbers(3_000, 0, 0)} call $storage_read drop", b"", "storage key 3000 exceeds"),
         (f"{numbers(3, 0, 0, 0)} call $promise_yield_resume drop", b"", "is not modelled"),
         ("unreachable", b"", "unreachable"),
