@@ -125,8 +125,8 @@ class History:
         async with self._lock:
             await self._cover(low, high)
             if not any(self._between(low, high)):
-                # Heights at which no block was made; the head is one.
-                high = min(high + MOST_BLOCKS, (await self.head()).number)
+                # Heights at which no block was made: on to the next one.
+                high = await self._next_block(high)
                 await self._cover(low, high)
             untold = [one.block for one in self._tracked.values() if not one.is_told]
             held = min((at for at in untold if at > high - REACH), default=high + 1)
@@ -153,8 +153,10 @@ class History:
             self._lowest = self._next = first
         while self._next <= high:
             until = min(high, self._next + MOST_BLOCKS - 1)
-            await self._extend(self._next, until)
+            found = await self._extend(self._next, until)
             self._next = until + 1
+            if not found and until < high:
+                self._next = min(high + 1, await self._next_block(until))
         await self._settle()
         self._forget(low)
 
@@ -166,7 +168,31 @@ class History:
             if isinstance(answer, RpcError) or read_head(answer).hash != last.hash:
                 self._lowest = self._next = 0
 
-    async def _extend(self, low: int, high: int) -> None:
+    async def _next_block(self, after: int) -> int:
+        """The height of the first block above `after`; there is one.
+
+        Looks further and further ahead for any, then walks back from it: a chain that stood still,
+        or a local one whose clock was moved, has long gaps.
+        """
+        head, at, step = await self.head(), after + 1, MOST_BLOCKS
+        found: Any = None
+        while found is None:
+            last = min(at + MOST_BLOCKS, head.number)
+            heights = range(at, last + 1) if at < head.number else (head.number,)
+            answers = await self._pool.batch([_block(height) for height in heights])
+            found = next((one for one in answers if not isinstance(one, RpcError)), None)
+            if found is None and at >= head.number:
+                raise LedgerUnreachable("the chain's newest block cannot be read")
+            at, step = at + step, 2 * step
+        while True:
+            previous = {"block_id": found["header"].get("prev_hash")}
+            (earlier,) = await self._pool.batch([("block", previous)])
+            if isinstance(earlier, RpcError) or read_head(earlier).number <= after:
+                return read_head(found).number
+            found = earlier
+
+    async def _extend(self, low: int, high: int) -> bool:
+        """Read the blocks between two heights; whether there were any."""
         requests = [_block(height) for height in range(low, high + 1)]
         answers = await self._pool.agreed(requests, _facts)
         found = [one for one in answers if not isinstance(one, RpcError)]
@@ -181,6 +207,7 @@ class History:
             last = Block(height=head.number, hash=head.hash, previous=previous, time=head.time)
             self._blocks[head.number] = last
         await self._read_chunks([(head.number, answer) for head, answer in heads])
+        return bool(heads)
 
     async def _read_chunks(self, blocks: list[tuple[int, Any]]) -> None:
         wanted = [

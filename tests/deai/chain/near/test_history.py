@@ -67,7 +67,10 @@ class ScriptedChain:
     def answer(self, method: str, given: dict[str, Any]) -> Any:
         self.asked.append(method)
         if method == "block":
-            return self.block(given.get("block_id", self.heights[-1]))
+            wanted = given.get("block_id", self.heights[-1])
+            if isinstance(wanted, str):  # a hash
+                wanted = int(wanted.rpartition("-")[2]) if wanted else -1
+            return self.block(wanted)
         if method == "chunk":
             return self.chunk(int(given["chunk_id"].rpartition("-")[2]))
         found = next(one for one in self.sent if one.hash == given["tx_hash"])
@@ -232,6 +235,25 @@ async def test_heights_without_a_block_are_passed_over() -> None:
     found = await history.read(10, 18)
     assert found is not None
     assert found[0].number >= 19, "the next block that there is"
+
+
+async def test_a_long_gap_is_crossed_without_asking_for_every_height_in_it() -> None:
+    far = 100_000
+    sent = [
+        Sent("t", 4, [Receipt("r", far, (1,))]),
+        Sent("u", far + 2, [Receipt("q", far + 3, (2,))]),
+    ]
+    chain = ScriptedChain(heights=[1, 2, 3, 4, far, *range(far + 2, far + 200)], sent=sent)
+    history = History(Pool([chain]), Decoder(CONTRACTS))
+    first = await history.read(1, 80)
+    assert first is not None
+    assert first[0].number == 4
+    found = await history.read(5, 84)
+    assert found is not None
+    # The transaction before the gap is further back than its reach.
+    assert (found[0].number, beats(found[1])) == (far, [])
+    assert beats(await history.known(1, far + 199)) == [(far + 3, 2)]
+    assert len(chain.asked) < 3_000
 
 
 async def test_a_transaction_that_is_not_told_yet_holds_up_the_blocks_from_its_own_on() -> None:
