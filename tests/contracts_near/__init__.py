@@ -1,0 +1,1 @@
+"""Tests of the NEAR contracts: the shipped wasm on the embedded chain."""
