@@ -311,7 +311,8 @@ class MemoryLedger:
         return 0
 
     async def submit(self, action: act.Action, *, key: str = "") -> Transaction:
-        await self._turn()
+        await trio.lowlevel.checkpoint()
+        self._chain.require_reachable()
         return self._chain.execute(self._sender(), action, key or act.intent_key(action))
 
     @asynccontextmanager

@@ -60,6 +60,9 @@ class Hearing:
             case BlobHeader(kind="output"):
                 is_right = self._wants_output(member) and member.announce(view, message)
             case BlobChunk(kind="output"):
+                if not self._wants_output(member):
+                    member.drop_output()  # another member's was here first
+                    return True
                 is_right = member.take(message)
                 if not is_right:
                     return not member.complaint
