@@ -18,7 +18,7 @@ from deai.actions import TransferGas, TransferTokens
 from deai.chain.ledger import Ledger, Parameters, Transaction
 from deai.chain.opening import open_ledger
 from deai.codec import decode_json, encode_json
-from deai.errors import NotSetUp
+from deai.errors import LedgerRejected, NotSetUp, UsageError
 from deai.ids import NEAR, SEI, AccountId, ChainName
 from deai.keys import holder_of
 from deai.money import UNIT, Amount
@@ -269,11 +269,23 @@ class NearFaucet:
         self._ledger = ledger
 
     async def give(self, address: AccountId, tokens: int) -> list[Transaction]:
-        """Tokens, and 10 NEAR; returns the token transfer. Raises `LedgerUnreachable`."""
+        """Tokens, and 10 NEAR; returns the token transfer.
+
+        Raises `LedgerUnreachable`, and `UsageError` for a name that nobody has.
+        """
         # Asking a faucet twice means twice: every call is an intent of its own.
         key = f"faucet:{address}:{secrets.token_hex(8)}"
         gas = TransferGas(address, Amount(10 * NEAR_COIN))
-        await self._ledger.submit(gas, key=f"{key}/gas")
+        try:
+            await self._ledger.submit(gas, key=f"{key}/gas")
+        except LedgerRejected as error:
+            if "AccountDoesNotExist" not in str(error):
+                raise
+            raise UsageError(
+                f"there is no account {address}",
+                hint="a transfer opens implicit accounts only: 64 hex digits, of a public key",
+                code="no_account",
+            ) from error
         if not tokens:
             return []
         return [await self._ledger.submit(TransferTokens(address, Amount(tokens)), key=key)]

@@ -103,6 +103,7 @@ def init(
         "owner": registration.owner,
         "operator": registration.operator,
         "peer_id": registration.peer_id,
+        "chain": registration.chain,
         "needs": plan.needs.document() if plan.needs is not None else None,
         "steps": [step.document() for step in plan.steps],
         "warnings": plan.warnings,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 
+from deai.chain.gas import GAS
+from deai.ids import SEI
 from deai.money import format_tokens
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def status(console: Console, document: Document) -> None:
     else:
         row(console, "Vault", tokens(balance.get("vault")))
         row(console, "Wallet", tokens(balance.get("tokens")))
-        row(console, "Gas", f"{int(balance.get('gas', 0)) / 10**18:.4f} of the chain's coin")
+        money = GAS.get(next(iter(document["chains"]), SEI), GAS[SEI])
+        row(console, "Gas", money.coins(int(balance.get("gas", 0))))
     console.print("Standing")
     row(console, "Stake", tokens(document["stake"]))
     reputation = document["reputation"]
@@ -128,7 +131,7 @@ def init(console: Console, document: Document) -> None:
     if needs["tokens"] != "0":
         row(console, "Tokens", tokens(needs["tokens"]))
     if needs["gas"] != "0":
-        row(console, "Gas", f"{int(needs['gas']) / 10**18:.4f} of the chain's coin")
+        row(console, "Gas", GAS[document["chain"]].coins(int(needs["gas"])))
     console.print("  Then run the same command again; it goes on where it stands.")
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from deai.ids import AccountId
 
 KINDS: Final = ("owner", "operator", "peer", "client")
+MOST_LISTED: Final = 60
+"""Letters of an account that leave room for the rest; `show` has all of them."""
 MEANING: Final = {
     "owner": "controls stake and earnings; keep it off the node",
     "operator": "signs for a node: accepts, results, heartbeats",
@@ -83,7 +85,7 @@ def list_(settings: Settings) -> None:
             [
                 (
                     one["kind"],
-                    one["account"] or one["peer_id"] or one["public_key"],
+                    _listed(one),
                     MEANING[one["kind"]],
                 )
                 for one in items
@@ -275,6 +277,13 @@ def _base58(data: bytes) -> str:
 def _emit_one(settings: Settings, kind: str) -> None:
     document = _describe(settings, kind)
     emit(settings, document, lambda console: _render(console, document))
+
+
+def _listed(one: dict[str, Any]) -> str:
+    from deai.cli.render import short
+
+    name: str = one["account"] or one["peer_id"] or one["public_key"]
+    return short(name) if len(name) > MOST_LISTED else name
 
 
 def _render(console: Console, document: dict[str, Any]) -> None:

@@ -1,0 +1,62 @@
+"""What a devnet is made of: which chains, which node on which, and whose keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deai.errors import UsageError
+from deai.ids import NEAR, SEI
+from devnet.chains import BANK, NearChain, SeiChain, chains_of
+from devnet.layout import Layout, make_plan
+
+
+@pytest.mark.parametrize(
+    ("kind", "chains"),
+    [("embedded", (SEI,)), ("anvil", (SEI,)), ("near", (NEAR,)), ("both", (SEI, NEAR))],
+)
+def test_nodes_are_dealt_over_the_chains_in_turn(kind: str, chains: tuple[str, ...]) -> None:
+    plan = make_plan(kind, 5, "1", {})
+    assert plan.chains == chains
+    assert [node.chain for node in plan.nodes] == [chains[i % len(chains)] for i in range(5)]
+
+
+def test_every_process_has_a_port_of_its_own() -> None:
+    plan = make_plan("both", 4, "1", {})
+    ports = [
+        plan.chain_port, plan.near_port, plan.coordinator_port, plan.coordinator_p2p_port,
+        plan.coordinator_metrics_port, *(node.port for node in plan.nodes),
+    ]  # fmt: skip
+    assert len(set(ports)) == len(ports) == 9
+
+
+def test_one_node_cannot_be_on_both_chains() -> None:
+    with pytest.raises(UsageError, match="2 nodes"):
+        make_plan("both", 1, "1", {})
+
+
+def test_a_chain_begins_with_the_accounts_of_its_own_nodes(tmp_path: Path) -> None:
+    layout, plan = Layout(tmp_path), make_plan("both", 3, "1", {})
+    sei, near = chains_of(layout, plan).values()
+    assert isinstance(sei, SeiChain)
+    assert isinstance(near, NearChain)
+    for chain in (sei, near):
+        chain.directory.mkdir()
+        chain.command()
+    begun = {
+        chain.name: set(json.loads((chain.directory / "genesis.json").read_text()))
+        for chain in (sei, near)
+    }
+    assert begun[NEAR] == {BANK, near.account("client"), near.account("node-1")}
+    assert {sei.account("node-0"), sei.account("node-2")} < begun[SEI]
+    assert sei.account("node-1") not in begun[SEI]
+
+
+def test_keys_follow_from_the_seed_on_both_chains(tmp_path: Path) -> None:
+    one, again, other = (
+        NearChain(Layout(tmp_path), make_plan("near", 1, seed, {})) for seed in ("1", "1", "2")
+    )
+    assert one.account("client") == again.account("client") != other.account("client")
+    assert len(one.account("client")) == 64
