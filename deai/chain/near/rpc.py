@@ -154,10 +154,7 @@ class Endpoint:
         return header["height"], str(header.get("hash"))
 
     async def hashes(self, numbers: Sequence[int]) -> list[str | None]:
-        """The hash of the block at each height or, where none was made, of the one before it.
-
-        None for a block that this endpoint does not have.
-        """
+        """The hash of the block at each height; None where none was made or is kept."""
         blocks = await self.batch([("block", {"block_id": number}) for number in numbers])
         return [
             str(block["header"]["hash"])

@@ -119,6 +119,8 @@ class Sender:
                 await self._launch(call, kind, key)
             elif intent.state == FINAL:
                 return intent.transaction
+            elif self._troubles.pop(key, None) is not None:
+                self._landed[key] = trio.Event()  # it is tried again: wait for what comes of that
             return await self._land(key)
 
     async def is_known(self, key: str) -> bool:
@@ -240,9 +242,12 @@ class Sender:
         if _name(reason) in _DATED:
             self._suspects.add(intent.key)
             return
-        # It stays in flight and goes out when it may; the caller hears of it now.
-        self._troubles[intent.key] = invalid_transaction(reason, self._key.account)
-        if (landed := self._landed.get(intent.key)) is not None:
+        self._tell(intent.key, invalid_transaction(reason, self._key.account))
+
+    def _tell(self, key: str, trouble: LedgerRejected) -> None:
+        """Let the caller hear of it; the intent stays in flight and goes out when it may."""
+        self._troubles[key] = trouble
+        if (landed := self._landed.get(key)) is not None:
             landed.set()
 
     async def _look(self, intent: Intent) -> bool:
@@ -342,7 +347,11 @@ class Sender:
 
     async def _renew(self, intent: Intent) -> None:
         call = _STEPS.decode(intent.data)
-        now = await self.check(call)
+        try:
+            now = await self.check(call)
+        except LedgerRejected as error:
+            self._tell(intent.key, error)
+            return
         async with self._nonces:
             used = await self._outbox.run(self._outbox.next_nonce)
             attempt = self._sign(call, max(self._next, used, now.next_nonce), now)

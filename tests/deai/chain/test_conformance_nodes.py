@@ -73,6 +73,8 @@ async def test_tokens_are_transferred_deposited_and_withdrawn(world: World) -> N
 
 async def test_money_for_gas_is_sent_once_and_arrives_whole(world: World) -> None:
     sender, receiver = world.signer(), world.signer()
+    for one in (sender, receiver):
+        await world.ledger(one)  # where accounts have to be made, they are there now
     before = await world.reader.balances(receiver.account)
     own = await world.reader.balances(sender.account)
     ledger = await world.ledger(sender)

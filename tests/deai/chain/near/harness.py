@@ -107,6 +107,9 @@ RUN = os.urandom(8) if "NEAR_RPC_URL" in os.environ else b""
 """Names of a chain that outlives a run are new in every run."""
 
 
+_MODULES = itertools.count()
+
+
 def secret_of(one: Actor) -> bytes:
     """The seed of an account of `actor`, for a process of its own."""
     number = int(one.account.partition(".")[0].removeprefix("u").removesuffix(RUN.hex()))
@@ -177,10 +180,12 @@ def given_chain() -> NearChain:
     url, name = os.environ["NEAR_RPC_URL"], AccountId(os.environ["NEAR_ACCOUNT_ID"])
     seed = bytes.fromhex(Path(os.environ["NEAR_KEY_FILE"]).read_text().strip())
     root = Actor(name, Ed25519Signer(seed))
-    base = actor(0, name)
+    first = next(_MODULES) * 10**6  # each module has contracts and accounts of its own
+    base = actor(first, name)
     trio.run(make_account, url, root, base, 50 * NEAR)
     entry = trio.run(put, "public", url, base, base.account)
-    return NearChain("near", url, entry, root, base, None, made={base.account})
+    numbers = itertools.count(first + 1)
+    return NearChain("near", url, entry, root, base, None, numbers, made={base.account})
 
 
 async def put(kind: str, url: str, deployer: Actor, holder: AccountId) -> ChainEntry:

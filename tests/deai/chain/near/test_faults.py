@@ -283,6 +283,44 @@ async def test_a_nodes_key_moves_nothing_and_its_allowance_ends(chain: NearChain
         await refused(by_node.submit(act.Heartbeat(node, 3)), "BadStanding")
 
 
+async def test_what_cannot_be_sent_anew_is_told_and_goes_out_when_it_can(
+    chain: NearChain,
+) -> None:
+    owner, hot = await funded(chain), Ed25519Signer(b"r" * 32)
+    beat = act.Heartbeat(near_node_id(owner.account, 0), 1)
+    lost = trio.Event()
+
+    async def forget_one(request: dict[str, Any]) -> object:
+        if request["method"] == "send_tx" and not lost.is_set():
+            lost.set()
+            return {"result": {"final_execution_status": "NONE"}}
+        return PASS
+
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(open_proxy(chain.rpc_url))
+        by_owner = await stack.enter_async_context(
+            open_near_ledger(chain.entry, key_of(owner), settings=settings())
+        )
+        await by_owner.submit(act.TransferGas(hot.account, Amount(NEAR)))
+        operator = NearKey(owner.account, hot)
+        by_node = await stack.enter_async_context(
+            open_near_ledger(through(chain, proxy), operator, settings=IMPATIENT)
+        )
+        proxy.fault = forget_one
+
+        async def try_in_vain() -> None:
+            await refused(by_node.submit(beat), "GasMoney")
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(try_in_vain)
+                await lost.wait()
+                # The key begins anew with other nonces, and with nothing to spend.
+                await by_owner.submit(act.TransferGas(hot.account, Amount(1)))
+            await by_owner.submit(act.TransferGas(hot.account, Amount(NEAR)), key="more")
+            await refused(by_node.submit(beat), "BadStanding")  # the contract's own answer
+
+
 async def test_the_chain_itself_refuses_what_a_nodes_key_may_not(chain: NearChain) -> None:
     """The sender looks first; without that look the chain says the same."""
     owner, hot = await funded(chain), Ed25519Signer(b"c" * 32)
