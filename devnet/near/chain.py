@@ -286,7 +286,7 @@ class Chain:
             watcher()
 
     def _context(self, block: Block) -> BlockContext:
-        return BlockContext(block.height, block.hash, block.timestamp, self.options.chain_id)
+        return BlockContext(block.height, block.hash, block.timestamp)
 
     def _settings(self) -> dict[str, str]:
         return {

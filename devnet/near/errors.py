@@ -57,7 +57,7 @@ class InvalidTransaction(Declined):
     code = "invalid_transaction"
 
     def __init__(self, reason: str | Json) -> None:
-        super().__init__(reason if isinstance(reason, str) else next(iter(reason)))
+        super().__init__(_named(reason))
         self.reason: Final = reason
 
     def answer(self) -> RpcError:
@@ -72,7 +72,7 @@ class ActionFailed(Declined):
     code = "action_failed"
 
     def __init__(self, kind: str | Json) -> None:
-        super().__init__(kind if isinstance(kind, str) else next(iter(kind)))
+        super().__init__(_named(kind))
         self.kind: Final = kind
 
 
@@ -80,6 +80,17 @@ class StorageFailed(DeaiError):
     """A block could not be stored: the disk is full or broken. The chain must stop answering."""
 
     code = "storage_failed"
+
+
+def _named(error: object) -> str:
+    """Write the names in a nested error: ``InvalidAccessKeyError: RequiresFullAccess``."""
+    names: list[str] = []
+    while isinstance(error, dict) and len(error) == 1:
+        ((name, error),) = error.items()
+        names.append(str(name))
+    if isinstance(error, str):
+        names.append(error)
+    return ": ".join(names)
 
 
 def parse_error(message: str) -> RpcError:

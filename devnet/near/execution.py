@@ -46,7 +46,6 @@ class BlockContext:
     height: int
     hash: bytes
     timestamp: int
-    chain_id: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Executor:
             current=account_id, signer=account_id, signer_key=NO_KEY, predecessor=account_id,
             method=method, args=args, deposit=0, prepaid_gas=rules.MAX_BURNT_GAS,
             height=block.height, timestamp=block.timestamp, seed=block.hash,
-            balance=account.amount, refund_to=account_id, is_view=True, chain_id=block.chain_id,
+            balance=account.amount, refund_to=account_id, is_view=True,
         )  # fmt: skip
         code = state.code(account.code_hash)
         world = _Viewed(state, account_id, account)
@@ -250,7 +249,6 @@ class Executor:
             timestamp=block.timestamp, seed=_digest(block.hash, receipt.id, index),
             balance=balance, refund_to=receipt.refund_to or receipt.predecessor,
             results=ready.results, outputs=[to for _, to in receipt.outputs] if last else (),
-            chain_id=block.chain_id,
         )  # fmt: skip
         world = _Written(self.state, name, _digest(block.hash, receipt.id, -1 - index))
         code = self.state.code(account.code_hash)

@@ -31,6 +31,7 @@ MAX_ARGUMENT_BYTES: Final = 4 << 20
 MAX_VALUE_BYTES: Final = 4 << 20
 MAX_TRANSACTION_BYTES: Final = 1_572_864
 MAX_KEY_BYTES: Final = 2_048
+LARGE_VALUE_BYTES: Final = 4_000
 MAX_LOGS: Final = 100
 MAX_LOG_BYTES: Final = 16_384
 MAX_REGISTER_BYTES: Final = 100 << 20
@@ -119,6 +120,8 @@ HOST_GAS: Final = {
     "storage_read_base": 56_356_845_749,
     "storage_read_key_byte": 30_952_533,
     "storage_read_value_byte": 5_611_004,
+    "large_read_base": 1,
+    "large_read_byte": 1,
     "storage_remove_base": 53_473_030_500,
     "storage_remove_key_byte": 38_220_384,
     "storage_remove_value_byte": 11_531_556,

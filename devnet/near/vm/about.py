@@ -48,13 +48,8 @@ def refund_to_account_id(call: Call, register: int) -> None:
 
 
 @host(1)
-def chain_id(call: Call, register: int) -> None:
-    call.put(register, call.context.chain_id.encode())
-
-
-@host(1)
 def input_(call: Call, register: int) -> None:
-    call.put(register, call.context.args)
+    call.put(register, call.context.args, shared=True)
 
 
 @host(0, 1)

@@ -63,7 +63,6 @@ class CallContext:
     results: Sequence[bytes | None] = ()  # of the promises waited for; None: failed
     outputs: Sequence[str] = ()  # accounts that wait for what this call returns
     is_view: bool = False
-    chain_id: str = rules.CHAIN_ID
 
 
 @dataclass(eq=False)
@@ -200,9 +199,9 @@ class Call:
         """Return how long a register's content is, 2**64 - 1 for an unused one."""
         return len(self._registers[number]) if number in self._registers else REGISTER_LENGTH
 
-    def put(self, number: int, data: bytes) -> None:
-        """Fill a register."""
-        self.pay("write_register_base", len(data), "write_register_byte")
+    def put(self, number: int, data: bytes, *, shared: bool = False) -> None:
+        """Fill a register; what the VM has anyway (``shared``) costs nothing by its size."""
+        self.pay("write_register_base", 0 if shared else len(data), "write_register_byte")
         old = self._registers.get(number)
         replaced = 0 if old is None else len(old) + _REGISTER_OVERHEAD
         total = self._registers_bytes + len(data) + _REGISTER_OVERHEAD - replaced

@@ -216,7 +216,7 @@ def promise_result(call: Call, place: int, register: int) -> int:
     found = call.context.results[place]
     if found is None:
         return _FAILED
-    call.put(register, found)
+    call.put(register, found, shared=True)
     return _SUCCESSFUL
 
 

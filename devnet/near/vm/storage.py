@@ -1,6 +1,12 @@
 """Host functions: the contract's entries."""
 
-from devnet.near.rules import HOST_GAS, MAX_KEY_BYTES, MAX_VALUE_BYTES, WRITE_TRIE_NODES
+from devnet.near.rules import (
+    HOST_GAS,
+    LARGE_VALUE_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+    WRITE_TRIE_NODES,
+)
 from devnet.near.vm.call import Call, HostError
 from devnet.near.vm.functions import host
 
@@ -53,6 +59,8 @@ def storage_read(call: Call, length: int, pointer: int, register: int) -> int:
         HOST_GAS["storage_read_key_byte"] * len(key)
         + HOST_GAS["storage_read_value_byte"] * len(value or b"")
     )
+    if value is not None and len(value) > LARGE_VALUE_BYTES:
+        call.pay("large_read_base", len(value), "large_read_byte")
     if value is None:
         return 0
     call.put(register, value)
