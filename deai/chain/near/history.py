@@ -60,7 +60,10 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """A final block. `receipts`: the order of those that arrive in it."""
+    """A final block. `receipts`: the order of ours among the `arrived` ones.
+
+    `sent` is forgotten when nothing of it can concern us any more.
+    """
 
     height: int
     hash: str
@@ -68,6 +71,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     time: int
     sent: tuple[Sent, ...] = ()
     receipts: dict[str, int] = {}
+    arrived: int = 0
 
 
 class Tracked(msgspec.Struct):
@@ -93,6 +97,7 @@ class History:
         self._tracked: dict[str, Tracked] = {}
         self._lowest = self._next = 0
         """Heights between which everything was read; equal: nothing."""
+        self._stripped = 0
 
     most_blocks: Final = MOST_BLOCKS
 
@@ -150,7 +155,7 @@ class History:
         if not self._lowest <= first <= self._next or self._lowest == self._next:
             self._blocks.clear()
             self._tracked.clear()
-            self._lowest = self._next = first
+            self._lowest = self._next = self._stripped = first
         while self._next <= high:
             until = min(high, self._next + MOST_BLOCKS - 1)
             found = await self._extend(self._next, until)
@@ -192,24 +197,40 @@ class History:
             found = earlier
 
     async def _extend(self, low: int, high: int) -> bool:
-        """Read the blocks between two heights; whether there were any."""
+        """Read the blocks between two heights, all or none; whether there were any."""
         requests = [_block(height) for height in range(low, high + 1)]
         answers = await self._pool.agreed(requests, _facts)
-        found = [one for one in answers if not isinstance(one, RpcError)]
-        heads = [(read_head(one), one) for one in found]
+        found = [(read_head(one), one) for one in answers if not isinstance(one, RpcError)]
         last = next(reversed(self._blocks.values()), None)
-        for head, answer in heads:
+        fresh: dict[int, Block] = {}
+        for head, answer in found:
             previous = str(answer["header"].get("prev_hash"))
             if last is not None and previous != last.hash:
                 # Replaced meanwhile, or a hole: blocks that these endpoints have thrown away.
                 self._lowest = self._next = 0
                 raise _gone(f"the chain's blocks before {head.number} cannot be read")
             last = Block(height=head.number, hash=head.hash, previous=previous, time=head.time)
-            self._blocks[head.number] = last
-        await self._read_chunks([(head.number, answer) for head, answer in heads])
-        return bool(heads)
+            fresh[head.number] = last
+        callers = await self._read_chunks(fresh, [(head.number, one) for head, one in found])
+        self._blocks |= fresh
+        for height in sorted(callers):
+            self._track(height, callers[height])
+        self._strip(high - REACH)
+        return bool(fresh)
 
-    async def _read_chunks(self, blocks: list[tuple[int, Any]]) -> None:
+    def _strip(self, below: int) -> None:
+        """Forget other people's transactions that no receipt can refer to any more."""
+        for block in reversed(self._blocks.values()):
+            if block.height < self._stripped:
+                break
+            if block.height < below and block.sent:
+                self._blocks[block.height] = msgspec.structs.replace(block, sent=())
+        self._stripped = max(self._stripped, below)
+
+    async def _read_chunks(
+        self, fresh: dict[int, Block], blocks: list[tuple[int, Any]]
+    ) -> dict[int, set[AccountId]]:
+        """Fill blocks with what their chunks hold; who called us in each."""
         wanted = [
             (height, chunk["chunk_hash"])
             for height, answer in blocks
@@ -222,30 +243,30 @@ class History:
         callers: dict[int, set[AccountId]] = {}
         for (height, _), answer in zip(wanted, answers, strict=True):
             if isinstance(answer, RpcError):
-                self._lowest = self._next = 0
                 raise _gone(f"a chunk of block {height} cannot be read: {answer}")
-            self._add_chunk(height, answer, callers.setdefault(height, set()))
-        for height in sorted(callers):
-            self._track(height, callers[height])
+            called = callers.setdefault(height, set())
+            fresh[height] = self._with_chunk(fresh[height], answer, called)
+        return callers
 
-    def _add_chunk(self, height: int, answer: Any, callers: set[AccountId]) -> None:  # noqa: ANN401
-        block = self._blocks[height]
+    def _with_chunk(self, block: Block, answer: Any, callers: set[AccountId]) -> Block:  # noqa: ANN401
         try:
             sent = tuple(
                 Sent(str(one["hash"]), one["signer_id"], one["receiver_id"])
                 for one in answer["transactions"]
             )
-            listed = dict(block.receipts)
-            for receipt in answer["receipts"]:
-                listed[str(receipt["receipt_id"])] = len(listed)
+            listed, arrived = dict(block.receipts), block.arrived
+            for order, receipt in enumerate(answer["receipts"], arrived):
+                arrived += 1
+                if receipt["receiver_id"] not in self._decoder.accounts:
+                    continue
+                listed[str(receipt["receipt_id"])] = order
                 action = receipt["receipt"].get("Action")
-                ours = receipt["receiver_id"] in self._decoder.accounts
-                if ours and action is not None and receipt["predecessor_id"] != _SYSTEM:
+                if action is not None and receipt["predecessor_id"] != _SYSTEM:
                     callers.add(action["signer_id"])
         except (KeyError, TypeError, AttributeError) as error:
             raise MalformedMessage(f"not a chunk: {error!r}") from error
-        self._blocks[height] = msgspec.structs.replace(
-            block, sent=(*block.sent, *sent), receipts=listed
+        return msgspec.structs.replace(
+            block, sent=(*block.sent, *sent), receipts=listed, arrived=arrived
         )
 
     def _track(self, height: int, callers: set[AccountId]) -> None:

@@ -72,6 +72,21 @@ class NearChain:
     owners: dict[str, Signer] = field(default_factory=dict)
     """Of every operator key that was handed out."""
     made: set[str] = field(default_factory=set)
+    command: list[str] = field(default_factory=list)
+
+    def kill(self) -> None:
+        """End the process as a power cut does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """Serve what the killed process had stored, at the same address."""
+        directory = Path(self.command[self.command.index("--dir") + 1])
+        (directory / "ready.json").unlink(missing_ok=True)
+        port = self.rpc_url.rpartition(":")[2]
+        self.process = subprocess.Popen([*self.command, "--port", port])
+        wait_for(directory / "ready.json", self.process)
 
     def signer(self) -> Actor:
         """An account that nobody used before and that has money for gas."""
@@ -165,7 +180,9 @@ def near_chain(
     try:
         url = wait_for(directory / "chain" / "ready.json", process)["rpc_url"]
         entry = trio.run(put, "embedded", url, root, actor(0).account)
-        yield NearChain("near", url, entry, root, actor(0), process)
+        chain = NearChain("near", url, entry, root, actor(0), process, command=command)
+        yield chain
+        process = chain.process or process
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -166,6 +166,28 @@ async def test_failing_calls_lose_and_repeat_nothing(chain: NearChain) -> None:
     assert await tokens(chain, to) == (1 << 10) - 1, "each amount arrived exactly once"
 
 
+async def test_nothing_is_lost_or_repeated_when_the_chain_is_killed(chain: NearChain) -> None:
+    signer, to = await funded(chain), chain.signer().account
+    async with open_near_ledger(chain.entry, key_of(signer), settings=IMPATIENT) as ledger:
+
+        async def send(number: int) -> None:
+            while True:
+                try:
+                    await pay(ledger, to, 1 << number, f"k{number}")
+                except LedgerUnreachable:
+                    continue  # the caller tries the same intent again
+                return
+
+        with trio.fail_after(90):
+            for first in (0, 4, 8):
+                async with trio.open_nursery() as nursery:
+                    for number in range(first, first + 4):
+                        nursery.start_soon(send, number)
+                    await trio.to_thread.run_sync(chain.kill)
+                    await trio.to_thread.run_sync(chain.start_again)
+        assert (await ledger.balances(to)).tokens == (1 << 12) - 1
+
+
 async def test_a_nonce_that_somebody_else_spent_is_given_up(chain: NearChain) -> None:
     signer, to, other = await funded(chain), chain.signer().account, chain.signer().account
     lost = trio.Event()

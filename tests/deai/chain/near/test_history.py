@@ -299,6 +299,30 @@ async def test_blocks_are_read_once() -> None:
     assert len(chain.asked) == before
 
 
+async def test_a_chunk_that_fails_leaves_nothing_half_read() -> None:
+    history, chain = opened(*history_of_one())
+    whole = chain.chunk
+
+    def sometimes(height: int) -> Any:
+        chain.chunk = whole  # type: ignore[method-assign]
+        return RpcError("UNKNOWN_CHUNK", {}, height)
+
+    chain.chunk = sometimes  # type: ignore[method-assign]
+    with pytest.raises(LedgerUnreachable, match="chunk"):
+        await history.read(1, 20)
+    assert await told(history, 1, 20) == [(6, 1)]
+
+
+async def test_other_peoples_transactions_are_forgotten_after_their_reach() -> None:
+    others = [
+        Sent(f"o{height}", height, [], f"u{height}.near", "x.near") for height in range(2, 300, 2)
+    ]
+    history, _ = opened(*others, until=300)
+    await history.known(1, 300)
+    kept = [block.height for block in history._blocks.values() if block.sent]
+    assert kept == list(range(300 - REACH, 300, 2))
+
+
 async def test_another_history_is_noticed_and_read_anew() -> None:
     history, chain = opened(*history_of_one())
     assert beats(await history.known(1, 20)) == [(6, 1)]
