@@ -5,6 +5,7 @@ storage staking, blocks, the store and the JSON-RPC are ours and follow nearcore
 version named in ``rules``. What is modelled and what is not: ``docs/near-chain.md``.
 
 Reading order: ``rules`` (what NEAR charges), ``actions`` and ``borsh`` (what is signed), ``state``,
-``vm`` (host functions), ``receipts``, ``execution``, ``transactions``, ``chain`` (blocks),
-``store`` (SQLite), ``views`` (JSON forms), ``params`` and ``rpc`` (the methods), ``server``.
+``vm`` (host functions), ``receipts``, ``execution`` and ``settlement``, ``transactions``,
+``pool``, ``work`` (one block), ``chain`` (all of them), ``store`` (SQLite), ``views`` (JSON forms),
+``params`` and ``rpc`` (the methods), ``server``.
 """

@@ -18,10 +18,11 @@ import msgspec
 from deai.errors import ConfigError
 from devnet.near.borsh import SignedTransaction
 from devnet.near.errors import InvalidTransaction, RpcError, parse_error
-from devnet.near.execution import BlockContext, Executor
+from devnet.near.execution import Executor
 from devnet.near.pool import Pool
 from devnet.near.receipts import Pending
 from devnet.near.rules import CHAIN_ID, VALID_FOR_BLOCKS
+from devnet.near.settlement import BlockContext
 from devnet.near.state import (
     AccessKey,
     Account,

@@ -1,8 +1,6 @@
 """Running a receipt: its actions, the money and gas it brought, what it sends on."""
 
-import base64
 import hashlib
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -18,57 +16,24 @@ from devnet.near.actions import (
     DeployContract,
     FunctionCall,
     Transfer,
-    deposits,
     execution_fee,
 )
+from devnet.near.entries import ViewedEntries, WrittenEntries
 from devnet.near.errors import ActionFailed, Json
 from devnet.near.keys import (
-    SYSTEM,
-    base58,
     is_implicit,
     may_create,
     public_key_bytes,
     public_key_text,
 )
-from devnet.near.receipts import ActionReceipt, DataReceipt, Outcome, Ready, Receipt
+from devnet.near.receipts import ActionReceipt, Ready
 from devnet.near.rules import GAS_PRICE
+from devnet.near.settlement import Applied, BlockContext, Tally, digest, settle
 from devnet.near.state import AccessKey, Account, Reading, State, key_bytes, missing_stake
-from devnet.near.vm.call import CallContext, Promise
+from devnet.near.vm.call import CallContext
 from devnet.near.vm.machine import CallOutcome, Machine
 
 NO_KEY: Final = bytes(33)
-
-
-@dataclass(frozen=True)
-class BlockContext:
-    """The block that receipts run in. Time in nanoseconds since 1970."""
-
-    height: int
-    hash: bytes
-    timestamp: int
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What a receipt did: its outcome, what it sends, the money it burnt (yoctoNEAR)."""
-
-    outcome: Outcome
-    sent: list[Receipt]
-    burnt: int
-
-
-@dataclass
-class _Tally:
-    """What has come together while the actions of one receipt run."""
-
-    burnt: int = rules.RECEIPT_FEE.execute
-    used: int = rules.RECEIPT_FEE.execute
-    call_gas: int = 0
-    logs: list[str] = field(default_factory=list)
-    promises: list[Promise] = field(default_factory=list)
-    inheritance: tuple[str, int] | None = None  # a deleted account's beneficiary and money
-    value: bytes | Promise = b""
-    failure: Json | None = None
 
 
 class Executor:
@@ -81,7 +46,7 @@ class Executor:
     def apply(self, ready: Ready, block: BlockContext) -> Applied:
         """Run one receipt; a failure leaves no trace but what it burnt."""
         self.state.begin()
-        tally = _Tally()
+        tally = Tally()
         self._run(ready, block, tally)
         receipt = ready.receipt
         if tally.failure is not None:
@@ -91,7 +56,7 @@ class Executor:
         if receipt.is_refund:
             tally.burnt = tally.used = 0
         reward = self._reward(receipt, tally)
-        return _settle(receipt, block, tally, reward)
+        return settle(receipt, block, tally, reward)
 
     def view(
         self, state: Reading, account_id: str, account: Account, method: str, args: bytes,
@@ -105,10 +70,10 @@ class Executor:
             balance=account.amount, refund_to=account_id, is_view=True,
         )  # fmt: skip
         code = state.code(account.code_hash)
-        world = _Viewed(state, account_id, account)
+        world = ViewedEntries(state, account_id, account)
         return self._machine.run(account.code_hash, code, context, world)
 
-    def _run(self, ready: Ready, block: BlockContext, tally: _Tally) -> None:
+    def _run(self, ready: Ready, block: BlockContext, tally: Tally) -> None:
         receipt = ready.receipt
         actor = receipt.predecessor
         for index, action in enumerate(receipt.actions):
@@ -157,7 +122,7 @@ class Executor:
         return actor
 
     def _act(
-        self, receipt: ActionReceipt, action: Action, block: BlockContext, tally: _Tally
+        self, receipt: ActionReceipt, action: Action, block: BlockContext, tally: Tally
     ) -> None:
         name = receipt.receiver
         account = self.state.account(name) or Account()
@@ -232,7 +197,7 @@ class Executor:
 
     def _call(
         self, ready: Ready, block: BlockContext, index: int, action: FunctionCall, *,
-        last: bool, tally: _Tally,
+        last: bool, tally: Tally,
     ) -> None:  # fmt: skip
         receipt = ready.receipt
         name = receipt.receiver
@@ -246,11 +211,11 @@ class Executor:
             current=name, signer=receipt.signer, signer_key=public_key_bytes(receipt.signer_key),
             predecessor=receipt.predecessor, method=action.method, args=action.args,
             deposit=action.deposit, prepaid_gas=action.gas, height=block.height,
-            timestamp=block.timestamp, seed=_digest(block.hash, receipt.id, index),
+            timestamp=block.timestamp, seed=digest(block.hash, receipt.id, index),
             balance=balance, refund_to=receipt.refund_to or receipt.predecessor,
             results=ready.results, outputs=[to for _, to in receipt.outputs] if last else (),
         )  # fmt: skip
-        world = _Written(self.state, name, _digest(block.hash, receipt.id, -1 - index))
+        world = WrittenEntries(self.state, name, digest(block.hash, receipt.id, -1 - index))
         code = self.state.code(account.code_hash)
         outcome = self._machine.run(account.code_hash, code, context, world)
         tally.burnt += outcome.burnt
@@ -264,7 +229,7 @@ class Executor:
         account = self.state.account(name) or account
         self.state.put_account(name, msgspec.structs.replace(account, amount=outcome.balance))
 
-    def _reward(self, receipt: ActionReceipt, tally: _Tally) -> int:
+    def _reward(self, receipt: ActionReceipt, tally: Tally) -> int:
         account = self.state.account(receipt.receiver)
         if account is None or receipt.is_refund:
             return 0
@@ -275,153 +240,6 @@ class Executor:
         return reward
 
 
-def _settle(receipt: ActionReceipt, block: BlockContext, tally: _Tally, reward: int) -> Applied:
-    """Send on what came of a receipt, give back what was not used, burn the rest."""
-    burnt = tally.burnt * GAS_PRICE - reward
-    sender = _Sender(receipt, block.hash)
-    made = {id(promise): sender.promised(promise) for promise in tally.promises}
-    data: list[Receipt] = []
-    returned = None
-    if isinstance(tally.value, Promise):
-        # What the promise returns, those who wait for this receipt are given.
-        chosen = made[id(tally.value)]
-        returned = chosen.id
-        made[id(tally.value)] = msgspec.structs.replace(
-            chosen, outputs=chosen.outputs + receipt.outputs
-        )
-    else:
-        value = tally.value if tally.failure is None else None
-        data = [
-            DataReceipt(data_id, receipt.transaction, receipt.receiver, to, value)
-            for data_id, to in receipt.outputs
-        ]
-    sent = list(made.values())
-    if tally.inheritance is not None and tally.inheritance[1]:
-        sent.append(sender.refund(*tally.inheritance))
-    back = deposits(receipt.actions) if tally.failure is not None else 0
-    if back and receipt.is_refund:
-        burnt += back  # there is nobody left to give it to
-    elif back:
-        sent.append(sender.refund(receipt.refund_to or receipt.predecessor, back))
-    unused = (receipt.bought_gas - tally.used) * GAS_PRICE
-    if unused > 0:
-        sent.append(sender.refund(receipt.signer, unused, gas=True))
-    status: Json
-    if tally.failure is not None:
-        status = {"Failure": tally.failure}
-    elif returned is not None:
-        status = {"SuccessReceiptId": returned}
-    else:
-        status = {"SuccessValue": base64.b64encode(_value(tally)).decode()}
-    outcome = Outcome(
-        receipt.id, receipt.receiver, status, tuple(tally.logs), tuple(one.id for one in sent),
-        tally.burnt, tally.burnt * GAS_PRICE - reward,
-    )  # fmt: skip
-    return Applied(outcome, [*data, *sent], burnt)
-
-
-def _value(tally: _Tally) -> bytes:
-    return tally.value if isinstance(tally.value, bytes) else b""
-
-
-@dataclass
-class _Sender:
-    """Makes the receipts that come of one."""
-
-    receipt: ActionReceipt
-    block_hash: bytes
-    _count: int = 0
-
-    def promised(self, promise: Promise) -> ActionReceipt:
-        return ActionReceipt(
-            self._id(), self.receipt.transaction, self.receipt.receiver, promise.receiver,
-            self.receipt.signer, self.receipt.signer_key, tuple(promise.actions),
-            tuple(promise.inputs), tuple(promise.outputs), promise.refund_to,
-        )  # fmt: skip
-
-    def refund(self, receiver: str, amount: int, *, gas: bool = False) -> ActionReceipt:
-        return ActionReceipt(
-            self._id(), self.receipt.transaction, SYSTEM, receiver, self.receipt.signer,
-            self.receipt.signer_key, (Transfer(amount),), refunds_gas=gas,
-        )  # fmt: skip
-
-    def _id(self) -> str:
-        self._count += 1
-        return base58(_digest(self.block_hash, self.receipt.id, self._count << 32))
-
-
-@dataclass
-class _Written:
-    """A contract's entries in the newest state."""
-
-    state: State
-    name: str
-    seed: bytes
-    _count: int = 0
-
-    def read(self, key: bytes) -> bytes | None:
-        return self.state.datum(self.name, key)
-
-    def write(self, key: bytes, value: bytes) -> None:
-        old = self.state.datum(self.name, key)
-        more = len(value) - len(old) if old is not None else _entry_bytes(key, value)
-        self.state.put_datum(self.name, key, value)
-        self._grow(more)
-
-    def remove(self, key: bytes) -> None:
-        old = self.state.datum(self.name, key)
-        if old is not None:
-            self.state.put_datum(self.name, key, None)
-            self._grow(-_entry_bytes(key, old))
-
-    def usage(self) -> int:
-        account = self.state.account(self.name)
-        return account.usage if account else 0
-
-    def new_data_id(self) -> bytes:
-        self._count += 1
-        return hashlib.sha256(self.seed + self._count.to_bytes(8, "little")).digest()
-
-    def _grow(self, more: int) -> None:
-        account = self.state.account(self.name)
-        if account is not None and more:
-            changed = msgspec.structs.replace(account, usage=account.usage + more)
-            self.state.put_account(self.name, changed)
-
-
-@dataclass(frozen=True)
-class _Viewed:
-    """A contract's entries in any state, to be looked at."""
-
-    state: Reading
-    name: str
-    account: Account
-
-    def read(self, key: bytes) -> bytes | None:
-        return self.state.datum(self.name, key)
-
-    def usage(self) -> int:
-        return self.account.usage
-
-    def write(self, key: bytes, value: bytes) -> None:
-        raise AssertionError("a view writes nothing")
-
-    def remove(self, key: bytes) -> None:
-        raise AssertionError("a view removes nothing")
-
-    def new_data_id(self) -> bytes:
-        raise AssertionError("a view promises nothing")
-
-
-def _entry_bytes(key: bytes, value: bytes) -> int:
-    return len(key) + len(value) + rules.RECORD_BYTES
-
-
 def _first_nonce(height: int) -> int:
     """Return the nonce of a new key: above all that a deleted one with its name ever used."""
     return max(0, height - 1) * rules.NONCES_PER_BLOCK
-
-
-def _digest(block_hash: bytes, receipt_id: str, number: int) -> bytes:
-    tail = number.to_bytes(8, "little", signed=True)
-    return hashlib.sha256(block_hash + receipt_id.encode() + tail).digest()

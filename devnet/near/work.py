@@ -12,11 +12,12 @@ import msgspec
 from devnet.near.actions import send_gas
 from devnet.near.borsh import SignedTransaction
 from devnet.near.errors import InvalidTransaction
-from devnet.near.execution import BlockContext, Executor
+from devnet.near.execution import Executor
 from devnet.near.keys import base58
 from devnet.near.pool import Pool
 from devnet.near.receipts import ActionReceipt, Outcome, Pending, Ready, Receipt, shuffled
 from devnet.near.rules import GAS_PRICE
+from devnet.near.settlement import BlockContext
 from devnet.near.state import State
 from devnet.near.store import ExecutedReceipt, IncludedTransaction
 from devnet.near.transactions import charge
