@@ -142,7 +142,8 @@ def _key(plan: Plan, path: Path) -> bool:
 
 
 def _owner(plan: Plan, *, given: bool) -> bool:
-    if given or plan.owner_key.exists():
+    # Once the node has an owner, the key may have been moved off this machine.
+    if given or plan.owner_key.exists() or plan.home.registration.exists():
         return False
     create_key(plan.owner_key, plan.home.passphrase, chain=plan.chain)
     plan.warnings.append(

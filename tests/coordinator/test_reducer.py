@@ -26,7 +26,7 @@ from deai.hashing import ZERO, keccak
 from deai.ids import NodeId, TaskId
 from deai.lifecycle import TaskState
 from deai.money import UNIT, Amount
-from deai.signing import LocalSigner
+from deai.signing import LocalSigner, Signer
 from deai.standing import Standing
 from deai.tasks import Policy
 from rewards.rules import RULES
@@ -90,7 +90,11 @@ def memory_world() -> tuple[World, MemoryChain]:
     async def advance(seconds: int) -> None:
         chain.advance(seconds)
 
-    return World("memory", chain.ledger(), holder, opened, advance, signer), chain  # type: ignore[arg-type]
+    def operator(_owner: Signer) -> LocalSigner:
+        return signer()
+
+    world = World("memory", chain.ledger(), holder, opened, advance, signer, operator)  # type: ignore[arg-type]
+    return world, chain
 
 
 async def agrees_with_the_chain(chain: MemoryChain) -> Index:

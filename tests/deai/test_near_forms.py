@@ -22,6 +22,7 @@ from deai.ids import (
     parse_near_node,
     raw,
 )
+from deai.money import Amount
 from deai.signing import Domain, Ed25519Signer, LocalSigner, public_key, verify
 
 VECTORS = json.loads(
@@ -93,7 +94,7 @@ def test_a_signature_for_one_chain_is_none_on_the_other() -> None:
 def test_the_same_words_have_other_digests_on_the_other_chain_and_in_another_contract() -> None:
     task = tasks.task_id(
         tasks.Task(
-            AccountId("a.near"), 0, 1, tasks.Amount(1), tasks.Amount(0), 3, tasks.Policy.EXACT,
+            AccountId("a.near"), 0, 1, Amount(1), Amount(0), 3, tasks.Policy.EXACT,
             10, 100, 10, bytes(32),
         ),
         ESCROW,

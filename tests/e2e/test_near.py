@@ -106,6 +106,32 @@ def test_stake_that_is_not_there_is_named_and_what_is_there_is_added(near: Netwo
     assert int(stake(near, 1, "status")["stake"]) == before + 7 * 10**18
 
 
+def test_a_stranger_is_told_what_to_fund_and_goes_on_from_there(
+    near: Network, tmp_path: Path
+) -> None:
+    init = [
+        "--home", str(tmp_path / "stranger"), "--chain", "near", "node", "init",
+        "--non-interactive", "--network", near.document["network_file"],
+        "--listen", "/ip4/127.0.0.1/tcp/0",
+    ]  # fmt: skip
+    lacks = near.plain(*init, status=5)
+    assert lacks["needs"]["address"] == lacks["owner"]
+    assert int(lacks["needs"]["gas"]) == 11 * 10**23
+    assert int(lacks["needs"]["tokens"]) > 0
+    waiting = {step["name"] for step in lacks["steps"] if step["state"] == "waiting"}
+    assert waiting == {"register", "operator_key"}
+    near.devnet("faucet", lacks["needs"]["address"], lacks["needs"]["tokens"])
+    done = near.plain(*init)
+    assert done["needs"] is None
+    steps = {step["name"]: step for step in done["steps"]}
+    assert steps["register"]["state"] == steps["operator_key"]["state"] == "done"
+    assert steps["register"]["transaction"] != steps["operator_key"]["transaction"]
+    # The owner's key may leave the machine: setting up again does not need it.
+    (tmp_path / "stranger" / "keys" / "owner-near.json").unlink()
+    again = near.plain(*init)
+    assert (again["needs"], again["node_id"]) == (None, done["node_id"])
+
+
 def test_a_killed_chain_comes_back_with_everything(near: Network) -> None:
     owner = near.document["nodes"][2]["owner"]
     before = stake(near, 2, "status")

@@ -116,6 +116,21 @@ async def test_an_owner_key_elsewhere_is_used_and_not_copied(tmp_path: Path) -> 
     assert record.stake == 300 * UNIT
 
 
+async def test_an_owner_key_that_was_moved_away_is_neither_missed_nor_made_again(
+    tmp_path: Path,
+) -> None:
+    setting = Setting(tmp_path)
+    first = await setting.init()
+    assert first.registration is not None
+    await setting.fund(first.registration.owner, 200 * UNIT)
+    await setting.init()
+    setting.home.owner_key.unlink()
+    again = await setting.init()
+    assert again.needs is None
+    assert again.registration == first.registration
+    assert not setting.home.owner_key.exists()
+
+
 async def test_a_stake_below_the_least_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     with pytest.raises(ConfigError, match="minimum"):
