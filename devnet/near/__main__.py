@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -67,10 +67,14 @@ async def serve(chain: Chain, directory: Path, listener: socket.socket, block_ti
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
     producing = asyncio.create_task(produce_blocks(chain, block_time, work, failed))
+    # A chain that makes no blocks any more must not look alive, whatever the reason.
+    producing.add_done_callback(lambda _: setattr(server, "should_exit", True))
     # The listener accepts already: whoever connects now is answered a moment later.
     publish_ready(directory, rpc_url=rpc.url, chain_id=chain.options.chain_id)
     await server.serve(sockets=[listener])
     producing.cancel()
+    with suppress(asyncio.CancelledError):
+        await producing
     if failures:
         raise failures[0]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +21,13 @@ import httpx
 import pytest
 
 from deai.errors import ConfigError
-from devnet.near.chain import Options, open_chain
+from devnet.near.__main__ import serve
+from devnet.near.chain import Chain, Options, open_chain
 from devnet.near.genesis import read_genesis
 from devnet.near.keys import base58, unbase58
 from devnet.near.rules import NEAR
+from devnet.near.store import Store
+from devnet.near.views import Block
 from tests.devnet.evm.tools import eventually
 from tests.devnet.near.process import Running
 from tests.devnet.near.tools import ALICE, BOB, HELLO, SUPPLY, call, keys, sign_raw
@@ -174,6 +179,23 @@ def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path:
         chain.send(ALICE, HELLO, call("set_greeting", {"text": "again"}, deposit=NEAR))
         assert chain.view("get_greeting") == "again"
         assert chain.stop() == 0
+
+
+@pytest.mark.network
+def test_a_chain_that_makes_no_blocks_any_more_does_not_go_on_serving(tmp_path: Path) -> None:
+    class Broken(Chain):
+        def produce(self, *, budget: float = float("inf")) -> Block:
+            raise RuntimeError("a fault of ours")
+
+    store = Store(tmp_path / "chain.sqlite")
+    try:
+        chain = Broken(store, Options(), {})
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = serve(chain, tmp_path, listener, 0.01)
+            with pytest.raises(RuntimeError, match="a fault of ours"):
+                asyncio.run(asyncio.wait_for(serving, 60))
+    finally:
+        store.close()
 
 
 def test_genesis_amounts_are_numbers_or_text(tmp_path: Path) -> None:
