@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -117,7 +118,9 @@ def _tasks(world: World, meter: Meter) -> None:
     play = Play(world, world.task())
     meter.add("submit_task with 3 accepts", play.post())
     meter.add("commit 3 at once", play.commit(0, 1, 2))
-    meter.add("reveal 3", world.call(STRANGER, "reveal", {**play.both, "openings": play.openings()}))
+    meter.add(
+        "reveal 3", world.call(STRANGER, "reveal", {**play.both, "openings": play.openings()})
+    )
     play.finalise(play.openings())
     play = Play(world, world.task(policy=Policy.TOL32))
     play.post()
@@ -193,7 +196,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         rows = measure(Path(directory))
     for name, row in rows.items():
-        print(f"{name:40s} {row['call'] / 1e12:6.2f} {row['whole'] / 1e12:6.2f} {row['storage']:5d}")
+        gas = f"{row['call'] / 1e12:6.2f} {row['whole'] / 1e12:6.2f}"
+        sys.stdout.write(f"{name:40s} {gas} {row['storage']:5d}\n")
     if write:
         LEDGER.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -177,6 +177,12 @@ impl Compute {
         found.ok_or_else(|| Error::BadStanding(id.clone(), Standing::None))
     }
 
+    /// Nobody operates a node that does not exist.
+    fn require_operator(&self, id: &NodeId) -> Result<(), Error> {
+        let nobody = || Error::Forbidden(env::predecessor_account_id());
+        require_key(&self.nodes.get(id).ok_or_else(nobody)?.get().operator)
+    }
+
     fn staking_node(&mut self, id: &NodeId) -> Result<&mut Node, Error> {
         let node = self.node_mut(id)?;
         if !node.is_staking() {
@@ -243,7 +249,7 @@ impl Compute {
     pub fn withdraw_stake(&mut self, node: NodeId, to: AccountId) -> Result<Promise, Error> {
         require_one_yocto()?;
         require_caller(node.owner())?;
-        let record = self.node_mut(&node)?;
+        let record = self.node_mut(&node).map_err(|_| Error::BadData)?;
         if now() <= record.unbond_at {
             return Err(Error::TooEarly(record.unbond_at));
         }
@@ -323,7 +329,7 @@ impl Compute {
     /// Operator: publishes where the node listens. An event only.
     #[handle_result]
     pub fn announce(&mut self, node: NodeId, peer_id: String, addresses: Vec<String>) -> Result<(), Error> {
-        require_key(&self.node(&node)?.operator)?;
+        self.require_operator(&node)?;
         check_contact(&peer_id, &addresses)?;
         Event::NodeAnnounced { node: &node, peer_id: &peer_id, addresses: &addresses }.emit();
         Ok(())
@@ -333,8 +339,8 @@ impl Compute {
     #[handle_result]
     pub fn heartbeat(&mut self, node: NodeId) -> Result<(), Error> {
         let epoch = self.epoch();
+        self.require_operator(&node)?;
         let record = self.node_mut(&node)?;
-        require_key(&record.operator)?;
         if record.epoch == epoch {
             return Err(Error::AlreadyBeaten(node, epoch));
         }

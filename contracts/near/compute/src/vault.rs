@@ -154,6 +154,12 @@ impl Compute {
         if sent {
             Event::Withdrawn { account: &account, to: &to, amount }.emit();
         } else {
+            if !self.is_registered(&account) {
+                // Closed while its tokens were on their way: opened again, at the deployment's cost.
+                let bytes = account_bytes(&account);
+                let reopened = Account { balance: 0, deposit: 0, bytes };
+                self.accounts.insert(account.clone(), AccountRecord::V1(reopened));
+            }
             self.credit(&account, amount.0)?;
             Event::TransferFailed { account: &account, to: &to, amount }.emit();
         }

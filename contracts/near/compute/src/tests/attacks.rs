@@ -201,7 +201,7 @@ fn a_task_out_of_bounds_is_not_taken() {
     let mut world = World::new();
     let good = world.task();
     let late = world.now + 24 * 3600;
-    let changes: Vec<(&str, Box<dyn Fn(&mut Task)>)> = vec![
+    let changes: Vec<Change<Task>> = vec![
         ("window of one second", Box::new(|t| t.window = 1)),
         ("window too long", Box::new(|t| t.window = 24 * 3600 + 1)),
         ("no seats", Box::new(|t| t.seats = 0)),

@@ -14,7 +14,7 @@ fn guardian() -> Caller {
 
 #[test]
 fn a_deployment_with_unsound_parameters_fails() {
-    let changes: Vec<(&str, Box<dyn Fn(&mut Parameters)>)> = vec![
+    let changes: Vec<Change<Parameters>> = vec![
         ("no stake", Box::new(|p| p.min_stake = U128(0))),
         ("stake of 97 bits", Box::new(|p| p.min_stake = U128(1 << 96))),
         ("no weight", Box::new(|p| p.weight_fee = U128(0))),

@@ -8,7 +8,7 @@ mod properties;
 mod vectors;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use ed25519_dalek::{Signer, SigningKey};
 use near_sdk::json_types::U128;
@@ -26,6 +26,8 @@ use crate::types::*;
 use crate::views::{LaneView, NodeView};
 use crate::Compute;
 
+/// What is wrong with a document, and how to make it so.
+pub type Change<T> = (&'static str, Box<dyn Fn(&mut T)>);
 type Storage = HashMap<Vec<u8>, Vec<u8>>;
 
 pub const UNIT: u128 = 10u128.pow(18);
@@ -143,6 +145,10 @@ pub struct World {
     pub token_refuses: bool,
 }
 
+/// Reading them anew for every call would take most of the time.
+static CONFIG: LazyLock<near_parameters::vm::Config> = LazyLock::new(test_vm_config);
+static FEES: LazyLock<RuntimeFeesConfig> = LazyLock::new(RuntimeFeesConfig::test);
+
 pub const CONTRACT: &str = "compute.near";
 pub const TOKEN: &str = "token.near";
 pub const CHAIN: &str = "near:test";
@@ -212,8 +218,8 @@ impl World {
             .build();
         env::set_blockchain_interface(MockedBlockchain::new(
             context,
-            test_vm_config(),
-            RuntimeFeesConfig::test(),
+            CONFIG.clone(),
+            FEES.clone(),
             results,
             self.storage.clone(),
             Default::default(),
@@ -283,6 +289,9 @@ impl World {
                             .or_default() += amount;
                     }
                 }
+                continue;
+            }
+            if !method.starts_with("on_") {
                 continue;
             }
             let result = if succeeded { PromiseResult::Successful(vec![]) } else { PromiseResult::Failed };

@@ -81,6 +81,20 @@ fn tokens_on_their_way_out_cannot_be_spent_again() {
 }
 
 #[test]
+fn tokens_come_back_even_to_an_account_that_was_closed_meanwhile() {
+    let mut world = World::new();
+    world.deposit("stranger.near", 5).unwrap();
+    let stranger = || anybody().with(1);
+    world.run(stranger(), vec![], |c| c.withdraw(id("cold.near"), U128(5)).map(drop)).unwrap();
+    assert!(world.run(stranger(), vec![], |c| c.storage_unregister(None)).unwrap());
+    let callback = Caller::of(CONTRACT);
+    let back = |c: &mut Compute| c.on_withdrawn(id("stranger.near"), id("cold.near"), U128(5));
+    assert!(!world.run(callback, vec![PromiseResult::Failed], back).unwrap());
+    assert_eq!(world.vault("stranger.near"), 5);
+    world.check_books(0);
+}
+
+#[test]
 fn there_is_nothing_to_burn_before_a_slash() {
     let mut world = World::new();
     assert_eq!(world.call(anybody(), |c| c.sweep_burns().map(drop)), Err(Error::BadData));

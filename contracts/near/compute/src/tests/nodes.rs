@@ -155,7 +155,9 @@ fn a_heartbeat_is_the_operators_once_an_epoch() {
     let elsewhere = Caller { account: id("hot.near"), signer: id("hot.near"), ..operates(1) };
     world.call(elsewhere, |c| c.heartbeat(node(1))).unwrap();
     let unknown = world.call(operates(9), |c| c.heartbeat(node(9)));
-    assert_eq!(unknown, Err(Error::BadStanding(node(9), Standing::None)));
+    assert_eq!(unknown, Err(Error::Forbidden(owner(9))));
+    let unknown = world.call(owns(9), |c| c.withdraw_stake(node(9), owner(9)).map(drop));
+    assert_eq!(unknown, Err(Error::BadData));
 }
 
 #[test]

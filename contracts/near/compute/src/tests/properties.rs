@@ -221,7 +221,7 @@ impl Walk {
 
 #[test]
 fn random_walks_conserve_tokens_and_every_task_ends() {
-    let walks: u64 = std::env::var("WALKS").map_or(24, |text| text.parse().unwrap());
+    let walks: u64 = std::env::var("WALKS").map_or(60, |text| text.parse().unwrap());
     let mut done = 0;
     for seed in 1..=walks {
         let mut walk = Walk::new(seed);
