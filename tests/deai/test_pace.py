@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from deai import pace
 from deai.pace import PENALTY, PROBATION, Pace
 
 
@@ -21,7 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     own = Clock()
-    monkeypatch.setattr(pace.time, "perf_counter", own)
+    monkeypatch.setattr("deai.pace.time.perf_counter", own)
     return own
 
 
