@@ -1,6 +1,5 @@
 """The wasm engine: compiled contracts, the host functions bound to it, one call at a time."""
 
-import ctypes
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,19 +7,17 @@ from functools import cache, lru_cache
 from typing import Final
 
 import wasmtime
-from wasmtime import _ffi
-from wasmtime._extern import wrap_extern
 
 from devnet.near import rules
 from devnet.near.actions import FunctionCall
 from devnet.near.vm import about, crypto, promises, storage
+from devnet.near.vm.binding import Bindings, exported
 from devnet.near.vm.call import Call, CallContext, GasExceeded, HostError, Promise, Storage
 from devnet.near.vm.functions import HOST, NOT_MODELLED, Host
 from devnet.near.vm.meter import TooLarge, metered
 
 MAX_COMPILED: Final = 64  # contracts kept compiled
 _MODULES: Final = (about, crypto, promises, storage)  # importing them fills the table
-_U64: Final = 2**64 - 1
 _U32: Final = 2**32 - 1
 
 Failure = dict[str, object]
@@ -55,17 +52,15 @@ class Machine:
     """Runs calls, one after the other: on NEAR no call happens inside another."""
 
     def __init__(self) -> None:
-        self._linker = wasmtime.Linker(_engine())
+        self._bindings = Bindings(_engine())
         self._call: Call | None = None
-        i64, i32 = wasmtime.ValType.i64(), wasmtime.ValType.i32()
         for name, function in HOST.items():
-            kind = wasmtime.FuncType([i64] * function.parameters, [i64] * function.results)
-            self._linker.define_func("env", name, kind, self._bound(name, function))
-        for name, (parameters, results, bits) in NOT_MODELLED.items():
-            result = i64 if bits == 64 else i32
-            kind = wasmtime.FuncType([i64] * parameters, [result] * results)
-            self._linker.define_func("env", name, kind, _refusal(name))
-        self._linker.define_func("env", "abort", wasmtime.FuncType([i32] * 4, []), self._abort)
+            given, results = ["i64"] * function.parameters, ["i64"] * function.results
+            self._bindings.define(name, given, results, self._bound(name, function))
+        for name, (parameters, count, bits) in NOT_MODELLED.items():
+            results = [f"i{bits}"] * count
+            self._bindings.define(name, ["i64"] * parameters, results, _refusal(name))
+        self._bindings.define("abort", ["i32"] * 4, [], self._abort)
 
     def run(
         self, code_hash: bytes, code: bytes, context: CallContext, world: Storage
@@ -115,7 +110,7 @@ class Machine:
             memories=1,
         )
         call.start(store)
-        instance = self._linker.instantiate(store, module)
+        instance = self._bindings.linker.instantiate(store, module)
         method = exported(store, instance, call.context.method)
         if not isinstance(method, wasmtime.Func):
             raise _Refused({"MethodResolveError": "MethodNotFound"})
@@ -125,7 +120,7 @@ class Machine:
         memory = exported(store, instance, "memory")
         if isinstance(memory, wasmtime.Memory):
             call.attach(memory)
-        method(store)
+        self._bindings.call(store, method)
 
     def _running(self) -> Call:
         if self._call is None:
@@ -134,7 +129,6 @@ class Machine:
 
     def _bound(self, name: str, function: Host) -> Callable[..., int | None]:
         base, in_views, run = rules.HOST_GAS["base"], function.in_views, function.run
-        has_result = function.results > 0
 
         def bound(*arguments: int) -> int | None:
             call = self._running()
@@ -142,12 +136,9 @@ class Machine:
                 raise HostError(f"{name} is not allowed in view calls")
             call.burn(base)
             try:
-                result = run(call, *(argument & _U64 for argument in arguments))
+                return run(call, *arguments)
             except ValueError as error:  # bytes that are not what they should be
                 raise HostError(f"{name}: {error}") from error
-            if not has_result or result is None:
-                return None
-            return result - 2**64 if result >= 2**63 else result
 
         return bound
 
@@ -189,26 +180,6 @@ def _compiled(code_hash: bytes, code: bytes) -> wasmtime.Module:
     except (wasmtime.WasmtimeError, ValueError, IndexError) as error:
         failure: Failure = {"PrepareError": "Deserialization"}
         raise _Refused({"CompilationError": failure}) from error
-
-
-def exported(
-    store: wasmtime.Store, instance: wasmtime.Instance, name: str
-) -> wasmtime.Func | wasmtime.Memory | None:
-    """Return a function or the memory that a contract exports.
-
-    wasmtime-py's own way makes an object of every export of an instance, for each call anew: a
-    contract of a hundred methods would spend half of its time there.
-    """
-    item, data = _ffi.wasmtime_extern_t(), name.encode()
-    found = _ffi.wasmtime_instance_export_get(
-        store._context(),  # noqa: SLF001
-        ctypes.byref(instance._instance),  # noqa: SLF001
-        ctypes.create_string_buffer(data),
-        len(data),
-        ctypes.byref(item),
-    )
-    extern = wrap_extern(item) if found else None
-    return extern if isinstance(extern, wasmtime.Func | wasmtime.Memory) else None
 
 
 def share_gas(call: Call) -> None:
