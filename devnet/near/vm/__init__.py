@@ -2,6 +2,6 @@
 
 ``call`` holds what a running call has (gas, registers, memory), ``functions`` the table of host
 functions, ``meter`` what instructions cost, ``binding`` the way into wasmtime, ``machine`` the
-engine; the host functions themselves are in ``about`` (who, when, how
-much), ``crypto``, ``storage`` and ``promises``.
+engine; the host functions themselves are in ``about`` (who, when, how much), ``crypto``,
+``storage`` and ``promises``.
 """
