@@ -41,7 +41,7 @@ async def run_demo(
     settings.err.print(f"deai demo   chain {chain}   {nodes} nodes   seed {seed}\n")
     try:
         with layout.locked():
-            report = await _tell(story, layout, kind, nodes, seed)
+            report = await _tell(story, layout, kind, nodes, seed, tied=not keep)
         show(story, report)
         if report_file is not None:
             report_file.write_text(json.dumps(report, indent=1) + "\n")
@@ -59,14 +59,16 @@ async def run_demo(
     return 0 if report["ok"] else 1
 
 
-async def _tell(story: Story, layout: Layout, kind: str, nodes: int, seed: str) -> dict[str, Any]:
+async def _tell(
+    story: Story, layout: Layout, kind: str, nodes: int, seed: str, *, tied: bool
+) -> dict[str, Any]:
     plan = make_plan(kind, nodes, seed, {LAZY: "lazy", EQUIVOCATOR: "equivocator"})
     said: dict[str, str] = {}
     async with story.step(
         "Chain, contracts, coordinator and nodes, each a process of its own"
     ) as lines:
         devnet = await launcher.up(
-            layout, plan, story.settings.environment, tied=False, tell=said.__setitem__
+            layout, plan, story.settings.environment, tied=tied, tell=said.__setitem__
         )
         lines.append(f"chain: {said['chain']}; contracts: {said['contracts']}")
         lines.append(f"coordinator and pages: {said['coordinator']}")
@@ -75,7 +77,7 @@ async def _tell(story: Story, layout: Layout, kind: str, nodes: int, seed: str) 
         lines.append(f"{len(alive)} nodes, processes {', '.join(map(str, alive))}")
     if not story.ok:
         return make_report(story, plan, {}, None, None, {})
-    stage = Stage(devnet, story, described["nodes"])
+    stage = Stage(devnet, story, described["nodes"], tied)
     async with devnet.ledger() as ledger:
         before = await books_of(ledger, stage)
         await play(stage, ledger)

@@ -149,10 +149,15 @@ async def down(layout: Layout, *, patience: float = 10.0) -> list[str]:
     return [record.name for record in running]
 
 
-async def restart(layout: Layout, name: str, environment: Mapping[str, str], tell: Tell) -> None:
-    """Start one process of an existing devnet again; raise `NotSetUp` for unknown names."""
+async def restart(
+    layout: Layout, name: str, environment: Mapping[str, str], tell: Tell, *, tied: bool = False
+) -> None:
+    """Start one process of an existing devnet again; raise `NotSetUp` for unknown names.
+
+    `tied`: it dies with this process.
+    """
     state = layout.load()
-    runner = _Runner(layout, state.plan, processes.child_environment(environment), False, tell)
+    runner = _Runner(layout, state.plan, processes.child_environment(environment), tied, tell)
     chains = chains_of(layout, state.plan)
     if name in chains:
         await runner.chain(chains[ChainName(name)])

@@ -71,8 +71,9 @@ async def play(stage: Stage, ledger: Ledger) -> None:
             record = stage.devnet.layout.load().process(node["name"])
             if record is not None and not processes.is_alive(record):
                 await launcher.restart(
-                    stage.devnet.layout, node["name"], story.settings.environment, _quiet
-                )
+                    stage.devnet.layout, node["name"], story.settings.environment, _quiet,
+                    tied=stage.tied,
+                )  # fmt: skip
                 lines.append(f"{node['name']} runs again with its journal")
         home = str(stage.devnet.layout.coordinator)
         _, audit = await stage.deai("coordinator", "audit", "--home", home, "--config",

@@ -25,6 +25,8 @@ class Stage:
     devnet: Devnet
     story: Story
     nodes: list[dict[str, Any]]
+    tied: bool
+    """Whether the processes die with this one: unless they are to be kept."""
 
     async def deai(self, *arguments: str, patience: float = TASK_S) -> tuple[int, Any]:
         """Run a `deai` command with the client's configuration; status and JSON document."""
