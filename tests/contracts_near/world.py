@@ -167,8 +167,8 @@ class World:
     def _deploy(self, wasm: bytes) -> None:
         for account, code in ((TOKEN, (ARTIFACTS / "token.wasm").read_bytes()), (COMPUTE, wasm)):
             self.send(account, account, near.create_deploy_contract_action(code))
-        new = {"holder": OWNER, "supply": str(SUPPLY)}
-        assert self.call(TOKEN, "new", new, receiver=TOKEN).value is None
+        token = {"holder": OWNER, "supply": str(SUPPLY)}
+        assert self.call(TOKEN, "new", token, receiver=TOKEN).value is None
         everybody = (CLIENT, STRANGER, TREASURY, COMPUTE, *OWNERS)
         for account in everybody:
             self.call(
