@@ -42,7 +42,7 @@ rm -rf "$build" "$dir/src" "$dir/sysroot"
 mkdir -p "$build/src" "$build/.cargo" "$dir/src"
 (cd "$dir/src" && apt-get "${options[@]}" download "rust-src=$version" >&2 && dpkg-deb -x ./*.deb .)
 source=$(echo "$dir"/src/usr/src/rustc-*)
-printf '[package]\nname="stdbuild"\nversion="0.0.0"\nedition="2021"\n[profile.release]\ncodegen-units=1\n' > "$build/Cargo.toml"
+printf '[workspace]\n[package]\nname="stdbuild"\nversion="0.0.0"\nedition="2021"\n[profile.release]\ncodegen-units=1\n' > "$build/Cargo.toml"
 echo '#![no_std]' > "$build/src/lib.rs"
 printf '[source.crates-io]\nreplace-with="vendored"\n[source.vendored]\ndirectory="%s/library/vendor"\n' "$source" > "$build/.cargo/config.toml"
 # Bitcode is embedded for the contract's link-time optimisation.

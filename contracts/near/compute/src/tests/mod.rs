@@ -6,6 +6,7 @@ mod money;
 mod nodes;
 mod properties;
 mod vectors;
+mod wasm;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{LazyLock, Mutex};
