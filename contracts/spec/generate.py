@@ -330,7 +330,7 @@ def near() -> dict[str, Any]:
     """NEAR: tasks, every struct a key signs with its Ed25519 signature, text forms."""
     escrow = Domain(tasks.ESCROW_NAME, "near:testnet", AccountId("compute.deai.testnet"))
     registry = Domain(tasks.REGISTRY_NAME, "near:testnet", AccountId("compute.deai.testnet"))
-    cases = []
+    cases: list[dict[str, Any]] = []
     for number, base in enumerate(_tasks()):
         account = AccountId(NEAR_ACCOUNTS[number % len(NEAR_ACCOUNTS)])
         fields = [getattr(base, name) for name in Task.__struct_fields__]
