@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("wasmtime", reason="the embedded NEAR chain needs wasmtime")
-
 from deai.ids import AccountId
 from deai.money import UNIT
 from deai.signing import LocalSigner

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 
-pytest.importorskip("wasmtime", reason="the embedded NEAR chain needs wasmtime")
-
 from devnet.near.rules import TGAS
 from tests.contracts_near.gas import LEDGER, Row, measure
 
