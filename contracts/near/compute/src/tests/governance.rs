@@ -103,6 +103,7 @@ fn the_owner_changes_in_two_steps_and_after_the_delay() {
         world.call(anybody().with(1), |c| c.accept_owner()),
         Err(Error::Forbidden(id("stranger.near")))
     );
+    world.now = at - 1;
     assert_eq!(world.call(heir(), |c| c.accept_owner()), Err(Error::TooEarly(at)));
     world.call(dao(), |c| c.propose_owner(None)).unwrap();
     world.now = at;
@@ -124,6 +125,7 @@ fn code_is_replaced_only_after_the_delay_and_only_by_what_was_announced() {
     world.call(dao(), |c| c.propose_upgrade(code_hash)).unwrap();
     let at = world.now + UNBONDING + 1;
     assert_eq!(world.event("upgrade_proposed")["not_before"], at);
+    world.now = at - 1;
     assert_eq!(world.call(dao(), |c| c.upgrade().map(drop)), Err(Error::TooEarly(at)));
     assert_eq!(world.call(anybody(), |c| c.upgrade().map(drop)), Err(Error::Forbidden(id("stranger.near"))));
     assert_eq!(world.call(anybody(), |c| c.cancel_upgrade()), Err(Error::Forbidden(id("stranger.near"))));
