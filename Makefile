@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests of one file share what they start, so a file stays with one worker.
 PYTEST_WORKERS := -n auto --dist loadfile
 
-.PHONY: demo test e2e check fix bench clean lock spec docs contracts setup
+.PHONY: demo test e2e check fix bench clean lock spec docs contracts contracts-near setup
 
 demo: $(STAMP)
 	$(BIN)/deai demo
@@ -55,6 +55,11 @@ docs: $(STAMP)
 contracts: contracts/sei/node_modules/.ready .venv-slither/.ready
 	$(MAKE) --no-print-directory -C contracts/sei check-artifacts check-fmt coverage
 	PATH="$(CURDIR)/.venv-slither/bin:$$PATH" $(MAKE) --no-print-directory -C contracts/sei slither
+
+# Formatting, lints and tests of the Rust contracts; compiles for minutes the first time.
+contracts-near:
+	@command -v cargo >/dev/null || { echo "cargo is missing: see contracts/near/README.md"; exit 3; }
+	$(MAKE) --no-print-directory -C contracts/near check-fmt clippy test
 
 # An environment of its own: its web3 is not ours.
 .venv-slither/.ready: contracts/sei/slither.lock $(STAMP)
