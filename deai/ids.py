@@ -115,9 +115,10 @@ def node_of(chain: str, owner: AccountId, index: int) -> NodeId:
 def any_account(text: str) -> AccountId:
     """Read an account of either chain; raise `MalformedMessage` for anything else.
 
-    What has the form of a Sei address is read as one: that changes no name of a NEAR account.
+    What begins like a Sei address is read as one. (NEAR allows such names, also short ones, but
+    far more often they are addresses that were cut off.)
     """
-    return parse_account(text) if _ACCOUNT.fullmatch(text) else parse_near_account(text)
+    return parse_account(text) if text[:2].lower() == "0x" else parse_near_account(text)
 
 
 def any_node(text: str) -> NodeId:

@@ -185,6 +185,18 @@ def test_a_node_is_found_on_the_local_network_when_nothing_else_knows_it(
         log.close()
 
 
+def submitted(book: Path, devnet: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """A client with a task of some seconds."""
+    return subprocess.Popen(
+        command(
+            "task", "submit", "portfolio-risk", "--input", str(book), "--policy", "none/1",
+            "--param", "paths=6000000", "--max-fee", "1CT", "--json",
+            "--config", devnet["client"]["config"],
+        ),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
+    )  # fmt: skip
+
+
 def test_sigterm_while_working_finishes_the_task_first(
     devnet: dict[str, Any], stopped: Path, tmp_path: Path
 ) -> None:
@@ -204,16 +216,14 @@ def test_sigterm_while_working_finishes_the_task_first(
     )
     try:
         ready(stopped, daemon)
-        client = subprocess.Popen(
-            command(
-                "task", "submit", "portfolio-risk", "--input", str(book), "--policy", "none/1",
-                "--param", "paths=2000000", "--max-fee", "1CT", "--json",
-                "--config", devnet["client"]["config"],
-            ),
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
-        )  # fmt: skip
+        client = submitted(book, devnet)
 
         def working() -> bool:
+            nonlocal client
+            if client.poll() is not None:
+                # Nobody may have heard of the node's new life yet.
+                client.communicate()
+                client = submitted(book, devnet)
             _, document = deai("node", "status", "--home", str(stopped))
             return bool(document["tasks"]["running"])
 

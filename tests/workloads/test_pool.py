@@ -97,7 +97,8 @@ async def test_memory_beyond_the_quota_is_this_nodes_fault(models: Path) -> None
     async with open_worker_pool(config) as pool, pool.executor("alice") as executor:
         with pytest.raises(NodeFault) as caught:
             await run(executor, make_job(pool, "matmul-proof", b"", size=8192, rounds=1))
-        assert caught.value.reason_code == "memory"
+        # Refused to torch, or noticed from outside: whichever comes first.
+        assert caught.value.reason_code in ("memory", "memory_limit")
         assert await run(executor, make_job(pool, "matmul-proof", b"", size=64, rounds=1))
 
 

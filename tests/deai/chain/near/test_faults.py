@@ -296,13 +296,13 @@ async def test_a_nodes_key_moves_nothing_and_its_allowance_ends(chain: NearChain
             await refused(by_node.submit(action), "Forbidden", caller=owner.account)
         after = await by_owner.balances(owner.account)
         assert (after.tokens, after.gas) == (before.tokens, before.gas), "not even a fee"
-        # It may beat, and is told by the contract that there is no such node; that costs gas.
-        await refused(by_node.submit(act.Heartbeat(node, 2)), "BadStanding", standing=0)
+        # It may beat, and is told by the contract that no such node is its own; that costs gas.
+        await refused(by_node.submit(act.Heartbeat(node, 2)), "Forbidden")
         await refused(by_node.submit(act.Heartbeat(node, 3)), "GasMoney")
         # More for the same key, in place of what was left.
         await by_owner.submit(act.TransferGas(hot.account, Amount(10**24)), key="again")
         assert (await by_node.balances(hot.account)).gas == 10**24
-        await refused(by_node.submit(act.Heartbeat(node, 3)), "BadStanding")
+        await refused(by_node.submit(act.Heartbeat(node, 3)), "Forbidden")
 
 
 async def test_what_cannot_be_sent_anew_is_told_and_goes_out_when_it_can(
@@ -340,7 +340,7 @@ async def test_what_cannot_be_sent_anew_is_told_and_goes_out_when_it_can(
                 # The key begins anew with other nonces, and with nothing to spend.
                 await by_owner.submit(act.TransferGas(hot.account, Amount(1)))
             await by_owner.submit(act.TransferGas(hot.account, Amount(NEAR)), key="more")
-            await refused(by_node.submit(beat), "BadStanding")  # the contract's own answer
+            await refused(by_node.submit(beat), "Forbidden")  # the contract's own answer
 
 
 async def test_the_chain_itself_refuses_what_a_nodes_key_may_not(chain: NearChain) -> None:
