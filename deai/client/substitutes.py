@@ -126,6 +126,7 @@ class Substitutes:
         if not fit:
             # Those who declined may have room again.
             self._tried[member.index] = {member.node}
+            self._of.teller.note(f"nobody to ask for seat {member.index} now")
             return
         attempt = member.seat.attempt + 1
         asked = await ask_around(
@@ -139,7 +140,11 @@ class Substitutes:
             taken=taken,
             now=now,
         )
-        tried.update(refusal.node for refusal in asked.refusals)
+        for refusal in asked.refusals:
+            tried.add(refusal.node)
+            self._of.teller.note(
+                f"{refusal.node} does not take seat {member.index}: {refusal.reason}"
+            )
         if member.index in asked.seats and self._of.members[member.index] is member:
             self._accepts[member.index] = (attempt, asked.seats[member.index])
             self._of.poke()
