@@ -13,7 +13,7 @@ import click
 import trio
 
 from deai.cli.base import Settings, command, emit, group, run_trio, typed
-from deai.errors import ConfigError, NotSetUp, UsageError
+from deai.errors import NotSetUp, UsageError
 from deai.ids import NEAR, SEI, any_account
 from deai.money import format_tokens, parse_amount
 from devnet.behaviours import BEHAVIOURS
@@ -22,6 +22,10 @@ from devnet.layout import Layout, make_plan
 CHAINS = click.Choice(["embedded", "anvil", "near", "both"])
 DEMO_CHAINS = click.Choice(["embedded", "anvil", "near"])
 _KEPT_LINES = 40
+ADDRESS_HINT = "0x and 40 hex digits on Sei; a name or 64 hex digits on NEAR"
+DIRECTORY = click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="Default: HOME/devnet."
+)
 
 
 def _directory(settings: Settings, given: Path | None) -> Layout:
@@ -29,13 +33,15 @@ def _directory(settings: Settings, given: Path | None) -> Layout:
 
 
 def parse_behaviours(given: tuple[str, ...]) -> dict[int, str]:
-    """Read `IDX=NAME|module:callable`; raise `ConfigError` for anything else."""
+    """Read `IDX=NAME|module:callable`; raise `UsageError` for anything else."""
     found: dict[int, str] = {}
     for text in given:
         index, _, name = text.partition("=")
-        if not index.isdigit() or not name:
-            raise ConfigError(
-                f"--behaviour {text!r}", hint="write it as 1=lazy or 1=module:callable"
+        if not (index.isascii() and index.isdigit() and len(index) < 4) or not name:
+            raise UsageError(
+                f"--behaviour: not IDX=NAME: {text[:80]!r}",
+                hint="write it as 1=lazy or 1=module:callable",
+                code="bad_behaviour",
             )
         if name not in BEHAVIOURS:
             _check_callable(name)
@@ -48,17 +54,28 @@ def _check_callable(name: str) -> None:
     try:
         if attribute and callable(getattr(importlib.import_module(module), attribute, None)):
             return
-    except ImportError:
+    except (ImportError, TypeError, ValueError):  # also an empty or a relative module's name
         pass
-    raise ConfigError(
-        f"unknown behaviour: {name!r}",
+    raise UsageError(
+        f"--behaviour: no behaviour is called {name[:80]!r}",
         hint="one of " + ", ".join(sorted(BEHAVIOURS)) + ", or module:callable",
+        code="unknown_behaviour",
     )
 
 
 @group("devnet")
 def devnet() -> None:
-    """A whole network on this machine."""
+    r"""A whole network on this machine.
+
+    Chains, a coordinator and nodes are processes of their own, kept in one directory. Tokens are
+    worthless and keys follow from a seed: nothing here is for a real network.
+
+    \b
+    Examples:
+      deai devnet up --detach --nodes 4
+      deai devnet status
+      deai devnet down --wipe
+    """
 
 
 @devnet.command("up")
@@ -72,18 +89,21 @@ def devnet() -> None:
     show_default=True,
     help="embedded and anvil are Sei; both: Sei and NEAR, each node on one of them in turn.",
 )
-@click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it is kept.")
+@DIRECTORY
 @click.option("--behaviour", multiple=True, metavar="IDX=NAME", help="A node that misbehaves.")
 @click.option("--seed", default="1", show_default=True, help="Keys follow from it.")
 def up(
     settings: Settings, detach: bool, nodes: int, kind: str, directory: Path | None,
     behaviour: tuple[str, ...], seed: str,
 ) -> None:  # fmt: skip
-    """Start a chain, a coordinator and nodes; resume if they exist already.
+    r"""Start a chain, a coordinator and nodes; resume if they exist already.
 
     A node serves one chain. With --chain both, node 0 is on Sei, node 1 on NEAR, and so on.
 
-    Example: deai devnet up --detach --nodes 4 --behaviour 3=lazy
+    \b
+    Examples:
+      deai devnet up --detach --nodes 4 --behaviour 3=lazy
+      deai devnet up --chain both --nodes 6 --dir two-chains
     """
     from devnet import launcher, status
 
@@ -115,9 +135,15 @@ def up(
 
 
 @devnet.command("status")
-@click.option("--dir", "directory", type=click.Path(path_type=Path))
+@DIRECTORY
 def show(settings: Settings, directory: Path | None) -> None:
-    """Addresses, processes and states. Example: deai devnet status --json"""
+    r"""Show addresses, processes and states.
+
+    \b
+    Examples:
+      deai devnet status
+      deai devnet status --json --dir two-chains
+    """
     from devnet import launcher, status
 
     network = launcher.opened(_directory(settings, directory), settings.environment)
@@ -127,10 +153,18 @@ def show(settings: Settings, directory: Path | None) -> None:
 
 @devnet.command("logs")
 @click.argument("process", required=False)
-@click.option("--dir", "directory", type=click.Path(path_type=Path))
+@DIRECTORY
 @click.option("--lines", default=_KEPT_LINES, show_default=True, help="How many of the last.")
 def logs(settings: Settings, process: str | None, directory: Path | None, lines: int) -> None:
-    """Show the end of a process's log, or list the logs. Example: deai devnet logs node-0"""
+    r"""Show the end of a process's log, or list the logs.
+
+    PROCESS is sei, near, coordinator, node-0, node-0-init and so on.
+
+    \b
+    Examples:
+      deai devnet logs
+      deai devnet logs node-0 --lines 100
+    """
     layout = _directory(settings, directory)
     layout.load()
     names = sorted(path.stem for path in (layout.root / "logs").glob("*.log"))
@@ -150,18 +184,29 @@ def logs(settings: Settings, process: str | None, directory: Path | None, lines:
 @devnet.command("faucet")
 @click.argument("address")
 @click.argument("amount")
-@click.option("--dir", "directory", type=click.Path(path_type=Path))
+@DIRECTORY
 def faucet(settings: Settings, address: str, amount: str, directory: Path | None) -> None:
-    """Send tokens, and money for gas. Example: deai devnet faucet 0x12…ef 100CT"""
+    r"""Send tokens, and money for gas, to ADDRESS.
+
+    AMOUNT is a whole number of base units, or tokens: 0.5CT. The chain follows from the address.
+
+    \b
+    Example:
+      deai devnet faucet 0x70997970c51812dc3a010c7d01b50e0d17dc79c8 100CT
+    """
     from devnet import launcher
 
+    account = typed("ADDRESS", any_account, address, hint=ADDRESS_HINT)
+    tokens = typed("AMOUNT", parse_amount, amount)
     network = launcher.opened(_directory(settings, directory), settings.environment)
-    account, tokens = typed("ADDRESS", any_account, address), parse_amount(amount)
-    # A Sei address could be the name of a NEAR account too, but hardly is where both are.
-    is_sei = account.startswith("0x") and len(account) == 42
-    chain = SEI if is_sei and SEI in network.network.chains else NEAR
+    # What looks like a Sei address is none on NEAR: nobody could ever sign for it there.
+    chain = SEI if account.startswith("0x") else NEAR
     if chain not in network.network.chains:
-        raise UsageError(f"ADDRESS: not an account on this devnet's chain: {address[:80]!r}")
+        raise UsageError(
+            f"ADDRESS: {address[:80]!r} is an account on {chain}, which this devnet has not",
+            hint="its chains: " + ", ".join(network.network.chains),
+            code="wrong_chain",
+        )
 
     async def work() -> dict[str, Any]:
         async with network.faucet(chain) as source, network.ledger("", chain) as reader:
@@ -184,9 +229,16 @@ def faucet(settings: Settings, address: str, amount: str, directory: Path | None
 
 @devnet.command("kill")
 @click.argument("process")
-@click.option("--dir", "directory", type=click.Path(path_type=Path))
+@DIRECTORY
 def kill(settings: Settings, process: str, directory: Path | None) -> None:
-    """SIGKILL one process, as a crash would. Example: deai devnet kill node-2"""
+    r"""Kill one process, as a crash would (SIGKILL).
+
+    PROCESS is sei, near, coordinator, node-0, node-1 and so on.
+
+    \b
+    Example:
+      deai devnet kill node-2
+    """
     from devnet import processes
 
     layout = _directory(settings, directory)
@@ -200,12 +252,20 @@ def kill(settings: Settings, process: str, directory: Path | None) -> None:
 
 @devnet.command("start")
 @click.argument("process")
-@click.option("--dir", "directory", type=click.Path(path_type=Path))
+@DIRECTORY
 def start(settings: Settings, process: str, directory: Path | None) -> None:
-    """Start one process again. Example: deai devnet start node-2"""
+    r"""Start one process again.
+
+    PROCESS is sei, near, coordinator, node-0, node-1 and so on.
+
+    \b
+    Example:
+      deai devnet start node-2
+    """
     from devnet import launcher
 
     layout = _directory(settings, directory)
+    layout.load()
 
     async def work() -> None:
         with layout.locked():
@@ -219,14 +279,21 @@ def start(settings: Settings, process: str, directory: Path | None) -> None:
 
 @devnet.command("down")
 @click.option("--wipe", is_flag=True, help="Delete the directory too.")
-@click.option("--dir", "directory", type=click.Path(path_type=Path))
+@DIRECTORY
 def down(settings: Settings, wipe: bool, directory: Path | None) -> None:
-    """Stop everything. Example: deai devnet down --wipe"""
+    r"""Stop everything: nodes first, chains last.
+
+    \b
+    Examples:
+      deai devnet down
+      deai devnet down --wipe
+    """
     import shutil
 
     from devnet import launcher
 
     layout = _directory(settings, directory)
+    layout.load()  # an empty directory is not made one of ours
     with layout.locked():
         stopped = run_trio(launcher.down, layout)
         if wipe:
@@ -236,21 +303,29 @@ def down(settings: Settings, wipe: bool, directory: Path | None) -> None:
 
 
 @command("demo")
-@click.option("--chain", "kind", type=DEMO_CHAINS, default="embedded", show_default=True)
+@click.option(
+    "--chain", "kind", type=DEMO_CHAINS, default="embedded", show_default=True,
+    help="embedded and anvil are Sei.",
+)  # fmt: skip
 @click.option("--nodes", default=6, show_default=True, help="At least 6.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report here (JSON).")
 @click.option("--keep", is_flag=True, help="Leave the network running.")
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path), help="Default: a temporary one."
 )
-@click.option("--seed", default="7", show_default=True)
+@click.option("--seed", default="7", show_default=True, help="Keys follow from it.")
 def demo(
     settings: Settings, kind: str, nodes: int, report: Path | None, keep: bool,
     directory: Path | None, seed: str,
 ) -> None:  # fmt: skip
-    """The main job, narrated: real chain, real nodes, real tasks, a liar, a crash, the accounts.
+    r"""The main job, narrated: real chain, real nodes, real tasks, a liar, a crash, the accounts.
 
-    Example: deai demo --report report.json --keep
+    The exit status is 0 only if every claim was true.
+
+    \b
+    Examples:
+      deai demo
+      deai demo --chain near --report report.json --keep
     """
     from devnet.demo import run_demo
 

@@ -7,7 +7,9 @@ claim is true.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Final
 import trio
 
 from deai.cli.base import Settings
-from deai.errors import ConfigError
+from deai.errors import UsageError
 from devnet import launcher, status
 from devnet.layout import Layout, make_plan
 from devnet.scenes import EQUIVOCATOR, LAZY, books_of, play, settle
@@ -31,9 +33,21 @@ async def run_demo(
     settings: Settings, *, kind: str, nodes: int, report_file: Path | None, keep: bool,
     directory: Path | None, seed: str,
 ) -> int:  # fmt: skip
-    """Tell the story; return the exit status."""
+    """Tell the story; return the exit status.
+
+    Raises `UsageError`, before anything starts, for options that cannot be followed.
+    """
     if nodes < MIN_NODES:
-        raise ConfigError(f"the demo needs at least {MIN_NODES} nodes", hint="leave out --nodes")
+        raise UsageError(
+            f"--nodes: the demo needs {MIN_NODES} at least, not {nodes}", hint="leave out --nodes"
+        )
+    if report_file is not None:
+        check_writable(report_file)
+    if directory is not None and Layout(directory.resolve()).state.exists():
+        raise UsageError(
+            f"--dir: {directory} holds a devnet already",
+            hint="the demo begins with an empty one; or `deai devnet down --wipe --dir …` first",
+        )
     root = directory or Path(tempfile.mkdtemp(prefix="deai-demo-"))
     layout = Layout(root.resolve())
     story = Story(settings, total=STEPS)
@@ -57,6 +71,23 @@ async def run_demo(
                 if directory is None:
                     shutil.rmtree(layout.root, ignore_errors=True)
     return 0 if report["ok"] else 1
+
+
+def check_writable(file: Path) -> None:
+    """Raise `UsageError` unless a file can be written there; leaves nothing behind."""
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if file.exists():
+            file.open("ab").close()
+        else:
+            tempfile.TemporaryFile(dir=file.absolute().parent).close()
+    except OSError as error:
+        raise UsageError(
+            f"--report: {file} cannot be written: {error.strerror}",
+            hint="name a file in a directory that is there and yours",
+            code="report_not_writable",
+        ) from error
 
 
 async def _tell(

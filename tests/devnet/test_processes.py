@@ -165,9 +165,12 @@ def test_two_launchers_do_not_work_on_one_directory(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("text", ["lazy", "x=lazy", "1=", "1=nobody", "1=os:nothing", "1=nope:x"])
+@pytest.mark.parametrize(
+    "text",
+    ["lazy", "x=lazy", "1=", "1=nobody", "1=os:nothing", "1=nope:x", "1=.x:y", "1=:y", "²=lazy"],
+)
 def test_a_behaviour_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(UsageError, match="--behaviour"):
         parse_behaviours((text,))
 
 
