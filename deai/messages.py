@@ -24,6 +24,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from deai.binding import SignedBinding
 from deai.codec import Codec
 from deai.errors import MalformedMessage
 from deai.net import MAX_FRAME_BYTES, Dialect
@@ -259,6 +260,21 @@ class PublishBeat(_Message, frozen=True):
     beat: Signed
 
 
+class PublishBinding(_Message, frozen=True):
+    """Anybody → hub: two registrations are one node; both owners signed it, so both may tell it.
+
+    A hub that takes it, or has it already, answers `BindingSeen`, else `Refused`.
+    """
+
+    signed: SignedBinding
+
+
+class BindingSeen(_Message, frozen=True):
+    """Hub → peer: the nonce of the binding of this pair that the hub holds now."""
+
+    nonce: Sequence
+
+
 class BeatSeen(_Message, frozen=True):
     """Hub → node: the newest sequence heard, and how many instances of this node beat."""
 
@@ -266,7 +282,9 @@ class BeatSeen(_Message, frozen=True):
     instances: Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
-BeatMessage: TypeAlias = PublishOffer | PublishBeat | BeatSeen | Refused | Goodbye
+BeatMessage: TypeAlias = (
+    PublishOffer | PublishBeat | PublishBinding | BeatSeen | BindingSeen | Refused | Goodbye
+)
 
 _TASK: Final = Codec[TaskMessage](TaskMessage, MAX_FRAME_BYTES - 1)
 _BEAT: Final = Codec[BeatMessage](BeatMessage, 32 * 1024)
