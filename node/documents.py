@@ -16,7 +16,7 @@ from deai import __version__
 from deai.errors import DeaiError
 from deai.ids import hexed, owner_of
 from node.state import Node, Reason
-from node.store.journal import Day, Saved
+from node.store.records import Day, Saved
 
 Document: TypeAlias = dict[str, Any]
 PART_TIMEOUT: Final = 5.0

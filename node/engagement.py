@@ -9,6 +9,7 @@ import trio
 
 from deai.chain.tasks_view import TaskView, fold
 from deai.events import LedgerRecord
+from deai.hashing import ZERO
 from deai.ids import AccountId, NodeId, PeerId, TaskId
 from deai.messages import ApprovedOutputs, Member, Opened, TaskMessage
 from deai.net import Link
@@ -16,7 +17,7 @@ from deai.tasks import FaultCode, Seat, Task, TaskSpec
 from node.config import Patience
 from node.planner import Action, Tell, View
 from node.store.blobs import BlobReceiver, SmallReceiver
-from node.store.journal import OwnResult, Saved, SeatKey
+from node.store.records import OwnResult, Saved, SeatKey
 
 
 @dataclass(eq=False)
@@ -63,6 +64,10 @@ class Engagement:
     seated_at: int = 0
     """Chain time at which this process first saw its seat on chain."""
     window_at: float | None = None
+    news: tuple[int, int] | None = None
+    """How many openings and outputs are here, once the window runs."""
+    news_at: int = 0
+    """Chain time at which that changed last."""
     ready_at: float | None = None
     progress_at: float = float("-inf")
     started_at: float | None = None
@@ -207,6 +212,7 @@ class Engagement:
             has_input=self.has_input,
             input_began=self.input is not None,
             digest=self.result.digest if self.result is not None else None,
+            value=self.result.value if self.result is not None else ZERO,
             is_fault=self.result is not None and self.result.fault != 0,
             gave_up=self.gave_up[0] if self.gave_up is not None else "",
             openings=self.digests(),
@@ -219,6 +225,7 @@ class Engagement:
             committed_at=self.committed_at,
             evidence_at=self.evidence_at if self.evidence() is not None else None,
             window_at=self.window_at,
+            news_at=self.news_at,
             ready_at=self.ready_at,
             progress_at=self.progress_at,
             held=frozenset(self.held),
@@ -229,6 +236,10 @@ class Engagement:
             view = replace(view, seated_at=now)
         if self.window_at is None and view.window_runs:
             self.window_at = clock
+        news = (len(view.openings), len(view.outputs))
+        if view.window_runs and news != self.news:
+            self.news, self.news_at = news, now
+            view = replace(view, news_at=now)
         if self.ready_at is None and view.window_runs and view.has_everything:
             self.ready_at = clock
         return view

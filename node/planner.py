@@ -12,16 +12,18 @@ this node does it itself on chain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from deai.chain.tasks_view import AttemptView, TaskView
+from deai.hashing import ZERO
 from deai.ids import AccountId, NodeId
 from deai.lifecycle import SeatState, TaskState
 from deai.tasks import Policy, Task
 from node.config import Patience
-from node.store.journal import SeatKey
+from node.store.records import SeatKey
 
 What: TypeAlias = Literal["progress", "committed", "opening", "output", "approval", "failed"]
 Verb: TypeAlias = Literal[
@@ -74,6 +76,11 @@ Action: TypeAlias = Execute | Tell | Judge | Submit | GiveUp | End
 
 FINALISE_STAGGER: Final = 2.0
 """Seconds between the members' attempts to settle, in seat order: one transaction is enough."""
+REVEAL_STAGGER: Final = 8.0
+"""The same for openings on chain, where the window is long enough; longer than any chain takes to
+make a transaction final, for the contract refuses an opening that it has."""
+CLIENT_TURNS: Final = 2
+"""Turns that a client has on which we have a link, before the first member's."""
 EXPIRE_AFTER: Final = 30
 """Chain seconds after the deadline before a member ends the task for an absent client."""
 PROVE_WITHIN: Final = 30
@@ -110,6 +117,8 @@ class View:
     input_began: bool = False
     digest: bytes | None = None
     """Of our result, once it is journalled."""
+    value: bytes = ZERO
+    """Our commitment as it is journalled."""
     is_fault: bool = False
     """Our result says that the task itself is bad: there is no output."""
     gave_up: str = ""
@@ -130,6 +139,8 @@ class View:
     """When two signed results of one seat were here; None once that is proven on chain."""
     window_at: float | None = None
     """When we saw the window begin."""
+    news_at: int = 0
+    """Chain time at which the window's begin, an opening or an output came to us last."""
     ready_at: float | None = None
     """When everything that an early settlement needs was here."""
     progress_at: float = 0.0
@@ -159,6 +170,11 @@ class View:
     def rank(self) -> int:
         """Our place among the committed seats: who acts first when anybody may."""
         return sum(seat < self.key.seat for seat in self.others)
+
+    @property
+    def turn(self) -> int:
+        """How many turns others have before ours to do on chain what anybody may."""
+        return self.rank + (CLIENT_TURNS if self.client_linked else 0)
 
     @property
     def window_runs(self) -> bool:
@@ -224,6 +240,8 @@ def _due(view: View) -> Iterator[Action]:
         yield End("abandoned")
     elif view.task.policy is Policy.NONE:
         yield from _delivered(view, chain)
+    elif mine.value != view.value:
+        yield End("abandoned")  # the same, and our opening could not open it
     else:
         yield from _committed(view, chain, mine)
 
@@ -325,7 +343,7 @@ def _carry(view: View) -> Iterator[Action]:
 def _delivered(view: View, chain: TaskView) -> Iterator[Action]:
     if view.may_hand_over:
         yield from _to_client(view, "output")
-    if view.now > chain.window_until:
+    if view.now > chain.window_until + view.turn * FINALISE_STAGGER:
         yield Submit("finalise")
 
 
@@ -374,26 +392,56 @@ def _judging(view: View, chain: TaskView) -> Iterator[Action]:
     if 1 + len(view.openings) < view.task.quorum:
         return
     complete = all(seat in view.openings and not _needs_output(view, seat) for seat in view.others)
-    if complete or view.now >= chain.window_from + view.task.window // 4:
+    if complete or view.now >= _judge_at(view, chain):
         yield Judge()
+
+
+def _judge_at(view: View, chain: TaskView) -> int:
+    """The chain time at which what is missing is waited for no longer.
+
+    A loaded machine hears late of the last commitment and then of everything else, so a quarter
+    of the window passes without news first, long enough to ask the members themselves. Who has
+    not opened may still do so on chain until half of the window. The last quarter is left for
+    bringing the approval to the chain.
+    """
+    start, window = chain.window_from, view.task.window
+    quiet = max(window // 4, math.ceil(2 * view.patience.client))
+    at = max(start, view.news_at) + quiet
+    if any(seat not in view.openings for seat in view.others):
+        at = max(at, start + window // 2 + 1)
+    return min(at, start + window * 3 // 4)
 
 
 def _settling(view: View, chain: TaskView, mine: AttemptView) -> Iterator[Action]:
     if view.now > chain.window_until:
-        late = view.now - chain.window_until
-        if late > view.rank * FINALISE_STAGGER:
+        if view.now > chain.window_until + view.turn * FINALISE_STAGGER:
             yield Submit("finalise")
         return
     if view.has_everything and view.ready_at is not None:
         patience = view.patience.finalise if view.client_linked else view.patience.client
         if view.clock - view.ready_at >= patience + view.rank * FINALISE_STAGGER:
             yield Submit("finalise")
-    if view.now < chain.window_from + view.task.window // 4:
-        return
-    reveal_until = chain.window_until
-    if view.task.policy.is_tolerance:
-        reveal_until = chain.window_from + view.task.window // 2
-    if mine.opening is None and view.now <= reveal_until:
-        yield Submit("reveal")
-    if view.key.seat in view.approvals and mine.opening is not None and mine.approval is None:
+    if mine.opening is None:
+        if _may_reveal(view, chain):
+            yield Submit("reveal")
+    elif view.key.seat in view.approvals and mine.approval is None and _is_quarter(view, chain):
         yield Submit("approve")
+
+
+def _is_quarter(view: View, chain: TaskView) -> bool:
+    """Whether a quarter of the window has passed: whoever holds back is waited for no longer."""
+    return 4 * (view.now - chain.window_from) >= view.task.window
+
+
+def _may_reveal(view: View, chain: TaskView) -> bool:
+    """Whether it is our turn to bring the openings to the chain, from a quarter of the window on.
+
+    The client and every member would send the same ones: the last begins before the middle of
+    the time that is left for it.
+    """
+    task = view.task
+    start = chain.window_from + -(-task.window // 4)
+    end = chain.window_from + (task.window // 2 if task.policy.is_tolerance else task.window)
+    turns = 1 + len(view.others) + CLIENT_TURNS
+    pause = min(REVEAL_STAGGER, (end - start) / (2 * turns))
+    return start + view.turn * pause <= view.now <= end

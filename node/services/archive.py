@@ -10,7 +10,7 @@ from deai.messages import TaskMessage
 from deai.net import Link
 from node.services.sending import opened, send, send_output
 from node.state import Node
-from node.store.journal import Saved
+from node.store.records import Saved
 
 
 class Archive:

@@ -46,7 +46,7 @@ from node.services.sending import send
 from node.state import Node
 from node.store.blobs import SmallReceiver
 from node.store.errors import StoreFull
-from node.store.journal import SMALL_BYTES
+from node.store.records import SMALL_BYTES
 
 MAX_EARLY = 64
 """Openings kept for a task before their commitments are seen."""

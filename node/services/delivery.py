@@ -22,7 +22,7 @@ from node.planner import Tell, What
 from node.services.conversation import Conversation
 from node.services.sending import opened, send, send_output
 from node.state import Node
-from node.store.journal import OwnResult
+from node.store.records import OwnResult
 
 
 class Delivery:

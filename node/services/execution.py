@@ -24,7 +24,7 @@ from deai.tasks import (
 from node.engagement import Engagement
 from node.state import Node
 from node.store.errors import StoreFull
-from node.store.journal import SMALL_BYTES, OwnResult
+from node.store.records import SMALL_BYTES, OwnResult
 
 PRICED_BYTES: Final = 1024 * 1024
 """Largest input that the daemon itself parses to learn its units; larger ones only the worker."""

@@ -26,7 +26,7 @@ from node.config import SANDBOX_LEVELS, NodeConfig
 from node.engagement import Engagement
 from node.state import Mode, Node
 from node.store.errors import StoreFull
-from node.store.journal import Saved, SeatKey
+from node.store.records import Saved, SeatKey
 
 BYTES_PER_SECOND = 1024 * 1024
 """Assumed rate of an input on its way, when judging whether a lease is long enough."""

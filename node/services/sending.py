@@ -11,7 +11,7 @@ from deai.hashing import CHUNK_BYTES, chunk_count, leaf
 from deai.messages import BlobChunk, BlobHeader, Opened, TaskMessage
 from deai.net import Link
 from node.store.blobs import BlobStore
-from node.store.journal import OwnResult, SeatKey
+from node.store.records import OwnResult, SeatKey
 
 SEND_TIMEOUT: Final = 30.0
 """Seconds a message may wait for room in a link before the peer counts as gone."""

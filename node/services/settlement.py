@@ -23,7 +23,7 @@ from deai.tasks import Approval, Commitment, Opening, Policy, Result
 from node.engagement import Engagement
 from node.planner import Verb
 from node.state import Node
-from node.store.journal import OwnResult
+from node.store.records import OwnResult
 
 
 class Settlement:

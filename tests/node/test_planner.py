@@ -32,6 +32,7 @@ from deai.money import Amount
 from deai.tasks import Policy, Seat, Task
 from node.planner import (
     EXPIRE_AFTER,
+    REVEAL_STAGGER,
     Action,
     End,
     Execute,
@@ -43,7 +44,7 @@ from node.planner import (
     plan,
     progress_pace,
 )
-from node.store.journal import SeatKey
+from node.store.records import SeatKey
 
 NAME = TaskId("0x" + "11" * 32)
 OPERATOR = AccountId("0x" + "0a" * 20)
@@ -52,6 +53,7 @@ T0 = 1000
 LEASE = 40
 DEADLINE = T0 + 100
 WINDOW = 600
+QUARTER = WINDOW // 4
 MINE = b"\xaa" * 32
 OTHER = b"\xbb" * 32
 
@@ -78,8 +80,10 @@ def seat(index: int, attempt: int = 0) -> Seat:
     return Seat(node, operator, T0 + LEASE, attempt)
 
 
-def chain(*events: LedgerEvent, policy: Policy = Policy.EXACT) -> TaskView:
-    made = task(policy)
+def chain(
+    *events: LedgerEvent, policy: Policy = Policy.EXACT, made: Task | None = None
+) -> TaskView:
+    made = made or task(policy)
     committee = tuple(seat(index) for index in range(made.seats))
     every = (TaskPosted(NAME, made), TaskAssigned(NAME, committee), *events)
     view = fold(
@@ -111,6 +115,11 @@ def view(policy: Policy = Policy.EXACT, **fields: Any) -> View:
 
 ALL = chain(*committed(0, 1, 2))
 ALL_TOLERANT = chain(*committed(0, 1, 2), policy=Policy.TOL32)
+OPENED_TOLERANT = chain(
+    *committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO), policy=Policy.TOL32
+)
+SHORT = msgspec.structs.replace(task(Policy.TOL32), window=10)
+SHORT_OPENED = chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO), made=SHORT)
 SAID = frozenset({Tell("opening"), Tell("output"), Tell("approval"), Tell("committed")})
 FINAL = TaskFinalised(
     NAME, MINE, fault=False, refunded=Amount(0), protocol_fee=Amount(30),
@@ -209,6 +218,10 @@ TABLE: dict[str, tuple[View, Action | None]] = {
         Tell("opening"),
     ),
     "a commitment that the journal does not know": (view(chain=ALL), End("abandoned")),
+    "another commitment than the journal's": (
+        view(chain=ALL, digest=MINE, value=OTHER),
+        End("abandoned"),
+    ),
     "opened alone": (
         view(digest=MINE, client_linked=True, chain=ALL, told=frozenset({Tell("opening")})),
         None,
@@ -254,17 +267,39 @@ TABLE: dict[str, tuple[View, Action | None]] = {
         Submit("finalise"),
     ),
     "a quarter of the window passed": (
-        view(digest=MINE, chain=ALL, now=T0 + WINDOW // 4, told=SAID),
+        view(digest=MINE, chain=ALL, now=T0 + QUARTER, told=SAID),
         Submit("reveal"),
+    ),
+    "a quarter passed, the client is first": (
+        view(digest=MINE, client_linked=True, chain=ALL, now=T0 + QUARTER, told=SAID),
+        None,
+    ),
+    "a quarter passed, the client does nothing": (
+        view(digest=MINE, client_linked=True, chain=ALL, told=SAID,
+             now=T0 + QUARTER + 2 * int(REVEAL_STAGGER)),
+        Submit("reveal"),
+    ),
+    "a quarter passed, another member's turn first": (
+        view(key=SeatKey(NAME, 2, 0), node=seat(2).node, operator=seat(2).operator, digest=MINE,
+             value=b"\2" * 32, chain=ALL, now=T0 + QUARTER + int(REVEAL_STAGGER), told=SAID),
+        None,
     ),
     "a quarter passed, ours is on chain": (
         view(
-            digest=MINE, now=T0 + WINDOW // 4, told=SAID,
+            digest=MINE, now=T0 + QUARTER, told=SAID,
             chain=chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO)),
         ),
         None,
     ),
     "the window is over": (view(digest=MINE, chain=ALL, now=T0 + WINDOW + 1), Submit("finalise")),
+    "the window is over, the client is first": (
+        view(digest=MINE, client_linked=True, chain=ALL, told=SAID, now=T0 + WINDOW + 1),
+        None,
+    ),
+    "the window is over, the client does nothing": (
+        view(digest=MINE, client_linked=True, chain=ALL, told=SAID, now=T0 + WINDOW + 5),
+        Submit("finalise"),
+    ),
     "the last second of the window": (
         view(digest=MINE, chain=ALL, now=T0 + WINDOW),
         Submit("reveal"),
@@ -279,6 +314,7 @@ TABLE: dict[str, tuple[View, Action | None]] = {
             node=seat(2).node,
             operator=seat(2).operator,
             digest=MINE,
+            value=b"\2" * 32,
             chain=ALL,
             told=SAID,
             evidence_at=497.0,
@@ -315,9 +351,44 @@ TABLE: dict[str, tuple[View, Action | None]] = {
              outputs=frozenset({1}), told=SAID),
         Judge(),
     ),
-    "tolerance: a quarter passed, judge without the missing": (
-        view(Policy.TOL32, digest=MINE, chain=ALL_TOLERANT, openings={1: OTHER}, told=SAID,
-             now=T0 + WINDOW // 4),
+    "tolerance: an output is missing for a quarter of the window": (
+        view(Policy.TOL32, digest=MINE, chain=ALL_TOLERANT, openings={1: OTHER, 2: MINE},
+             told=SAID, now=T0 + QUARTER),
+        Judge(),
+    ),
+    "tolerance: we heard late of the last commitment, others get their quarter": (
+        view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
+             chain=OPENED_TOLERANT, news_at=T0 + QUARTER, now=T0 + 2 * QUARTER - 1),
+        None,
+    ),
+    "tolerance: a quarter without news": (
+        view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
+             chain=OPENED_TOLERANT, news_at=T0 + QUARTER, now=T0 + 2 * QUARTER),
+        Judge(),
+    ),
+    "tolerance: news until the end do not hold up the judgement": (
+        view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
+             chain=OPENED_TOLERANT, news_at=T0 + 3 * QUARTER, now=T0 + 3 * QUARTER),
+        Judge(),
+    ),
+    "tolerance: an opening is missing that may still come on chain": (
+        view(Policy.TOL32, digest=MINE, openings={1: OTHER}, outputs=frozenset({1}), told=SAID,
+             chain=OPENED_TOLERANT, now=T0 + WINDOW // 2),
+        None,
+    ),
+    "tolerance: an opening is missing that can come no more": (
+        view(Policy.TOL32, digest=MINE, openings={1: OTHER}, outputs=frozenset({1}), told=SAID,
+             chain=OPENED_TOLERANT, now=T0 + WINDOW // 2 + 1),
+        Judge(),
+    ),
+    "tolerance: a short window still lets members dial each other": (
+        view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
+             task=SHORT, chain=SHORT_OPENED, now=T0 + 3),
+        None,
+    ),
+    "tolerance: a short window leaves time to approve on chain": (
+        view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
+             task=SHORT, chain=SHORT_OPENED, news_at=T0 + 6, now=T0 + 7),
         Judge(),
     ),
     "tolerance: approved, the client listens": (
@@ -331,7 +402,7 @@ TABLE: dict[str, tuple[View, Action | None]] = {
     ),
     "tolerance: approve on chain": (
         view(
-            Policy.TOL32, digest=MINE, now=T0 + WINDOW // 4, openings={1: MINE},
+            Policy.TOL32, digest=MINE, now=T0 + QUARTER, openings={1: MINE},
             approvals=frozenset({0}), told=SAID,
             chain=chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO),
                         policy=Policy.TOL32),
@@ -340,7 +411,7 @@ TABLE: dict[str, tuple[View, Action | None]] = {
     ),
     "tolerance: approved on chain": (
         view(
-            Policy.TOL32, digest=MINE, now=T0 + WINDOW // 4, openings={1: MINE},
+            Policy.TOL32, digest=MINE, now=T0 + QUARTER, openings={1: MINE},
             approvals=frozenset({0}), told=SAID,
             chain=chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO),
                         OutputsApproved(NAME, 0, 1, bytes(64)), policy=Policy.TOL32),

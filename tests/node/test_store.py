@@ -10,16 +10,17 @@ import pytest
 import trio
 import trio.testing
 
-from deai.errors import MalformedMessage, NodeFault
+from deai.errors import ConfigError, MalformedMessage, NodeFault
 from deai.hashing import CHUNK_BYTES, blob_digest, chunks, leaf
-from deai.ids import PeerId, TaskId
+from deai.ids import NEAR, SEI, PeerId, TaskId
 from deai.messages import ApprovedOutputs, Member, Opened
 from node.engagement import Engagement
 from node.store.blobs import BlobStore
 from node.store.calls import InThreads
 from node.store.errors import AlreadyRunning, StoreFull
 from node.store.group import Writer
-from node.store.journal import Journal, OwnResult, Saved, SeatKey
+from node.store.journal import Journal
+from node.store.records import OwnResult, Saved, SeatKey
 from tests.node.test_negotiation import SPEC, TASK
 
 KEY = SeatKey(TaskId("0x" + "11" * 32), 0, 0)
@@ -111,24 +112,80 @@ async def test_a_write_goes_on_when_its_waiter_leaves(tmp_path: Path) -> None:
     journal.close()
 
 
-async def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "node.db"
-    Journal(path).close()
+def older(path: Path, *changes: str) -> Path:
+    """A journal as version 3 wrote it, with these changes."""
     db = sqlite3.connect(path)
-    db.executescript(
-        "ALTER TABLE engagements DROP COLUMN input; ALTER TABLE results DROP COLUMN output;"
-        "DROP TABLE lies;"
-        "UPDATE meta SET value=CAST('1' AS BLOB) WHERE key='schema'"
-    )
+    db.executescript((Path(__file__).parent / "data" / "journal-3.sql").read_text())
+    for change in changes:
+        db.execute(change)
+    db.commit()
     db.close()
+    return path
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_journal_of_one_chain_becomes_that_chains_part(
+    tmp_path: Path, *, read_only: bool
+) -> None:
+    journal = Journal(older(tmp_path / "node.db"), NEAR, read_only=read_only)
+    (saved,) = await journal.open_engagements()
+    assert (saved.key, saved.input, saved.result, saved.output) == (KEY, b"in", OWN, b"out")
+    assert [one.seat for one in saved.openings.values()] == [1]
+    assert [one.outcome for one in await journal.history(9)] == ["", "paid"]
+    assert [(one.day, one.paid) for one in await journal.days()] == [("2027-01-15", 42)]
+    assert await journal.slashed() == 7
+    assert await journal.recall("announced") == b"peer"
+    other = journal.on(SEI)
+    assert not await other.history(9)
+    assert not await other.days()
+    assert await other.slashed() == 0
+    assert await other.recall("announced") is None
+    journal.close()
+
+
+async def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = older(
+        tmp_path / "node.db",
+        "ALTER TABLE engagements DROP COLUMN input",
+        "ALTER TABLE results DROP COLUMN output",
+        "DROP TABLE lies",
+        "UPDATE meta SET value=CAST('1' AS BLOB) WHERE key='schema'",
+    )
     journal = Journal(path)
-    await journal.accept(SAVED)
     await journal.has_input(KEY, (), b"in")
-    await journal.result(KEY, OWN, b"out")
     await journal.lied(Opened(KEY.task_id, 1, 0, b"o" * 32, b"p" * 32, bytes(32), bytes(64)))
     (saved,) = await journal.open_engagements()
     journal.close()
-    assert (saved.input, saved.output, list(saved.lies)) == (b"in", b"out", [1])
+    assert (saved.input, saved.output, list(saved.lies)) == (b"in", None, [1])
+
+
+def test_a_journal_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
+    path = older(tmp_path / "node.db", "UPDATE meta SET value=CAST('99' AS BLOB)")
+    with pytest.raises(ConfigError, match="99") as caught:
+        Journal(path)
+    assert caught.value.reason_code == "newer_journal"
+
+
+async def test_two_chains_share_a_file_and_nothing_else(tmp_path: Path) -> None:
+    sei = Journal(tmp_path / "node.db")
+    near = sei.on(NEAR)
+    other = msgspec.structs.replace(SAVED, key=SeatKey(TaskId("0x" + "22" * 32), 0, 0))
+    await sei.accept(SAVED)
+    await near.accept(other)
+    assert [one.key for one in await sei.open_engagements()] == [KEY]
+    assert [one.key for one in await near.open_engagements()] == [other.key]
+    assert await near.find(KEY.task_id) is None
+    for journal, key, payment in ((sei, KEY, 5), (near, other.key, 8)):
+        await journal.ended(key, at=1, day="2027-01-15", outcome="paid", payment=payment)
+        await journal.add_slashed(payment)
+        await journal.remember("announced", journal.chain.encode())
+    assert [day.paid for day in await sei.days()] == [5]
+    assert [day.paid for day in await near.days()] == [8]
+    assert (await sei.slashed(), await near.slashed()) == (5, 8)
+    assert (await sei.recall("announced"), await near.recall("announced")) == (b"sei", b"near")
+    assert await near.prune(before=10, keep=0) == (other.key,)
+    assert [one.key for one in await sei.history(9)] == [KEY]
+    sei.close()
 
 
 async def test_the_first_result_of_an_attempt_is_the_only_one(tmp_path: Path) -> None:
