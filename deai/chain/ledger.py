@@ -166,6 +166,13 @@ class Ledger(Protocol):
         """A node's record, None if it never registered."""
         ...
 
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        """Whether `key` may sign anything for `account` now.
+
+        On Sei its own address may, on NEAR a full-access key (`ed25519:…`) that it holds.
+        """
+        ...
+
     async def lane(self, client: AccountId, lane: int) -> LaneRecord:
         """A lane's record; all zero if never used."""
         ...

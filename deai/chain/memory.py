@@ -83,6 +83,8 @@ class MemoryChain:
         self.rules: Final = rules
         self.parameters: Final = parameters
         self.info: Final = info if info is not None else _info()
+        self.keys: Final[set[tuple[AccountId, AccountId]]] = set()
+        """(account, key): keys that speak for an account of another name, as NEAR has them."""
         self._clock = clock if clock is not None else lambda: GENESIS_TIME
         self._offset = 0
         self._state = State()
@@ -283,6 +285,10 @@ class MemoryLedger:
             checked_tasks=now.checked_tasks,
             last_epoch=now.epoch,
         )
+
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        await self._turn()
+        return key == account or (account, key) in self._chain.keys
 
     async def lane(self, client: AccountId, lane: int) -> LaneRecord:
         await self._turn()

@@ -72,6 +72,9 @@ class TurnTaking:
     async def node(self, node: NodeId) -> NodeRecord | None:
         return await self._reader.node(node)
 
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        return await self._reader.speaks_for(account, key)
+
     async def lane(self, client: AccountId, lane: int) -> LaneRecord:
         return await self._reader.lane(client, lane)
 

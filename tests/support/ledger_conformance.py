@@ -101,6 +101,12 @@ def node_of(owner: AccountId, index: int = 0) -> NodeId:
     return node_id(owner, index) if owner.startswith("0x") else near_node_id(owner, index)
 
 
+def key_of(owner: Signer) -> AccountId:
+    """What verifies an owner's signatures: its address, or the full-access key of a NEAR name."""
+    key: Signer = getattr(owner, "key", owner)
+    return key.account
+
+
 @dataclass
 class Provider:
     """An owner with one registered node."""

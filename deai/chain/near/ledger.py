@@ -44,6 +44,7 @@ from deai.chain.near.history import History
 from deai.chain.near.keys import NearKey
 from deai.chain.near.logs import Decoder, account, number, operator, standing
 from deai.chain.near.queries import (
+    AccessKey,
     access_key,
     free_money,
     read_access_key,
@@ -136,6 +137,11 @@ class NearLedger:
     async def node(self, node: NodeId) -> NodeRecord | None:
         (found,) = await self._view((self._compute, "get_node", {"node": node}))
         return None if found is None else _checked(_node, found)
+
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        (found,) = await self._read(access_key(account, key))
+        held: AccessKey = _checked(read_access_key, found)
+        return held.nonce is not None and held.contract is None
 
     async def lane(self, client: AccountId, lane: int) -> LaneRecord:
         (found,) = await self._view((self._compute, "get_lane", {"client": client, "lane": lane}))

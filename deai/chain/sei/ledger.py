@@ -134,6 +134,9 @@ class SeiLedger:
             last_epoch=epoch,
         )
 
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        return account == key
+
     async def lane(self, client: AccountId, lane: int) -> LaneRecord:
         (answer,) = await self._read(self._view("TaskEscrow", "laneOf", client, lane))
         (_, acc, _, nonce, closed, committed, revealed, released, _, _, accrued, _) = self._value(

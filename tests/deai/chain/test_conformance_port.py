@@ -19,11 +19,13 @@ from deai.events import (
     TokensMoved,
     VaultWithdrawn,
 )
+from deai.ids import AccountId
 from deai.money import UNIT, Amount
 from tests.support.ledger_conformance import (
     WRONG,
     World,
     batches_until,
+    key_of,
     play,
     refused,
     words,
@@ -110,6 +112,25 @@ async def test_a_reader_cannot_send(world: World) -> None:
     assert world.reader.account is None
     with pytest.raises(LedgerRejected):
         await world.reader.submit(act.Deposit(Amount(1)))
+
+
+async def test_a_key_speaks_for_its_own_account_alone(world: World) -> None:
+    owner, other = world.signer(), world.signer()
+    key, strangers = key_of(owner), key_of(other)
+    hot = world.operator(owner)
+    for actor in (owner, other, hot):
+        await world.ledger(actor)  # on NEAR this makes the accounts and the hot key
+
+    assert await world.reader.speaks_for(owner.account, key)
+    assert not await world.reader.speaks_for(owner.account, strangers)
+    assert not await world.reader.speaks_for(other.account, key)
+    assert not await world.reader.speaks_for(owner.account, hot.account)
+
+
+async def test_no_key_speaks_for_an_account_that_is_not_there(world: World) -> None:
+    name = AccountId("0x" + "97" * 20 if world.name != "near" else "nobody-ever.near")
+
+    assert not await world.reader.speaks_for(name, key_of(world.signer()))
 
 
 async def test_following_goes_on_from_a_cursor_without_gap_or_repetition(world: World) -> None:

@@ -163,6 +163,9 @@ class RecordedLedger:
     async def node(self, node: NodeId) -> NodeRecord | None:
         return await self._ledger.node(node)
 
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        return await self._ledger.speaks_for(account, key)
+
     async def lane(self, client: AccountId, lane: int) -> LaneRecord:
         return await self._ledger.lane(client, lane)
 
