@@ -14,9 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from deai import lifecycle, standing, tasks
+from deai.binding import Binding, Side, binding_digest, sign_half
+from deai.codec import encode_canonical
 from deai.hashing import blob_digest
-from deai.ids import AccountId, NodeId, hexed, near_node_id, node_id
+from deai.ids import NEAR, SEI, AccountId, NodeId, hexed, near_node_id, node_id
 from deai.money import Amount
 from deai.signing import Domain, Ed25519Signer, LocalSigner, word
 from deai.tasks import FaultCode, Policy, Task
@@ -396,6 +400,47 @@ def near() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def bindings() -> dict[str, Any]:
+    """Bindings of two registrations: the bytes, the digest and both owners' signatures."""
+    cases = []
+    for name, index in zip(NEAR_ACCOUNTS, (0, 1, 7, 2**32 - 1, 0), strict=True):
+        sei_secret, sei_owner = _signer()
+        near_secret = _bytes32()
+        near_key = Ed25519Signer(near_secret)
+        near_owner = AccountId(name)
+        body = Binding(
+            sei=Side(
+                chain=SEI, chain_id=RANDOM.choice([1329, 713714, 1 << 62]),
+                registry=AccountId(hexed(RANDOM.randbytes(20))),
+                node=node_id(sei_owner.account, RANDOM.choice([0, 9, 2**96 - 1])),
+                owner=sei_owner.account, operator=_signer()[1].account,
+            ),
+            near=Side(
+                chain=NEAR, chain_id=RANDOM.choice(["near:mainnet", "near:localnet"]),
+                registry=AccountId("compute.deai.testnet"), node=near_node_id(near_owner, index),
+                owner=near_owner, operator=Ed25519Signer(_bytes32()).account,
+            ),
+            nonce=RANDOM.choice([0, 1, 1 << 62]), issued_at=RANDOM.getrandbits(32),
+        )  # fmt: skip
+        halves = {name: sign_half(body, key) for name, key in ((SEI, sei_owner), (NEAR, near_key))}
+        cases.append(
+            {
+                "binding": {
+                    SEI: msgspec.structs.asdict(body.sei),
+                    NEAR: msgspec.structs.asdict(body.near),
+                    "nonce": body.nonce,
+                    "issued_at": body.issued_at,
+                },
+                "secrets": {SEI: sei_secret, NEAR: hexed(near_secret)},
+                "body": hexed(encode_canonical(body)),
+                "digest": hexed(binding_digest(body)),
+                "signers": {name: half.signer for name, half in halves.items()},
+                "signatures": {name: hexed(half.signature) for name, half in halves.items()},
+            }
+        )
+    return {"tag": "deai binding/1\x00", "cases": cases}
+
+
 def _with(task: Task, seats: int, policy: Policy) -> Task:
     fields = [getattr(task, name) for name in Task.__struct_fields__]
     fields[5], fields[6] = seats, policy
@@ -410,6 +455,7 @@ FILES: Final = {
     "vectors/arithmetic.json": arithmetic,
     "vectors/verdicts.json": verdicts,
     "vectors/near.json": near,
+    "vectors/bindings.json": bindings,
 }
 
 

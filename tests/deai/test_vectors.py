@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgpack
+from Crypto.Hash import keccak
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from eth_account import Account
 
 from deai.ids import raw
@@ -32,3 +35,22 @@ def test_every_signature_of_the_vectors_names_its_signer() -> None:
         assert Account.from_key(case["secret"]).address.lower() == case["signer"]
         for name, digest in case["digests"].items():
             assert recover(raw(digest), raw(case["signatures"][name])) == case["signer"]
+
+
+def test_bindings_are_what_a_plain_messagepack_library_and_two_curves_say() -> None:
+    vectors = json.loads((SPEC / "vectors" / "bindings.json").read_text())
+
+    def hashed(*parts: bytes) -> bytes:
+        return keccak.new(digest_bits=256, data=b"".join(parts)).digest()
+
+    for case in vectors["cases"]:
+        binding = case["binding"]
+        sides = [list(binding[chain].values()) for chain in ("sei", "near")]
+        body = msgpack.packb([*sides, binding["nonce"], binding["issued_at"]])
+        assert body == raw(case["body"])
+        digest = hashed(vectors["tag"].encode(), hashed(body))
+        assert digest == raw(case["digest"])
+        assert recover(digest, raw(case["signatures"]["sei"])) == binding["sei"]["owner"]
+        assert Account.from_key(case["secrets"]["sei"]).address.lower() == case["signers"]["sei"]
+        key = Ed25519PrivateKey.from_private_bytes(raw(case["secrets"]["near"]))
+        key.public_key().verify(raw(case["signatures"]["near"]), digest)
