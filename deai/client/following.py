@@ -232,6 +232,7 @@ class Following:
             openings=openings,
             # A seat without an opening has no voice.
             approvals={seat: one for seat, one in approvals.items() if seat in openings},
+            linked=frozenset(m.index for m in self.members if m.is_connected),
             result=self.members[0].result() if self.members else None,
             outputs=frozenset(m.index for m in self.members if m.output is not None),
             accepts=self._substitutes.accepts,

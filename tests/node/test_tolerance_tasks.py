@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio.testing
 
+from deai.chain.ledger import Cursor, EventBatch, Ledger
+from deai.events import ResultCommitted
 from deai.ids import TaskId
 from deai.lifecycle import SeatState, TaskState
 from deai.tasks import FaultCode, Policy, Task, fault_digest
+from node.ports import Ports
 from tests.node.support.bench import SmallBench
 from tests.node.support.client import ScriptedClient, send_blob
-from tests.node.support.names import until
+from tests.node.support.names import WINDOW, until
 from tests.node.support.world import Provider, World, begin, open_world
 
 Clock = trio.testing.MockClock
@@ -94,6 +101,67 @@ async def test_a_withheld_output_does_not_hold_up_the_approvals_of_the_others(
         assert [view.attempt(seat).state for seat in (0, 1)] == [SeatState.PAID] * 2
         # It opened, so its approval was due; unapproved it is not paid.
         assert view.attempt(2).state is not SeatState.PAID
+
+
+class Late:
+    """A ledger that tells of events so many seconds later."""
+
+    def __init__(self, inner: Ledger, seconds: float) -> None:
+        self.inner = inner
+        self.seconds = seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    @asynccontextmanager
+    async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[EventBatch]]:
+        async def later(batches: AsyncIterator[EventBatch]) -> AsyncIterator[EventBatch]:
+            async for batch in batches:
+                if any(isinstance(one.event, ResultCommitted) for one in batch.records):
+                    await trio.sleep(self.seconds)
+                yield batch
+
+        async with self.inner.follow(cursor) as batches:
+            yield later(batches)
+
+
+def hears_late(seconds: float) -> Callable[[Ports], Ports]:
+    def wrap(ports: Ports) -> Ports:
+        return replace(ports, ledger=cast("Ledger", Late(ports.ledger, seconds)))
+
+    return wrap
+
+
+async def test_a_member_that_hears_late_of_the_last_commitment_still_waits_for_the_outputs(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    late = WINDOW // 4 + 10
+    async with open_world(tmp_path) as world:
+        nodes = [
+            await world.provider(
+                f"node-{index}",
+                bench=SmallBench(noise=index * 1e-4),
+                wrap=hears_late(late) if index == 0 else None,
+            )
+            for index in range(3)
+        ]
+        client = await world.client()
+        task, spec = client.make(SUM, workload="drift", policy=Policy.TOL32)
+        name = await client.engage(nodes, task, spec)
+        for node in nodes:
+            await client.send_input(node, name, SUM)
+        await client.relay_commits(task, [0, 1, 2])
+        # All but the late one open at once; it judges when it knows that it may.
+        await client.relay_openings(nodes, name, [1, 2])
+        await until(lambda: client.heard[name, 0].opened)
+        await client.relay_openings(nodes, name, [0])
+        await trio.sleep(5)
+        assert client.heard[name, 0].approval is None
+        await client.relay_outputs(nodes, name, [0, 1, 2])
+        await until(lambda: client.heard[name, 0].approval)
+        approval = client.heard[name, 0].approval
+        assert approval is not None
+        assert approval.mask == 0b111
 
 
 async def test_a_bad_task_needs_no_output_to_be_judged(

@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 import trio.testing
 
+from deai.actions import Action
+from deai.chain.ledger import Ledger, Transaction
+from deai.errors import LedgerRejected
 from deai.events import TaskPosted
 from deai.lifecycle import SeatState
 from deai.money import UNIT
@@ -111,6 +114,54 @@ async def test_an_equivocator_loses_stake_and_is_jailed(
         # Whoever proved it was paid a bounty; nobody honest lost anything.
         for one in world.providers[:2]:
             assert await one.live.ports.journal.slashed() == 0
+
+
+class Refusals:
+    """A ledger that notes what the contract refused."""
+
+    def __init__(self, inner: Ledger, found: list[str]) -> None:
+        self.inner = inner
+        self.found = found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def submit(self, action: Action, *, key: str = "") -> Transaction:
+        try:
+            return await self.inner.submit(action, key=key)
+        except LedgerRejected as error:
+            self.found.append(f"{type(action).__name__}: {error}")
+            raise
+
+
+@pytest.mark.parametrize(("workload", "data"), [("shout", b"hello"), ("drift", b"1 2 3")])
+async def test_nobody_sends_what_the_contract_must_refuse_when_one_copied_its_commitment(
+    workload: str, data: bytes, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    refused: list[str] = []
+
+    def noted(ports: Ports) -> Ports:
+        return replace(ports, ledger=cast("Ledger", Refusals(ports.ledger, refused)))
+
+    async with open_world(tmp_path) as world:
+        for index in range(2):
+            bench = SmallBench(noise=index * 1e-4)
+            await world.provider(f"node-{index}", bench=bench, wrap=noted)
+        copycat = await world.provider(
+            "node-2", wrap=lambda ports: behaviours.copycat(noted(ports))
+        )
+        async with customer(world, tmp_path / "client") as client:
+            ledger = Refusals(client.tools.ledger, refused)
+            object.__setattr__(client.tools, "ledger", ledger)
+            handle = await client.submit(workload, data, max_fee=UNIT)
+            outcome = await handle.wait()
+        assert outcome.ok
+        view = world.view(outcome.task_id)
+        values = [value for _, value in view.commitments]
+        assert len(values) == len(set(values)) + 1, "nobody copied"
+        paid = {one.seat.node for one in view.attempts if one.state is SeatState.PAID}
+        assert paid == {one.node_id for one in world.providers} - {copycat.node_id}
+        assert not refused
 
 
 async def test_a_node_that_dies_is_replaced(tmp_path: Path, autojump_clock: Clock) -> None:
