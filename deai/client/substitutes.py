@@ -126,7 +126,11 @@ class Substitutes:
         if not fit:
             # Those who declined may have room again.
             self._tried[member.index] = {member.node}
-            self._of.teller.note(f"nobody to ask for seat {member.index} now")
+            # Not the present holder either: the contract refuses to renew a lease this way.
+            self._of.teller.note(
+                f"nobody to ask for seat {member.index} now: a seat can be given to another node "
+                "only; it stays empty until one has room, or the commit deadline has passed"
+            )
             return
         attempt = member.seat.attempt + 1
         asked = await ask_around(

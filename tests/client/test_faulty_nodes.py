@@ -143,6 +143,38 @@ async def test_a_seat_that_is_given_back_goes_to_another_node_at_once(
             check_money(world, outcome)
 
 
+async def test_a_seat_that_nobody_else_takes_stays_empty_and_the_client_says_why(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(Script(releases=True), Script(), Script()) as world:
+        async with world.client(tmp_path) as client:
+            handle = await client.submit("matmul-proof", max_fee=UNIT, deadline=60)
+            notes = [one.message async for one in handle.follow() if one.kind == "note"]
+            outcome = await handle.wait()
+        assert outcome.ok
+        assert sorted(seat_states(outcome)) == ["lapsed", "paid", "paid"]
+        assert any("to another node only" in note for note in notes)
+
+
+async def test_a_seat_may_return_to_a_node_that_gave_it_back_after_another_held_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    first, second = Script(releases=True), Script(releases=True)
+    async with open_world(first, second, Script(), Script()) as world:
+        seed = await seed_that_chooses(world, tmp_path, world.nodes[0].node)
+        async with world.client(tmp_path, seed=seed) as client:
+            handle = await client.submit("matmul-proof", max_fee=UNIT, deadline=200)
+            async for update in handle.follow():
+                if update.kind == "released":
+                    first.releases = False
+            outcome = await handle.wait()
+        assert outcome.ok
+        held = [one["node_id"] for one in outcome.document["attempts"]]
+        assert len(held) > 3
+        assert outcome.document["attempts"][-1]["state"] == "paid"
+        assert held.count(world.nodes[0].node) == 2
+
+
 async def test_without_a_substitute_the_others_are_paid_when_the_deadline_has_passed(
     tmp_path: Path,
     autojump_clock: MockClock,
