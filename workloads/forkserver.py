@@ -22,14 +22,20 @@ START_TIMEOUT: Final = 180.0
 ANSWER_TIMEOUT: Final = 60.0
 END_TIMEOUT: Final = 30.0
 _INT: Final = 4
-SINGLE_THREADED: Final = {
+ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "CUDA_VISIBLE_DEVICES": "",
     "LC_ALL": "C.UTF-8",
+    # Freed memory stays at hand: else every layer's tensors are mapped and faulted in anew, in
+    # a worker through its system call filter too. An idle worker keeps the threshold at most.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
 }
+"""Of the template and its workers: one thread, no GPU, how glibc keeps memory."""
 
 
 class ForkServer:
@@ -59,7 +65,7 @@ class ForkServer:
                     str(theirs.fileno()),
                 ],
                 env={
-                    **SINGLE_THREADED,
+                    **ENVIRONMENT,
                     **environment,
                     "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
                     "PYTHONDONTWRITEBYTECODE": "1",

@@ -21,7 +21,7 @@ from deai.ports import Estimate
 from deai.tasks import FaultCode, Policy
 from workloads import wire
 from workloads.faults import fault
-from workloads.forkserver import SINGLE_THREADED
+from workloads.forkserver import ENVIRONMENT
 from workloads.spec import Determinism, Report, RunnerOutput, RunnerTask, WorkloadSpec
 
 GOOD: Final = b"good"
@@ -121,7 +121,7 @@ def _denied() -> str:
 
 
 def _environment(argument: str) -> str:
-    ours = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", *SINGLE_THREADED}
+    ours = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", *ENVIRONMENT}
     leaked = set(os.environ) - ours
     return f"leaked {leaked}" if leaked else _denied()
 
