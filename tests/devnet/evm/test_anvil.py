@@ -21,10 +21,10 @@ from tests.devnet.evm.tools import (
     RICH,
     SPINNER,
     Running,
-    eventually,
     sign,
     words,
 )
+from tests.support.polling import wait
 
 SCENARIO: list[tuple[int | None, bytes, int]] = [
     # (contract by its position or None, data, value): deployments first
@@ -111,16 +111,16 @@ def test_anvil_does_not_outlive_the_process_that_started_it(anvil: Running) -> N
     url = anvil.ready["rpc_url"]
     anvil.process.kill()
 
-    def refused() -> bool | None:
+    def refused() -> bool:
         try:
             httpx.post(url, json={})
         except httpx.ConnectError:
             return True
         except httpx.HTTPError:
-            return None  # it is just ending
-        return None
+            return False  # it is just ending
+        return False
 
-    assert eventually(refused)
+    assert wait(refused)
 
 
 def test_a_missing_anvil_names_the_command_that_installs_it(

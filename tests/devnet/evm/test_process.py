@@ -13,7 +13,7 @@ import pytest
 
 from deai.errors import ConfigError
 from devnet.evm.directory import locked, publish_ready, read_genesis
-from tests.devnet.evm.tools import KEYS, Running, eventually, sign
+from tests.devnet.evm.tools import KEYS, Running, sign
 
 BATCH = 20
 KILLS = 3
@@ -97,7 +97,7 @@ def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path:
         sent = [chain.send(raw) for raw in raws]
         answer = chain.post('{"jsonrpc": "2.0", "id": 1, "method": "evm_mine"}')
         assert answer.status_code == 500
-        assert eventually(chain.process.poll) != 0
+        assert chain.process.wait(60) != 0
     with Running(tmp_path, "--block-time", "3600") as chain:
         assert chain.rpc("eth_getTransactionReceipt", sent[0]) is None
         assert chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest") == "0x0"

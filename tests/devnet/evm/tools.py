@@ -1,28 +1,22 @@
 """What these tests share: accounts, hand-made contracts, a chain in memory of this process."""
 
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
 from devnet.evm.chain import Chain, open_chain
 from devnet.evm.rules import GWEI, Rules
-
-T = TypeVar("T")
+from tests.support.chain_process import ChainProcess
+from tests.support.polling import wait
 
 KEYS: list[LocalAccount] = [Account.from_key(number.to_bytes(32, "big")) for number in range(1, 6)]
 RICH = 10**22  # wei
 CHAIN_ID = Rules().chain_id
-DEADLINE_S = 60.0
 
 
 def init_code(runtime: str) -> bytes:
@@ -107,83 +101,21 @@ def a_chain(
         chain.store.close()
 
 
-def eventually(look: Callable[[], T | None], deadline: float = DEADLINE_S) -> T:
-    """Return what ``look`` finds, looking again until it finds something."""
-    until = time.monotonic() + deadline
-    while True:
-        found = look()
-        if found is not None:
-            return found
-        if time.monotonic() > until:
-            raise AssertionError(f"nothing within {deadline} s")
-        time.sleep(0.02)
-
-
-class Running:
+class Running(ChainProcess):
     """A chain process and a client of it."""
 
     def __init__(self, directory: Path, *flags: str, module: str = "devnet.evm") -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        genesis = directory / "genesis.json"
-        genesis.write_text(json.dumps({key.address: str(RICH) for key in KEYS}))
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                *("-m", module, "--dir", str(directory), "--genesis", str(genesis)),
-                *flags,
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.ready: dict[str, Any] = eventually(self._is_ready)
-        self.client = httpx.Client(timeout=60, headers={"content-type": "application/json"})
-
-    def _is_ready(self) -> dict[str, Any] | None:
-        if self.process.poll() is not None:
-            _, complaint = self.process.communicate()
-            raise AssertionError(f"the chain ended: {complaint}")
-        try:
-            document: dict[str, Any] = json.loads((self.directory / "ready.json").read_text())
-        except FileNotFoundError:
-            return None
-        return document if document["pid"] == self.process.pid else None
-
-    def post(self, body: bytes | str) -> httpx.Response:
-        return self.client.post(self.ready["rpc_url"], content=body)
+        super().__init__(module, directory, {key.address: str(RICH) for key in KEYS}, *flags)
 
     def ask(self, method: str, *params: Any) -> dict[str, Any]:
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-        answer: dict[str, Any] = self.post(json.dumps(request)).json()
-        return answer
+        return self.call(method, list(params))
 
     def rpc(self, method: str, *params: Any) -> Any:
-        answer = self.ask(method, *params)
-        assert "error" not in answer, answer
-        return answer["result"]
+        return self.result(method, list(params))
 
     def send(self, raw: bytes) -> str:
         return str(self.rpc("eth_sendRawTransaction", "0x" + raw.hex()))
 
     def receipt(self, transaction: str) -> dict[str, Any]:
-        return eventually(lambda: self.rpc("eth_getTransactionReceipt", transaction))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.client.close()
-
-    def __enter__(self) -> "Running":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()  # does nothing to one that has ended
-        if self.process.stderr and not self.process.stderr.closed:
-            self.process.communicate()
-        self.client.close()
-
-    def stop(self) -> int:
-        self.process.terminate()
-        self.process.communicate(timeout=30)
-        self.client.close()
-        return self.process.returncode
+        found: dict[str, Any] = wait(lambda: self.rpc("eth_getTransactionReceipt", transaction))
+        return found

@@ -5,69 +5,36 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 from py_near.account import Account
 from py_near.providers import JsonProvider
 
 from devnet.near.keys import unbase58
-from tests.devnet.evm.tools import eventually
 from tests.devnet.near.tools import ALICE, GENESIS, HELLO, deploy, keys, sign_raw
+from tests.support.chain_process import ChainProcess
 
 T = TypeVar("T")
 
 
-class Running:
+class Running(ChainProcess):
     """A chain process and a client of it."""
 
     def __init__(self, directory: Path, *flags: str) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        genesis = directory / "genesis.json"
-        genesis.write_text(
-            json.dumps(
-                {
-                    name: {"amount": str(grant.amount), "public_keys": grant.public_keys}
-                    for name, grant in GENESIS.items()
-                }
-            )
-        )
-        command = [sys.executable, "-m", "devnet.near", "--dir", str(directory)]
-        self.process = subprocess.Popen(
-            [*command, "--genesis", str(genesis), *flags], stderr=subprocess.PIPE, text=True
-        )
-        self.ready: dict[str, Any] = eventually(self._is_ready)
-        self.url = str(self.ready["rpc_url"])
-        self.client = httpx.Client(timeout=60, headers={"content-type": "application/json"})
-
-    def _is_ready(self) -> dict[str, Any] | None:
-        if self.process.poll() is not None:
-            _, complaint = self.process.communicate()
-            raise AssertionError(f"the chain ended: {complaint}")
-        try:
-            document: dict[str, Any] = json.loads((self.directory / "ready.json").read_text())
-        except FileNotFoundError:
-            return None
-        return document if document["pid"] == self.process.pid else None
-
-    def post(self, body: bytes | str) -> httpx.Response:
-        return self.client.post(self.url, content=body)
+        genesis = {
+            name: {"amount": str(grant.amount), "public_keys": grant.public_keys}
+            for name, grant in GENESIS.items()
+        }
+        super().__init__("devnet.near", directory, genesis, *flags)
 
     def ask(self, method: str, params: Any = None) -> dict[str, Any]:
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        answer: dict[str, Any] = self.post(json.dumps(request)).json()
-        return answer
+        return self.call(method, params)
 
     def rpc(self, method: str, params: Any = None) -> Any:
-        answer = self.ask(method, params)
-        assert "error" not in answer, answer
-        return answer["result"]
+        return self.result(method, params)
 
     def query(self, kind: str, account: str, **more: Any) -> Any:
         asked = {"request_type": kind, "account_id": account, "finality": "final", **more}
@@ -99,26 +66,6 @@ class Running:
         found = self.query("call_function", contract, method_name=method, args_base64=body)
         assert "error" not in found, found
         return json.loads(bytes(found["result"]))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.client.close()
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()  # does nothing to one that has ended
-        if self.process.stderr and not self.process.stderr.closed:
-            self.process.communicate()
-        self.client.close()
-
-    def stop(self) -> int:
-        self.process.terminate()
-        self.process.communicate(timeout=30)
-        self.client.close()
-        return self.process.returncode
 
 
 def _without_finality(asked: dict[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from devnet.near.errors import InvalidTransaction, RpcError
 from devnet.near.pool import MAX_PER_SIGNER, MAX_POOL_BYTES, MAX_REMEMBERED, MAX_TRANSACTIONS, Pool
 from devnet.near.rules import TGAS
 from devnet.near.state import HISTORY_BLOCKS, HISTORY_ENTRIES, Changes, History, State
-from tests.devnet.evm.tools import eventually
 from tests.devnet.near.process import Running
 from tests.devnet.near.tools import ALICE, BOB, HELLO, World, a_world, call, transfer
+from tests.support.polling import wait
 
 
 @pytest.fixture
@@ -133,13 +133,13 @@ def test_more_connections_than_allowed_are_turned_away_for_as_long_as_they_last(
             for _ in range(MAX_CONNECTIONS + 8):
                 opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
 
-            def turned_away() -> bool | None:
-                return chain.post(request).status_code == 503 or None
+            def turned_away() -> bool:
+                return chain.post(request).status_code == 503
 
-            assert eventually(turned_away)
+            assert wait(turned_away)
 
-        def served() -> bool | None:
-            return chain.post(request).status_code == 200 or None
+        def served() -> bool:
+            return chain.post(request).status_code == 200
 
-        assert eventually(served)
+        assert wait(served)
         assert chain.stop() == 0

@@ -28,9 +28,9 @@ from devnet.near.keys import base58, unbase58
 from devnet.near.rules import NEAR
 from devnet.near.store import Store
 from devnet.near.views import Block
-from tests.devnet.evm.tools import eventually
 from tests.devnet.near.process import Running
 from tests.devnet.near.tools import ALICE, BOB, HELLO, SUPPLY, call, keys, sign_raw
+from tests.support.polling import wait
 
 KILLS = 4
 KEY = keys(ALICE)[1]
@@ -104,8 +104,8 @@ def test_a_kill_at_any_moment_takes_back_nothing_that_was_acknowledged(
     def acknowledged() -> int:
         return sum(len(done) for done in known.values())
 
-    def reached(count: int) -> bool | None:
-        return acknowledged() >= count or None
+    def reached(count: int) -> bool:
+        return acknowledged() >= count
 
     def check(chain: Running) -> None:
         for name, all_done in known.items():
@@ -129,7 +129,7 @@ def test_a_kill_at_any_moment_takes_back_nothing_that_was_acknowledged(
             with ThreadPoolExecutor(len(senders)) as pool:
                 running = [pool.submit(sender.run) for sender in senders]
                 target = acknowledged() + chance.randrange(5, 30)
-                eventually(partial(reached, target))
+                wait(partial(reached, target))
                 chain.kill()  # in the middle of whatever it is doing
                 for sender in running:
                     sender.result(timeout=60)
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path:
                 request = {"method": "broadcast_tx_async", "params": [raw], "id": 1}
                 with suppress(httpx.TransportError):  # it may be gone between two of them
                     chain.post(json.dumps(request))
-        assert eventually(chain.process.poll) != 0
+        assert chain.process.wait(60) != 0
     with Running(tmp_path, "--block-time", "0") as chain:
         assert chain.nonce(ALICE) < nonce + 10
         chain.send(ALICE, HELLO, call("set_greeting", {"text": "again"}, deposit=NEAR))

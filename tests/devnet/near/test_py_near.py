@@ -14,9 +14,9 @@ from py_near.account import ViewFunctionError
 from py_near.exceptions import provider as errors
 
 from devnet.near.rules import NEAR, TGAS
-from tests.devnet.evm.tools import eventually
 from tests.devnet.near.process import Running, login, run
 from tests.devnet.near.tools import ALICE, BOB, HELLO, ROOT, keys
+from tests.support.polling import wait
 
 pytestmark = [pytest.mark.chain, pytest.mark.network]
 
@@ -90,13 +90,13 @@ def test_an_account_of_ones_own_with_a_restricted_key(chain: Running) -> None:
                     await call
         key = {"public_key": public}
 
-        def spent() -> int | None:
+        def spent() -> int:
             # What was not used comes back a block after the call is done.
             found = chain.query("view_access_key", name, **key)["permission"]["FunctionCall"]
             less = NEAR // 10 - int(found["allowance"])
-            return less if less < NEAR // 1_000 else None
+            return less if less < NEAR // 1_000 else 0
 
-        assert await asyncio.to_thread(eventually, spent) > 0
+        assert await asyncio.to_thread(wait, spent) > 0
 
     run(live())
 
