@@ -157,7 +157,7 @@ class LocalChain(ABC):
         return name if self.name == SEI else f"{name}-{self.name}"
 
     def _people(self) -> list[str]:
-        return ["client", *(node.name for node in self.plan.nodes if node.chain == self.name)]
+        return ["client", *(node.name for node in self.plan.nodes if self.name in node.chains)]
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,6 @@ class NearChain(LocalChain):
             raise NotSetUp(
                 f"NEAR needs the package {error.name}", code="missing_package"
             ) from error
-        self.layout.keys.mkdir(exist_ok=True)
         done = await deploy(
             (ready["rpc_url"],),
             NearKey(BANK, self.signer("faucet")),

@@ -20,7 +20,6 @@ from devnet.behaviours import BEHAVIOURS
 from devnet.layout import Layout, make_plan
 
 CHAINS = click.Choice(["embedded", "anvil", "near", "both"])
-DEMO_CHAINS = click.Choice(["embedded", "anvil", "near"])
 _KEPT_LINES = 40
 ADDRESS_HINT = "0x and 40 hex digits on Sei; a name or 64 hex digits on NEAR"
 DIRECTORY = click.option(
@@ -304,8 +303,8 @@ def down(settings: Settings, wipe: bool, directory: Path | None) -> None:
 
 @command("demo")
 @click.option(
-    "--chain", "kind", type=DEMO_CHAINS, default="embedded", show_default=True,
-    help="embedded and anvil are Sei.",
+    "--chain", "kind", type=CHAINS, default="embedded", show_default=True,
+    help="embedded and anvil are Sei; both: Sei and NEAR, one client paying on each.",
 )  # fmt: skip
 @click.option("--nodes", default=6, show_default=True, help="At least 6.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report here (JSON).")

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,14 +20,19 @@ import trio
 
 from deai.cli.base import Settings
 from deai.errors import UsageError
+from deai.ids import ChainName
 from devnet import launcher, status
-from devnet.layout import Layout, make_plan
-from devnet.scenes import EQUIVOCATOR, LAZY, books_of, play, settle
-from devnet.stage import Stage
+from devnet.accounts import Books
+from devnet.chains import chains_of
+from devnet.layout import Layout, Plan, make_plan
+from devnet.play import length, play
+from devnet.settling import books_of, settle
+from devnet.stage import stages_of
 from devnet.story import Story, make_report, show
 
 MIN_NODES: Final = 6
-STEPS: Final = 10
+LAZY: Final = 3
+EQUIVOCATOR: Final = 4
 
 
 async def run_demo(
@@ -50,12 +56,21 @@ async def run_demo(
         )
     root = directory or Path(tempfile.mkdtemp(prefix="deai-demo-"))
     layout = Layout(root.resolve())
-    story = Story(settings, total=STEPS)
-    chain = "near (embedded)" if kind == "near" else f"sei ({kind})"
-    settings.err.print(f"deai demo   chain {chain}   {nodes} nodes   seed {seed}\n")
+    # One node in so many serves each chain: a devnet deals them out in turn.
+    each = 2 if kind == "both" else 1
+    behaviours = {
+        place * each + chain: name
+        for place, name in ((LAZY, "lazy"), (EQUIVOCATOR, "equivocator"))
+        for chain in range(each)
+    }
+    plan = make_plan(kind, nodes * each, seed, behaviours)
+    story = Story(settings, total=length(len(plan.chains)))
+    kinds = [f"{chain.name} ({chain.kind})" for chain in chains_of(layout, plan).values()]
+    chains = " and ".join(kinds)
+    settings.err.print(f"deai demo   {chains}   {len(plan.nodes)} nodes   seed {seed}\n")
     try:
         with layout.locked():
-            report = await _tell(story, layout, kind, nodes, seed, tied=not keep)
+            report = await _tell(story, layout, plan, tied=not keep)
         show(story, report)
         if report_file is not None:
             report_file.write_text(json.dumps(report, indent=1) + "\n")
@@ -90,28 +105,37 @@ def check_writable(file: Path) -> None:
         ) from error
 
 
-async def _tell(
-    story: Story, layout: Layout, kind: str, nodes: int, seed: str, *, tied: bool
-) -> dict[str, Any]:
-    plan = make_plan(kind, nodes, seed, {LAZY: "lazy", EQUIVOCATOR: "equivocator"})
-    said: dict[str, str] = {}
+async def _tell(story: Story, layout: Layout, plan: Plan, *, tied: bool) -> dict[str, Any]:
+    said: dict[str, list[str]] = {}
+    described: dict[str, Any] = {}
     async with story.step(
         "Chain, contracts, coordinator and nodes, each a process of its own"
     ) as lines:
         devnet = await launcher.up(
-            layout, plan, story.settings.environment, tied=tied, tell=said.__setitem__
-        )
-        lines.append(f"chain: {said['chain']}; contracts: {said['contracts']}")
-        lines.append(f"coordinator and pages: {said['coordinator']}")
+            layout, plan, story.settings.environment, tied=tied,
+            tell=lambda name, outcome: said.setdefault(name, []).append(outcome),
+        )  # fmt: skip
+        lines.extend(f"chain: {outcome}" for outcome in said["chain"])
+        lines.extend(f"contracts: {outcome}" for outcome in said["contracts"])
+        lines.append(f"coordinator and pages: {said['coordinator'][0]}")
         described = await status.describe(devnet)
         alive = [node["pid"] for node in described["nodes"] if node["pid"]]
         lines.append(f"{len(alive)} nodes, processes {', '.join(map(str, alive))}")
     if not story.ok:
-        return make_report(story, plan, {}, None, None, {})
-    stage = Stage(devnet, story, described["nodes"], tied)
-    async with devnet.ledger() as ledger:
-        before = await books_of(ledger, stage)
-        await play(stage, ledger)
-        after = await settle(stage, ledger, before)
-    behaviours = {node["node_id"]: node["behaviour"] for node in stage.nodes}
-    return make_report(story, plan, behaviours, before, after, described)
+        return make_report(story, plan, {}, {}, {})
+    stages = stages_of(devnet, story, described["nodes"], tied=tied)
+    before: dict[ChainName, Books] = {}
+    after: dict[ChainName, Books] = {}
+    async with AsyncExitStack() as stack:
+        ledgers = [
+            await stack.enter_async_context(devnet.ledger("", stage.chain)) for stage in stages
+        ]
+        for stage, ledger in zip(stages, ledgers, strict=True):
+            before[stage.chain] = await books_of(ledger, stage)
+        await play(stages, ledgers)
+        async with story.step("Every coin is accounted for") as lines:
+            for stage, ledger in zip(stages, ledgers, strict=True):
+                after[stage.chain], told = await settle(stage, ledger)
+                mark = f"{stage.chain}: " if stages[1:] else ""
+                lines.extend(mark + line for line in told)
+    return make_report(story, plan, before, after, described)

@@ -19,11 +19,12 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from deai.actions import TransferTokens
 from deai.chain.ledger import Ledger
 from deai.errors import DeaiError, NodeFault, NotSetUp
 from deai.ids import NEAR, SEI, AccountId, ChainName, account_on
 from deai.keys import create_key, key_file
-from deai.money import UNIT
+from deai.money import UNIT, Amount
 from deai.network import BootstrapPeer, ChainEntry, Network, load_network, save_network
 from deai.signing import Signer
 from devnet import processes
@@ -96,17 +97,22 @@ async def up(
     Raises `NodeFault` naming the log of a program that does not come up.
     """
     runner = _Runner(layout, plan, processes.child_environment(environment), tied, tell)
-    layout.root.mkdir(parents=True, exist_ok=True)
+    layout.keys.mkdir(parents=True, exist_ok=True)
     state = layout.load() if layout.state.exists() else State(plan=plan)
     layout.save(state)
-    entries: dict[ChainName, ChainEntry] = {}
-    for chain in chains_of(layout, plan).values():
-        entries[chain.name] = await runner.contracts(chain, await runner.chain(chain))
     runner.keys()
-    await trio.to_thread.run_sync(runner.models)
+    # Chains only wait for their own blocks: what they need is done on all of them at once.
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.to_thread.run_sync, runner.models))
+        for chain in chains_of(layout, plan).values():
+            nursery.start_soon(runner.founded, chain)
+    # In the plan's order, whichever was ready first.
+    entries = {name: runner.entries[name] for name in plan.chains}
     network = Network(name="devnet", chains=entries)
     save_network(network, layout.network)
-    hub = await runner.coordinator()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.fund, Devnet(layout, plan, network, runner.environment))
+        hub = await runner.coordinator()
     network = msgspec.structs.replace(
         network,
         coordinators=(hub["url"],),
@@ -114,7 +120,6 @@ async def up(
     )
     save_network(network, layout.network)
     devnet = Devnet(layout, plan, network, runner.environment)
-    await runner.fund(devnet)
     async with trio.open_nursery() as nursery:
         for node in plan.nodes:
             nursery.start_soon(runner.node, devnet, node)
@@ -197,11 +202,17 @@ class _Runner:
     tell: Tell
     at_faucet: trio.Lock = field(default_factory=trio.Lock)
     """One at a time: the faucet's outbox has one owner."""
+    entries: dict[ChainName, ChainEntry] = field(default_factory=dict)
+    """The chains that are there, with their contracts."""
+
+    async def founded(self, chain: LocalChain) -> None:
+        """The chain runs and its contracts are there."""
+        self.entries[chain.name] = await self.contracts(chain, await self.chain(chain))
 
     async def chain(self, chain: LocalChain) -> dict[str, Any]:
         chain.directory.mkdir(parents=True, exist_ok=True)
         ready = await self._started(chain.name, chain.command(), chain.directory / "ready.json")
-        self.tell("chain", f"{chain.kind}, chain id {ready['chain_id']}")
+        self.tell("chain", f"{chain.name} ({chain.kind}), chain id {ready['chain_id']}")
         return ready
 
     async def contracts(self, chain: LocalChain, ready: dict[str, Any]) -> ChainEntry:
@@ -215,7 +226,7 @@ class _Runner:
         for chain in chains_of(self.layout, self.plan).values():
             self._key(chain, client, "client", "client")
             for node in self.plan.nodes:
-                if node.chain == chain.name:
+                if chain.name in node.chains:
                     home = self.layout.node(node.name)
                     self._key(chain, home, "owner", node.name)
                     self._key(chain, home, "operator", f"{node.name}/operator")
@@ -255,25 +266,31 @@ class _Runner:
         return ready
 
     async def fund(self, devnet: Devnet) -> None:
-        for chain in chains_of(self.layout, self.plan).values():
-            wanted = [
-                ("client", CLIENT_TOKENS),
-                *((node.name, STAKE) for node in self.plan.nodes if node.chain == chain.name),
-            ]
-            async with devnet.faucet(chain.name) as faucet, devnet.ledger("", chain.name) as reader:
-                for name, tokens in wanted:
-                    await self._fund(faucet, reader, chain, name, tokens)
+        """Tokens for everybody in the plan; money for gas they have from the first block."""
+        async with trio.open_nursery() as nursery:
+            for chain in chains_of(self.layout, self.plan).values():
+                nursery.start_soon(self._fund_on, devnet, chain)
 
-    async def _fund(
-        self, faucet: Giver, reader: Ledger, chain: LocalChain, name: str, tokens: int
-    ) -> None:
-        marker = self.layout.keys / f"funded-{name}{'' if chain.name == SEI else '-near'}"
-        account = chain.account(name)
-        if marker.exists() or (await reader.balances(account)).tokens >= tokens:
+    async def _fund_on(self, devnet: Devnet, chain: LocalChain) -> None:
+        wanted = {node.name: STAKE for node in self.plan.nodes if chain.name in node.chains}
+        wanted["client"] = CLIENT_TOKENS
+        mark = "" if chain.name == SEI else f"-{chain.name}"
+        markers = {name: self.layout.keys / f"funded-{name}{mark}" for name in wanted}
+        missing = [name for name in wanted if not markers[name].exists()]
+        if not missing:
             return
-        await faucet.give(account, tokens)
-        marker.parent.mkdir(exist_ok=True)
-        marker.touch()
+
+        async def give(ledger: Ledger, name: str) -> None:
+            action = TransferTokens(chain.account(name), Amount(wanted[name]))
+            await ledger.submit(action, key=f"fund:{name}")
+            markers[name].touch()
+
+        async with (
+            devnet.ledger("faucet", chain.name) as ledger,
+            trio.open_nursery() as nursery,
+        ):
+            for name in missing:
+                nursery.start_soon(give, ledger, name)
 
     async def node(self, devnet: Devnet, node: NodePlan) -> None:
         home = self.layout.node(node.name)
@@ -288,19 +305,22 @@ class _Runner:
         if node.behaviour:
             target = BEHAVIOURS.get(node.behaviour, node.behaviour)
             environment["DEAI_NODE__BEHAVIOUR"] = json.dumps(target)
-        await self._init(devnet, node, environment)
+        for chain in node.chains:
+            await self._init(devnet, node, chain, environment)
         command = processes.deai("node", "run", "--home", str(home))
         ready = await self._started(node.name, command, home / "node.json", environment)
         self.tell(node.name, ready["node_id"])
 
-    async def _init(self, devnet: Devnet, node: NodePlan, environment: Mapping[str, str]) -> None:
+    async def _init(
+        self, devnet: Devnet, node: NodePlan, chain: ChainName, environment: Mapping[str, str]
+    ) -> None:
         """`deai node init` until it asks for nothing more; what it needs comes from the faucet."""
         home = self.layout.node(node.name)
         log = self.layout.log(f"{node.name}-init")
         log.parent.mkdir(parents=True, exist_ok=True)
         command = processes.deai(
             "node", "init", "--home", str(home), "--network", str(self.layout.network),
-            "--chain", node.chain, "--non-interactive", "--stake", str(STAKE), "--json",
+            "--chain", chain, "--non-interactive", "--stake", str(STAKE), "--json",
             "--listen", f"/ip4/127.0.0.1/tcp/{node.port}",
         )  # fmt: skip
         for _ in range(MAX_INITS):
@@ -314,8 +334,8 @@ class _Runner:
                 if done.returncode != NEEDS_FUNDS:
                     break
                 needs = json.loads(done.stdout)["needs"]
-                address = account_on(node.chain, needs["address"])
-                async with self.at_faucet, devnet.faucet(node.chain) as faucet:
+                address = account_on(chain, needs["address"])
+                async with self.at_faucet, devnet.faucet(chain) as faucet:
                     await faucet.give(address, int(needs["tokens"]))
         raise _not_up(f"{node.name}-init", log)
 

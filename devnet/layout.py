@@ -23,12 +23,19 @@ MAX_NODES: Final = 64
 
 
 class NodePlan(msgspec.Struct, frozen=True):
-    """One node: its name, how it misbehaves (empty: honestly not), its port, its chain."""
+    """One node: its name, how it misbehaves (empty: honestly not), its port, its chains."""
 
     name: str
     behaviour: str
     port: int
     chain: ChainName = SEI
+    also: tuple[ChainName, ...] = ()
+    """The other chains that the same process serves."""
+
+    @property
+    def chains(self) -> tuple[ChainName, ...]:
+        """All chains that it serves."""
+        return (self.chain, *self.also)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The running network as the demo's client sees it: `deai` commands and their documents."""
+"""One chain of the running network as the demo's client sees it: commands and documents."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 
 from deai.errors import NodeFault
+from deai.ids import ChainName
 from devnet import processes
 from devnet.launcher import Devnet
 from devnet.story import Story
@@ -20,20 +21,31 @@ TASK_S: Final = 150.0
 
 @dataclass(frozen=True)
 class Stage:
-    """The running network and the client's commands on it."""
+    """The running network and the client's commands on one of its chains."""
 
     devnet: Devnet
     story: Story
+    chain: ChainName
     nodes: list[dict[str, Any]]
+    """Those that serve this chain, with their `node_id` and `owner` there."""
     tied: bool
     """Whether the processes die with this one: unless they are to be kept."""
+
+    def serving(self) -> list[int]:
+        """The honest ones, by their place among `nodes`."""
+        return [place for place, node in enumerate(self.nodes) if node["behaviour"] == "honest"]
+
+    def acting(self, behaviour: str) -> int:
+        """The one that misbehaves so."""
+        return next(i for i, node in enumerate(self.nodes) if node["behaviour"] == behaviour)
 
     async def deai(self, *arguments: str, patience: float = TASK_S) -> tuple[int, Any]:
         """Run a `deai` command with the client's configuration; status and JSON document."""
         layout = self.devnet.layout
         command = processes.deai(
-            "--config", str(layout.client / "config.toml"), "--json", *arguments
-        )
+            "--config", str(layout.client / "config.toml"), "--chain", self.chain, "--json",
+            *arguments,
+        )  # fmt: skip
         layout.log("client").parent.mkdir(exist_ok=True)
         with layout.log("client").open("ab") as log, trio.move_on_after(patience):
             done = await trio.run_process(
@@ -50,8 +62,8 @@ class Stage:
         self, workload: str, data: bytes, name: str, *options: str, among: list[int] | None = None
     ) -> dict[str, Any]:
         """Submit a task and follow it to its end; raise `NodeFault` unless it completed."""
-        source = self.devnet.layout.root / "inputs" / name
-        source.parent.mkdir(exist_ok=True)
+        source = self.devnet.layout.root / "inputs" / self.chain / name
+        source.parent.mkdir(parents=True, exist_ok=True)
         source.write_bytes(data)
         chosen = [f"--node={self.nodes[index]['node_id']}" for index in among or []]
         _, document = await self.deai(
@@ -87,3 +99,17 @@ class Stage:
                     break
                 await trio.sleep(0.3)
         return document
+
+
+def stages_of(
+    devnet: Devnet, story: Story, described: list[dict[str, Any]], *, tied: bool
+) -> list[Stage]:
+    """One for every chain; a node that serves several is on the stage of each."""
+    return [
+        Stage(
+            devnet, story, chain,
+            [{**node, **node["chains"][chain]} for node in described if chain in node["chains"]],
+            tied,
+        )
+        for chain in devnet.plan.chains
+    ]  # fmt: skip

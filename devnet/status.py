@@ -68,6 +68,11 @@ def _node(devnet: Devnet, node: NodePlan) -> dict[str, Any]:
         "node_id": ready.get("node_id", node_of(node.chain, owner, 0)),
         "owner": owner,
         "chain": node.chain,
+        "chains": {
+            name: {"node_id": node_of(name, account, 0), "owner": account}
+            for name in node.chains
+            for account in [devnet.account(node.name, name)]
+        },
         "peer_id": ready.get("peer_id", ""),
         "addresses": ready.get("addresses", []),
         "admin_url": ready.get("admin_url", ""),
@@ -106,7 +111,7 @@ def render(document: dict[str, Any], out: Console) -> None:
         cut = node["node_id"]
         table.add_row(
             node["name"],
-            node["chain"],
+            " ".join(node["chains"]),
             node["behaviour"],
             mark,
             str(node["pid"] or "–"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from typing import Any
 
 from deai.cli.base import Settings
 from deai.errors import DeaiError
+from deai.ids import AccountId, ChainName
 from deai.money import format_tokens
 from devnet.accounts import Books
 from devnet.layout import Plan
@@ -35,18 +36,23 @@ class Story:
         return all(step["ok"] for step in self.steps)
 
     @asynccontextmanager
-    async def step(self, name: str) -> AsyncIterator[list[str]]:
-        """One numbered step; lines appended are its evidence, an error makes it false."""
-        number, begun, lines = len(self.steps) + 1, time.monotonic(), list[str]()
+    async def step(self, name: str, *, alongside: bool = False) -> AsyncIterator[list[str]]:
+        """One numbered step; lines appended are its evidence, an error makes it false.
+
+        `alongside` others it is told when it has ended, all at once.
+        """
+        begun, lines, problem = time.monotonic(), list[str](), ""
         out = self.settings.err
-        out.print(f" {number}/{self.total}  {name}")
-        problem = ""
+        if not alongside:
+            out.print(f" {len(self.steps) + 1}/{self.total}  {name}")
         try:
             yield lines
-        except DeaiError as error:
-            problem = str(error)
+        except* DeaiError as errors:
+            problem = _first(errors)
         seconds = time.monotonic() - begun
         mark = "✕ failed" if problem else "● done"
+        if alongside:
+            out.print(f" {len(self.steps) + 1}/{self.total}  {name}")
         for line in [*lines, *([problem] if problem else [])]:
             out.print(f"      {line}", soft_wrap=True)
         out.print(f"      {mark}    {seconds:.1f} s")
@@ -54,36 +60,71 @@ class Story:
         self.steps.append({"name": name, "ok": not problem, "evidence": evidence})
 
 
+def _first(errors: BaseExceptionGroup[DeaiError]) -> str:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return str(found)
+
+
 def make_report(
-    story: Story, plan: Plan, behaviours: dict[str, str], before: Books | None,
-    after: Books | None, endpoints: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+    story: Story,
+    plan: Plan,
+    before: dict[ChainName, Books],
+    after: dict[ChainName, Books],
+    endpoints: dict[str, Any],
+) -> dict[str, Any]:
     """The document of `deai demo --report FILE`."""
-    minted = (after.minted - before.minted) if before and after else 0
-    burned = (after.burned - before.burned) if before and after else 0
-    held = sum(after.balances.values()) - sum(before.balances.values()) if before and after else 0
+    sums = {name: _moved(before[name], after[name]) for name in after}
+    # A coin too many on one chain does not make up for one that is missing on another.
+    differences = [int(found["difference"]) for found in sums.values()]
+    difference = differences[0] if len(differences) == 1 else sum(map(abs, differences))
+    nodes = endpoints.get("nodes", [])
+    several = len(plan.chains) > 1
     return {
-        "ok": story.ok and after is not None and held == minted - burned,
+        "ok": story.ok and sums.keys() == set(plan.chains) and not difference,
         "started_at": story.began.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "wall_s": round(time.monotonic() - story.started, 1),
-        "chain": plan.chains[0],
-        "kind": "embedded" if plan.chain == "near" else plan.chain,
+        "chain": plan.chain if several else plan.chains[0],
+        "kind": plan.chain if plan.chain == "anvil" else "embedded",
         "steps": story.steps,
         "tasks": story.tasks,
-        "behaviours": behaviours,
+        "behaviours": {
+            found["node_id"]: node["behaviour"]
+            for node in nodes
+            for found in node["chains"].values()
+        },
         "caught": story.caught,
         "replaced": story.replaced,
         "ledger": {
-            "before": {key: str(value) for key, value in before.balances.items()} if before else {},
-            "after": {key: str(value) for key, value in after.balances.items()} if after else {},
-            "vault": {key: str(value) for key, value in after.vault.items()} if after else {},
-            "minted": str(minted),
-            "burned": str(burned),
-            "difference": str(held - minted + burned),
-            "names": dict(after.names) if after else {},
+            "before": _amounts(books.balances for books in before.values()),
+            "after": _amounts(books.balances for books in after.values()),
+            "vault": _amounts(books.vault for books in after.values()),
+            "minted": str(sum(int(found["minted"]) for found in sums.values())),
+            "burned": str(sum(int(found["burned"]) for found in sums.values())),
+            "difference": str(difference),
+            "names": {
+                account: f"{name} on {chain}" if several else name
+                for chain, books in after.items()
+                for account, name in books.names.items()
+            },
+            "chains": sums,
         },
         "endpoints": endpoints,
     }
+
+
+def _moved(before: Books, after: Books) -> dict[str, str]:
+    """What one chain minted and burned meanwhile, and what its accounts hold beyond that."""
+    minted, burned = after.minted - before.minted, after.burned - before.burned
+    held = sum(after.balances.values()) - sum(before.balances.values())
+    return {
+        "minted": str(minted), "burned": str(burned), "difference": str(held - minted + burned),
+    }  # fmt: skip
+
+
+def _amounts(books: Iterable[dict[AccountId, int]]) -> dict[AccountId, str]:
+    return {account: str(amount) for one in books for account, amount in one.items()}
 
 
 def show(story: Story, report: dict[str, Any]) -> None:
@@ -118,11 +159,10 @@ def show(story: Story, report: dict[str, Any]) -> None:
 
 
 def _names(report: dict[str, Any]) -> dict[str, str]:
-    endpoints = report["endpoints"]
-    if not endpoints:
+    if not report["endpoints"]:
         return {}
     names = dict(report["ledger"]["names"])
-    names |= {node["owner"]: f"{node['name']} ({node['behaviour']})" for node in endpoints["nodes"]}
-    names[endpoints["client"]["address"]] = "client"
-    contracts = endpoints["chains"][report["chain"]]["contracts"]
-    return names | {address: name for name, address in contracts.items()}
+    for node in report["endpoints"]["nodes"]:
+        for found in node["chains"].values():
+            names[found["owner"]] += f" ({node['behaviour']})"
+    return names

@@ -1,0 +1,50 @@
+"""The demo's last scene: every account of a chain, before and after, and every task's money."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from deai.chain.ledger import Ledger
+from deai.errors import NodeFault
+from deai.ids import AccountId
+from deai.money import format_tokens
+from devnet.accounts import Books, escrow_difference, read_books
+from devnet.stage import Stage
+
+LANES: Final = 8
+"""Lanes of the client that the books look into; it uses the first free one."""
+_PARTS: Final = ("held", "paid", "refunded", "protocol_fee")
+
+
+async def books_of(ledger: Ledger, stage: Stage) -> Books:
+    """The books, with the names of the accounts that this devnet knows."""
+    books = await read_books(ledger)
+    devnet, contracts = stage.devnet, ledger.info.contracts
+    names = {devnet.account(name, stage.chain): name for name in ("client", "faucet", "treasury")}
+    names |= {AccountId(node["owner"]): node["name"] for node in stage.nodes}
+    names |= {address: name for name, address in contracts.items()}
+    return replace(books, names=names)
+
+
+async def settle(stage: Stage, ledger: Ledger) -> tuple[Books, list[str]]:
+    """Close a chain's books: sums over every account, over the escrow contract, over every task.
+
+    Raises `NodeFault` when a coin is missing or there is one too many.
+    """
+    after = await books_of(ledger, stage)
+    client = stage.devnet.account("client", stage.chain)
+    leaked = await escrow_difference(ledger, after, [(client, lane) for lane in range(LANES)])
+    wrong = [
+        task["task_id"]
+        for task in stage.story.tasks
+        if task["chain"] == stage.chain
+        and int(task["escrowed"]) != sum(int(task[part]) for part in _PARTS)
+    ]
+    if after.difference or leaked or wrong:
+        raise NodeFault(f"coins are missing: {after.difference}, {leaked}, tasks {wrong}")
+    return after, [
+        f"{len(after.balances)} accounts hold {format_tokens(sum(after.balances.values()))}; "
+        f"minted {format_tokens(after.minted)}, burned {format_tokens(after.burned)}",
+        f"difference {after.difference}; escrow holds exactly what it owes: {leaked == 0}",
+    ]
