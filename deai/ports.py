@@ -54,6 +54,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     input: bytes
     seed: bytes
     """32 bytes all seats of a task share: the task id, or zeros outside a task."""
+    max_units: int | None = None
+    """Cost units that are paid for: an input with more is parsed and not computed."""
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +107,10 @@ class Executor(Protocol):
     """Runs jobs of one client in a locked worker."""
 
     async def run(self, job: Job, *, on_progress: Progress, timeout: float) -> Output:
-        """Compute; raise `WorkloadFault` (the task is bad) or `NodeFault` (this node failed)."""
+        """Compute; raise `WorkloadFault` (the task is bad) or `NodeFault` (this node failed).
+
+        More units than `Job.max_units` are a `NodeFault` with the reason code `underpaid`.
+        """
         ...
 
     async def compare(self, job: Job, policy: Policy, outputs: Sequence[bytes]) -> list[list[bool]]:

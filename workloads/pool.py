@@ -25,7 +25,7 @@ from workloads.spec import SandboxLevel
 READY_TIMEOUT: Final = 60.0
 PROBE_TIMEOUT: Final = 60.0
 COMPARE_TIMEOUT: Final = 120.0
-AT_REST_AFTER: Final = ("runner", "model_missing")
+AT_REST_AFTER: Final = ("runner", "model_missing", "underpaid")
 """Failures that a worker reported in order, so that it can take the next request."""
 
 T = TypeVar("T")
@@ -206,6 +206,7 @@ class WorkerPool:
             parameters=job.parameters,
             seed=job.seed,
             input_bytes=len(job.input),
+            max_units=job.max_units,
         )
 
         async def converse() -> Output:

@@ -35,6 +35,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     parameters: bytes
     seed: bytes
     input_bytes: Size
+    max_units: Size | None = None
 
 
 class Compare(msgspec.Struct, frozen=True, array_like=True, tag="compare"):

@@ -118,6 +118,10 @@ def _run(tools: Tools, pipe: _Pipe, request: wire.Run) -> None:
     spec, runner = tools.specs[key], tools.runners[key]
     parameters = _parameters(spec, request.parameters)
     estimate = spec.check_input(parameters, data)
+    if request.max_units is not None and estimate.units > request.max_units:
+        raise NodeFault(
+            f"{estimate.units} units, of which {request.max_units} are paid", code="underpaid"
+        )
     started = time.perf_counter()
     given = RunnerTask(
         parameters=parameters,

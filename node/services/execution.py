@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+import msgspec
 import trio
 
 from deai.errors import LimitExceeded, NodeFault, WorkloadFault
@@ -26,9 +25,6 @@ from node.state import Node
 from node.store.errors import StoreFull
 from node.store.records import SMALL_BYTES, OwnResult
 
-PRICED_BYTES: Final = 1024 * 1024
-"""Largest input that the daemon itself parses to learn its units; larger ones only the worker."""
-
 
 class Execution:
     """Carries out `Execute` and `Judge`."""
@@ -41,8 +37,6 @@ class Execution:
         node, key = self._node, engagement.key
         try:
             data = await self._input(engagement)
-            if await self._is_underpaid(engagement, data):
-                return
             output, fault = await self._run(engagement, data)
             node.ports.crash("result.computed")
             if output is not None and len(output.data) > SMALL_BYTES:
@@ -53,6 +47,10 @@ class Execution:
             node.problem("disk_full", str(error), error.hint)
             engagement.gave_up = ("disk_full", str(error))
         except (NodeFault, LimitExceeded) as error:
+            if error.reason_code == "underpaid":
+                node.reason("price", str(error), f"node.prices.{engagement.spec.workload}.unit_fee")
+                engagement.gave_up = ("price", str(error))
+                return
             node.reason("node_fault", str(error), error.hint or "deai node doctor")
             engagement.gave_up = ("node_fault", str(error))
         finally:
@@ -74,31 +72,13 @@ class Execution:
             return engagement.small_output
         return await self._node.ports.blobs.read(engagement.key.blob("output"))
 
-    async def _is_underpaid(self, engagement: Engagement, data: bytes) -> bool:
-        node, spec = self._node, engagement.spec
-        price = node.config.price(spec.workload)
-        if not price.unit or len(data) > PRICED_BYTES:
-            return False
-        catalogue = node.ports.workbench.catalogue
-        try:
-            estimate = await trio.to_thread.run_sync(
-                catalogue.check, spec.workload, spec.parameters, data
-            )
-        except WorkloadFault:
-            return False  # the worker finds it again, and the fault is a result
-        asked = price.base + price.unit * estimate.units
-        if engagement.task.fee >= asked:
-            return False
-        reason = f"{estimate.units} units cost {asked}, the task pays {engagement.task.fee}"
-        node.reason("price", reason, f"node.prices.{spec.workload}.unit_fee")
-        engagement.gave_up = ("price", reason)
-        return True
-
     async def _run(
         self, engagement: Engagement, data: bytes
     ) -> tuple[Output | None, FaultCode | None]:
         node, spec, task = self._node, engagement.spec, engagement.task
-        job = _job(engagement, data)
+        job = msgspec.structs.replace(
+            _job(engagement, data), max_units=self._paid_units(engagement)
+        )
 
         def report(done: float) -> None:
             engagement.done = done
@@ -113,6 +93,16 @@ class Execution:
                 return None, _closed(error)
         node.counters[f"units.{spec.workload}"] += output.units
         return output, None
+
+    def _paid_units(self, engagement: Engagement) -> int | None:
+        """How many cost units the fee covers at our price; None where units cost nothing.
+
+        Only the worker counts them: the daemon parses nobody's input.
+        """
+        price = self._node.config.price(engagement.spec.workload)
+        if not price.unit:
+            return None
+        return max(0, int(engagement.task.fee) - price.base) // price.unit
 
     async def _sign(
         self, engagement: Engagement, output: Output | None, fault: FaultCode | None

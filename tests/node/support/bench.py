@@ -92,6 +92,8 @@ class SmallBench:
     async def run(
         self, job: Job, *, on_progress: Callable[[float], None], timeout: float
     ) -> Output:
+        if job.max_units is not None and len(job.input) > job.max_units:
+            raise NodeFault(f"{len(job.input)} units", code="underpaid")
         self.runs += 1
         for step in range(10):
             on_progress(step / 10)
