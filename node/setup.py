@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from deai.actions import RegisterNode, TransferGas
 from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
-from deai.errors import ConfigError, InsufficientFunds
+from deai.errors import ConfigError, InsufficientFunds, UsageError
 from deai.ids import NEAR, AccountId, ChainName, index_of, node_of
 from deai.keys import account_of, create_key, create_peer_key, holder_of, load_signer
 from deai.money import Amount
@@ -216,7 +216,7 @@ async def register(
         least = int(parameters.min_stake)
         wanted = least if stake is None else stake
         if wanted < least:
-            raise ConfigError(
+            raise UsageError(
                 f"a stake of {wanted} is below the minimum of {least}",
                 hint=f"pass --stake {least} or more",
                 code="stake_too_low",

@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from deai.codec import decode_json, encode_json
-from deai.errors import ConfigError, DeaiError
+from deai.errors import ConfigError, DeaiError, UsageError
 from deai.ids import AccountId, ChainName, NodeId, TaskId
 from deai.pace import Pace
 from deai.tasks import Accept, Task, TaskSpec
@@ -163,7 +163,7 @@ class Journal:
     ) -> Entry | None:
         """The request to go on with: by key, else the unfinished one of this digest.
 
-        Raises `ConfigError` when the key belongs to another request.
+        Raises `UsageError` when the key belongs to another request.
         """
         return await self._read(self._find, chain, account, digest, key)
 
@@ -264,7 +264,7 @@ class Journal:
             ).fetchone()
             found = _entry(row) if row else None
             if found is not None and found.digest != digest:
-                raise ConfigError(
+                raise UsageError(
                     f"the idempotency key {key!r} belongs to another request",
                     hint="use a new key, or repeat exactly the request that had it",
                     code="idempotency_conflict",

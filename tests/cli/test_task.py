@@ -154,7 +154,7 @@ def test_the_same_key_gives_the_same_task_and_another_request_is_refused(
     first = shell.json(*command).document
     assert shell.json(*command).document == first
     refused = shell.json(*command, "--param", "seed=9")
-    assert refused.status == 3
+    assert refused.status == 2
     assert refused.error["code"] == "idempotency_conflict"
 
 

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from deai.client.journal import CRASH_POINTS
-from deai.errors import ConfigError
+from deai.errors import UsageError
 from deai.events import TaskPosted
 from deai.money import UNIT
 from tests.client.support.node import Script
@@ -88,7 +88,7 @@ async def test_a_key_that_belongs_to_another_request_is_refused(
         second = await client.submit(
             "matmul-proof", params={"seed": 7}, max_fee=UNIT, idempotency_key="k"
         )
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(UsageError) as caught:
             await second.wait()
         assert caught.value.reason_code == "idempotency_conflict"
         assert posted(world) == 1

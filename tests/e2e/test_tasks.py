@@ -137,7 +137,7 @@ def test_the_same_idempotency_key_never_pays_twice(network: Network, texts: Path
     other = texts.with_name("other.txt")
     other.write_text("something else\n")
 
-    refused = network.submit("embedding", other, "--idempotency-key", "once", status=3)
+    refused = network.submit("embedding", other, "--idempotency-key", "once", status=2)
 
     assert first["task_id"] == again["task_id"]
     assert refused["error"]["code"] == "idempotency_conflict"

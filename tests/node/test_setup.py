@@ -12,7 +12,7 @@ from deai.actions import TransferTokens
 from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
 from deai.chain.memory import MemoryChain
-from deai.errors import ConfigError
+from deai.errors import ConfigError, UsageError
 from deai.ids import AccountId, ChainName
 from deai.keys import create_key
 from deai.money import UNIT, Amount
@@ -133,7 +133,7 @@ async def test_an_owner_key_that_was_moved_away_is_neither_missed_nor_made_again
 
 async def test_a_stake_below_the_least_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
-    with pytest.raises(ConfigError, match="minimum"):
+    with pytest.raises(UsageError, match="minimum"):
         await setting.init(stake=1)
 
 

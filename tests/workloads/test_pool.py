@@ -63,13 +63,23 @@ async def test_a_pool_serves_real_work_and_tells_good_tasks_from_bad(models: Pat
             await run(executor, absent)
         assert missing.value.reason_code == "model_missing"
 
+        # What is not paid for is parsed and not computed, however large it is.
+        large = make_job(bench, "embedding", (b"word " * 150 + b"\n") * 2000)
+        units = bench.catalogue.check("embedding", large.parameters, large.input).units
+        assert (len(large.input) > 1 << 20, units) == (True, 6000)
+        for short in (0, units - 1):
+            with pytest.raises(NodeFault) as unpaid:
+                await run(executor, Job(**{**_fields(large), "max_units": short}))
+            assert unpaid.value.reason_code == "underpaid"
+
         # Good work, by the same worker.
         vectors = await run(executor, make_job(bench, "embedding", b"one\ntwo\none\n"))
         rows = matrix_values(vectors, OUTPUT_NAME)
         assert rows.shape == (3, 384)
         assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(3), abs=1e-6)
         risk = make_job(bench, "portfolio-risk", json.dumps(PORTFOLIO).encode(), paths=1000)
-        first = await run(executor, risk)
+        paid = bench.catalogue.check("portfolio-risk", risk.parameters, risk.input).units
+        first = await run(executor, Job(**{**_fields(risk), "max_units": paid}))
         assert set(json.loads(first)["var"]) == {"0.95", "0.99"}
         proof = make_job(bench, "matmul-proof", b"", size=64)
         output = await executor.run(proof, on_progress=lambda fraction: None, timeout=60)
