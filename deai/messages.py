@@ -20,6 +20,7 @@ is silent; `Ask` fetches what is missing after a reconnect; `Resume` attaches a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -27,6 +28,7 @@ import msgspec
 from deai.binding import SignedBinding
 from deai.codec import Codec
 from deai.errors import MalformedMessage
+from deai.ids import NEAR, SEI, ChainName
 from deai.net import MAX_FRAME_BYTES, Dialect
 from deai.offers import Address, Sequence, Signed, Text
 from deai.tasks import (
@@ -46,6 +48,7 @@ from deai.tasks import (
 
 WIRE_VERSION: Final = 1
 TASK_PROTOCOL: Final = "/deai/task/1"
+"""On Sei; other chains have their name behind it. A link is about the tasks of one chain."""
 BEAT_PROTOCOL: Final = "/deai/beat/1"
 MAX_LEAVES: Final = 1024
 
@@ -317,9 +320,12 @@ def decode_beat(data: bytes) -> BeatMessage:
     return _BEAT.decode(_unversioned(data))
 
 
-TASK_DIALECT: Final[Dialect[TaskMessage]] = Dialect(
-    TASK_PROTOCOL, encode, decode, is_bulk=lambda message: isinstance(message, BlobChunk)
-)
+TASK_DIALECTS: Final[Mapping[ChainName, Dialect[TaskMessage]]] = {
+    chain: Dialect(protocol, encode, decode, is_bulk=lambda message: isinstance(message, BlobChunk))
+    for chain, protocol in ((SEI, TASK_PROTOCOL), (NEAR, f"{TASK_PROTOCOL}/{NEAR}"))
+}
+"""By chain: a node that serves two is spoken to about each on links of its own."""
+TASK_DIALECT: Final = TASK_DIALECTS[SEI]
 BEAT_DIALECT: Final[Dialect[BeatMessage]] = Dialect(
     BEAT_PROTOCOL, encode_beat, decode_beat, max_frame_bytes=32 * 1024 + 1
 )

@@ -122,7 +122,9 @@ def _owner_account(settings: Settings, name: str | None) -> AccountId | None:
 
 @node.command("run")
 def run(settings: Settings) -> None:
-    r"""Run the node in the foreground. The first Ctrl-C drains, the second leaves now.
+    r"""Run the node in the foreground, on every chain on which this home was set up.
+
+    The first Ctrl-C drains, the second leaves now.
 
     \b
     Example:
@@ -134,7 +136,7 @@ def run(settings: Settings) -> None:
     config = _config(settings)
     set_up(config.log_level)
     home = _home(settings)
-    home.load_registration()
+    home.registrations()
     network = settings.network if settings.config.network else load_network(home.network)
     run_trio(partial(serve, home, config, network))
 
@@ -154,7 +156,7 @@ def status(settings: Settings) -> None:
     try:
         document = call(home, "GET", "/status")
     except (DaemonDown, ConfigError):
-        document = run_trio(offline.status, home, ChainName(settings.chain))
+        document = run_trio(offline.status, home)
     emit(settings, document, lambda console: screens.status(console, document))
     if document["state"] == "not_set_up":
         raise ExitWith(3)
@@ -226,7 +228,7 @@ def doctor(settings: Settings) -> None:
     from node import screens
     from node.doctor import Doctor
 
-    examiner = Doctor(_home(settings), _config(settings), ChainName(settings.chain))
+    examiner = Doctor(_home(settings), _config(settings))
     checks = run_trio(examiner.examine)
     document = {"checks": [check.document() for check in checks]}
     emit(settings, document, lambda console: screens.doctor(console, checks))

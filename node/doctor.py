@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import trio
@@ -13,10 +13,10 @@ import trio
 from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
 from deai.errors import ConfigError, DeaiError, NotSetUp
-from deai.ids import AccountId, ChainName
+from deai.ids import AccountId
 from deai.keys import account_of, load_signer
 from deai.money import format_tokens
-from deai.network import Network, load_network
+from deai.network import load_network
 from node.admin import client as daemon
 from node.config import SANDBOX_LEVELS, NodeConfig
 from node.home import Home
@@ -44,42 +44,139 @@ class Check:
 
 
 class Doctor:
-    """The checks of one home."""
+    """The checks of one home, those of a chain for each chain it is set up on."""
 
-    def __init__(self, home: Home, config: NodeConfig, chain: ChainName) -> None:
+    def __init__(self, home: Home, config: NodeConfig) -> None:
+        """Before anything is set up, the chain meant is that of `home`."""
         self._home = home
         self._config = config
-        self._chain = chain
 
     async def examine(self) -> list[Check]:
         """Every check, in the order in which things are set up."""
-        checks: tuple[tuple[str, Callable[[], Awaitable[Check]]], ...] = (
-            ("keys", self._keys),
-            ("owner_key", self._owner_key),
-            ("network", self._network),
-            ("chain", self._rpc),
-            ("clock", self._clock),
-            ("stake", self._stake),
-            ("operator_gas", self._gas),
+        try:
+            chains = [one.chain for one in self._home.registrations()]
+        except ConfigError:
+            chains = [self._home.chain]
+        checks: list[tuple[str, Callable[[], Awaitable[Check]]]] = []
+        for chain in chains:
+            of = _OnChain(self._home.on(chain))
+            checks += [
+                (f"{name}_{chain}" if len(chains) > 1 else name, check) for name, check in of.checks
+            ]
+        checks += [
             ("port", self._port),
             ("hubs", self._hubs),
             ("disk", self._disk),
             ("models", self._models),
             ("worker", self._worker),
-        )
-        return [await self._one(name, check) for name, check in checks]
+        ]
+        # The network file stands behind the first chain's keys, as in the set-up.
+        checks.insert(2, ("network", self._network))
+        return [await _one(name, check) for name, check in checks]
 
-    async def _one(self, name: str, check: Callable[[], Awaitable[Check]]) -> Check:
+    async def _network(self) -> Check:
+        network = load_network(self._home.network)
+        return Check("network", ok=True, detail=f"{network.name}: {', '.join(network.chains)}")
+
+    def _running(self) -> dict[str, Any] | None:
         try:
-            with trio.fail_after(CHECK_TIMEOUT):
-                return await check()
-        except trio.TooSlowError:
-            return Check(name, ok=False, detail=f"no answer within {CHECK_TIMEOUT:.0f} s")
-        except DeaiError as error:
-            return Check(name, ok=False, detail=str(error), fix=error.hint)
+            return daemon.call(self._home, "GET", "/status")
+        except DeaiError:
+            return None
+
+    async def _port(self) -> Check:
+        running = self._running()
+        if running is not None:
+            return Check("port", ok=True, detail="in use by the node: " + str(running["addresses"]))
+        for address in self._config.listen:
+            parts = address.split("/")
+            if len(parts) < 5 or parts[1] not in ("ip4", "ip6") or parts[3] != "tcp":
+                return Check("port", ok=False, detail=f"{address} is no TCP multiaddr")
+            await self._bindable(parts[2], int(parts[4]))
+        return Check("port", ok=True, detail="free: " + ", ".join(self._config.listen))
+
+    async def _bindable(self, host: str, port: int) -> None:
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            raise NotSetUp(
+                f"cannot listen on {host}:{port}: {error}",
+                hint="stop what uses the port, or change node.listen",
+            ) from error
+        for listener in listeners:
+            await listener.aclose()
+
+    async def _hubs(self) -> Check:
+        hubs = load_network(self._home.network).hubs
+        if not hubs:
+            return Check("hubs", ok=True, detail="the network names none")
+        reached = 0
+        for hub in hubs:
+            for address in hub.addresses:
+                parts = address.split("/")
+                try:
+                    with trio.fail_after(3):
+                        stream = await trio.open_tcp_stream(parts[2], int(parts[4]))
+                    await stream.aclose()
+                except (OSError, trio.TooSlowError, IndexError, ValueError):
+                    continue
+                reached += 1
+                break
+        return Check(
+            "hubs",
+            ok=reached > 0,
+            detail=f"{reached} of {len(hubs)} reached",
+            fix="" if reached else "is the coordinator of this network up?",
+        )
+
+    async def _disk(self) -> Check:
+        free = shutil.disk_usage(self._home.path).free
+        wanted = LOW_DISK + (self._config.max_store_mib << 20)
+        return Check(
+            "disk",
+            ok=free >= LOW_DISK,
+            detail=f"{free >> 20} MiB free, the node may use {wanted >> 20}",
+            fix="" if free >= LOW_DISK else "free some space",
+        )
+
+    async def _models(self) -> Check:
+        found = models_here(self._home)
+        return Check("models", ok=True, detail=", ".join(found) or "none")
+
+    async def _worker(self) -> Check:
+        running = self._running()
+        if running is not None:
+            level = str(running["sandbox"])
+        else:
+            async with open_workbench(self._home, self._config) as bench:
+                level = bench.sandbox.level
+        least = self._config.min_sandbox
+        ok = SANDBOX_LEVELS.index(level) >= SANDBOX_LEVELS.index(least)
+        fix = "" if ok else "a newer kernel (Landlock, seccomp), or lower node.min_sandbox"
+        return Check("worker", ok=ok, detail=f"isolation {level}, needed {least}", fix=fix)
+
+
+class _OnChain:
+    """What a node needs on one chain."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._chain = home.chain
+
+    @property
+    def checks(self) -> tuple[tuple[str, Callable[[], Awaitable[Check]]], ...]:
+        """By name, in the order in which things are set up."""
+        return (
+            ("keys", self._keys),
+            ("owner_key", self._owner_key),
+            ("chain", self._rpc),
+            ("clock", self._clock),
+            ("stake", self._stake),
+            ("operator_gas", self._gas),
+        )
 
     async def _keys(self) -> Check:
-        signer = load_signer(self._home.operator_key, self._home.passphrase)
+        signer = load_signer(self._home.operator_key, self._home.passphrase, chain=self._chain)
         if signer.account != self._home.load_registration().operator:
             raise NotSetUp("the operator key is not the registered one", hint="deai node init")
         return Check("keys", ok=True, detail=f"operator {signer.account}, files private")
@@ -94,22 +191,17 @@ class Doctor:
             detail=f"{account_of(path)} is on this machine; a thief here could take the stake",
         )
 
-    def _load(self) -> Network:
-        return load_network(self._home.network)
-
-    async def _network(self) -> Check:
-        network = self._load()
-        return Check("network", ok=True, detail=f"{network.name}: {', '.join(network.chains)}")
-
     def _owner(self) -> AccountId | None:
         try:
-            return self._home.load_registration().owner
+            known = self._home.registration()
         except ConfigError:
             return None
+        return known.owner if known is not None else None
 
     async def _with_ledger(self, work: Callable[[Ledger], Awaitable[Check]]) -> Check:
         owner = self._owner()
-        async with open_ledger(self._load(), self._chain, None, None, owner) as ledger:
+        network = load_network(self._home.network)
+        async with open_ledger(network, self._chain, None, None, owner) as ledger:
             return await work(ledger)
 
     async def _rpc(self) -> Check:
@@ -167,79 +259,12 @@ class Doctor:
 
         return await self._with_ledger(work)
 
-    def _running(self) -> dict[str, Any] | None:
-        try:
-            return daemon.call(self._home, "GET", "/status")
-        except DeaiError:
-            return None
 
-    async def _port(self) -> Check:
-        running = self._running()
-        if running is not None:
-            return Check("port", ok=True, detail="in use by the node: " + str(running["addresses"]))
-        for address in self._config.listen:
-            parts = address.split("/")
-            if len(parts) < 5 or parts[1] not in ("ip4", "ip6") or parts[3] != "tcp":
-                return Check("port", ok=False, detail=f"{address} is no TCP multiaddr")
-            await self._bindable(parts[2], int(parts[4]))
-        return Check("port", ok=True, detail="free: " + ", ".join(self._config.listen))
-
-    async def _bindable(self, host: str, port: int) -> None:
-        try:
-            listeners = await trio.open_tcp_listeners(port, host=host)
-        except OSError as error:
-            raise NotSetUp(
-                f"cannot listen on {host}:{port}: {error}",
-                hint="stop what uses the port, or change node.listen",
-            ) from error
-        for listener in listeners:
-            await listener.aclose()
-
-    async def _hubs(self) -> Check:
-        hubs = self._load().hubs
-        if not hubs:
-            return Check("hubs", ok=True, detail="the network names none")
-        reached = 0
-        for hub in hubs:
-            for address in hub.addresses:
-                parts = address.split("/")
-                try:
-                    with trio.fail_after(3):
-                        stream = await trio.open_tcp_stream(parts[2], int(parts[4]))
-                    await stream.aclose()
-                except (OSError, trio.TooSlowError, IndexError, ValueError):
-                    continue
-                reached += 1
-                break
-        return Check(
-            "hubs",
-            ok=reached > 0,
-            detail=f"{reached} of {len(hubs)} reached",
-            fix="" if reached else "is the coordinator of this network up?",
-        )
-
-    async def _disk(self) -> Check:
-        free = shutil.disk_usage(self._home.path).free
-        wanted = LOW_DISK + (self._config.max_store_mib << 20)
-        return Check(
-            "disk",
-            ok=free >= LOW_DISK,
-            detail=f"{free >> 20} MiB free, the node may use {wanted >> 20}",
-            fix="" if free >= LOW_DISK else "free some space",
-        )
-
-    async def _models(self) -> Check:
-        found = models_here(self._home)
-        return Check("models", ok=True, detail=", ".join(found) or "none")
-
-    async def _worker(self) -> Check:
-        running = self._running()
-        if running is not None:
-            level = str(running["sandbox"])
-        else:
-            async with open_workbench(self._home, self._config) as bench:
-                level = bench.sandbox.level
-        least = self._config.min_sandbox
-        ok = SANDBOX_LEVELS.index(level) >= SANDBOX_LEVELS.index(least)
-        fix = "" if ok else "a newer kernel (Landlock, seccomp), or lower node.min_sandbox"
-        return Check("worker", ok=ok, detail=f"isolation {level}, needed {least}", fix=fix)
+async def _one(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
+    try:
+        with trio.fail_after(CHECK_TIMEOUT):
+            return replace(await check(), name=name)
+    except trio.TooSlowError:
+        return Check(name, ok=False, detail=f"no answer within {CHECK_TIMEOUT:.0f} s")
+    except DeaiError as error:
+        return Check(name, ok=False, detail=str(error), fix=error.hint)

@@ -1,164 +1,145 @@
 """What a node tells about itself: the documents of `status`, `why`, `tasks` and `earnings`.
 
 The command line, the local HTTP interface and the metrics all read these. Amounts are decimal
-strings in base units, times RFC 3339 UTC. Each part of a status fails alone.
+strings in base units, times RFC 3339 UTC. Each part of a status fails alone. What a node on both
+chains adds (`chains` in full, `by_chain`, `chain`) is not there on one: see `node.told`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import trio
 
 from deai import __version__
 from deai.errors import DeaiError
-from deai.ids import hexed, owner_of
+from deai.ids import ChainName, owner_of
+from node.daemon import Branch, Daemon
+from node.notices import Problem
 from node.state import Node, Reason
-from node.store.records import Day, Saved
+from node.store.records import Saved
+from node.told import Document, earned, joined, listed, when
 
-Document: TypeAlias = dict[str, Any]
-PART_TIMEOUT: Final = 5.0
-
-
-def when(seconds: float | None) -> str | None:
-    """Unix seconds as RFC 3339, None for never."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+PART_TIMEOUT = 5.0
 
 
-async def status(node: Node) -> Document:
+async def status(daemon: Daemon) -> Document:
     """The one screen: everything an operator looks at first."""
+    parts: dict[ChainName, Document] = {}
+
+    async def one(branch: Branch) -> None:
+        parts[branch.chain] = await _branch(branch)
+
+    async with trio.open_nursery() as nursery:
+        for branch in daemon.branches:
+            nursery.start_soon(one, branch)
+    # A daemon is asked once a chain is served, and whatever is not of a chain any of them knows.
+    node = daemon.nodes[0]
+    seen = [at for one in daemon.nodes for at in one.hubs.values()]
     return {
-        "node_id": node.ports.node,
-        "state": node.mode.value,
+        **joined({branch.chain: parts[branch.chain] for branch in daemon.branches}),
+        "state": daemon.mode.value,
         "version": __version__,
-        "owner": owner_of(node.ports.node),
-        "operator": node.ports.signer.account,
         "peer_id": node.ports.net.peer_id,
         "addresses": list(node.ports.net.addresses),
-        "started_at": when(node.started_at),
-        "chains": {node.info.name: _chain(node)},
-        "peers": _part(lambda: _peers(node)),
-        "standing": node.record.standing.label if node.record is not None else None,
-        "stake": str(node.record.stake) if node.record is not None else None,
-        "reputation": node.record.reputation / 1000 if node.record is not None else None,
-        "tasks": await _tasks(node),
-        "balance": await _balance(node),
+        "started_at": when(daemon.started_at),
+        "peers": _part(lambda: _peers(daemon, node)),
         "workers": _part(lambda: dict(node.ports.workbench.stats())),
         "sandbox": _part(lambda: node.ports.workbench.sandbox.level),
-        "last_heartbeat_seen": when(max(node.hubs.values(), default=None)),
+        "last_heartbeat_seen": when(max(seen, default=None)),
         "offers": [
             {"workload": info.id, "base_fee": str(node.config.price(info.id).base),
              "unit_fee": str(node.config.price(info.id).unit)}
             for info in node.offered()
         ],
-        "problems": problems(node),
+        "problems": problems(daemon),
     }  # fmt: skip
 
 
-def problems(node: Node) -> list[Document]:
-    """What is wrong now."""
-    return [
-        {"code": one.code, "message": one.message, "hint": one.hint, "since": when(one.since)}
-        for one in node.problems.values()
-    ]
+async def _branch(branch: Branch) -> Document:
+    node = branch.node
+    record = node.record if node is not None else None
+    return {
+        "node_id": branch.node_id,
+        "state": node.mode.value if node is not None else "joining",
+        "owner": owner_of(branch.node_id),
+        "operator": branch.operator,
+        **_head(node),
+        "standing": record.standing.label if record is not None else None,
+        "stake": str(record.stake) if record is not None else None,
+        "reputation": record.reputation / 1000 if record is not None else None,
+        "tasks": await _tasks(branch),
+        "balance": await _balance(node),
+    }
 
 
-def why(node: Node) -> Document:
+def problems(daemon: Daemon) -> list[Document]:
+    """What is wrong now, on the machine first."""
+    found = [_problem(one) for one in daemon.problems.values()]
+    for branch in daemon.branches:
+        own = branch.node.problems.values() if branch.node is not None else ()
+        trouble = (branch.trouble,) if branch.trouble is not None else ()
+        found += [{**_problem(one), **_of(daemon, branch)} for one in (*own, *trouble)]
+    return found
+
+
+def _problem(one: Problem) -> Document:
+    return {"code": one.code, "message": one.message, "hint": one.hint, "since": when(one.since)}
+
+
+def _of(daemon: Daemon, branch: Branch) -> Document:
+    """Which chain something is about, where there is more than one."""
+    return {"chain": branch.chain} if len(daemon.branches) > 1 else {}
+
+
+def why(daemon: Daemon) -> Document:
     """Why work did not come or was not finished: counted reasons, the most frequent first."""
-    now = [
-        Reason(one.code, one.message, one.hint, one.since, one.since, 0)
-        for one in node.problems.values()
-        if one.code not in node.reasons
-    ]
-    counted = sorted(node.reasons.values(), key=lambda one: -one.count)
+    known = {code for node in daemon.nodes for code in node.reasons}
+    now = [{**one, "count": 0} for one in problems(daemon) if one["code"] not in known]
+    counted: list[Document] = []
+    for branch in daemon.branches:
+        reasons = branch.node.reasons.values() if branch.node is not None else ()
+        counted += [{**_reason(one), **_of(daemon, branch)} for one in reasons]
     return {
-        "asked": node.counters["proposals"],
-        "accepted": node.counters["accepted"],
-        "paid": node.counters["ended.paid"],
-        "reasons": [
-            {
-                "code": one.code,
-                "message": one.message,
-                "hint": one.hint,
-                "since": when(one.since),
-                "count": one.count,
-            }
-            for one in (*now, *counted)
-        ],
+        "asked": sum(node.counters["proposals"] for node in daemon.nodes),
+        "accepted": sum(node.counters["accepted"] for node in daemon.nodes),
+        "paid": sum(node.counters["ended.paid"] for node in daemon.nodes),
+        "reasons": [*now, *sorted(counted, key=lambda one: -int(one["count"]))],
     }
 
 
-async def tasks(node: Node, limit: int = 100) -> Document:
+def _reason(one: Reason) -> Document:
+    return {
+        "code": one.code,
+        "message": one.message,
+        "hint": one.hint,
+        "since": when(one.since),
+        "count": one.count,
+    }
+
+
+async def tasks(daemon: Daemon, limit: int = 100) -> Document:
     """The newest engagements, open ones first."""
-    return task_list(await node.ports.journal.history(limit), node)
 
+    def progress(branch: Branch, saved: Saved) -> float | None:
+        live = branch.node.engagements.get(saved.key.task_id) if branch.node is not None else None
+        return live.done if live is not None and live.key == saved.key else None
 
-def task_list(history: Sequence[Saved], node: Node | None = None) -> Document:
-    """Engagements of a journal; with the live node also how far the open ones are."""
-    items = []
-    for saved in history:
-        live = node.engagements.get(saved.key.task_id) if node is not None else None
-        if live is not None and live.key != saved.key:
-            live = None
-        items.append(
-            {
-                "task_id": saved.key.task_id,
-                "seat": saved.key.seat,
-                "attempt": saved.key.attempt,
-                "workload": saved.spec.workload,
-                "policy": saved.task.policy.label,
-                "fee": str(int(saved.task.fee)),
-                "state": saved.outcome or _state(saved),
-                "progress": round(live.done, 3) if live is not None else None,
-                "output_digest": hexed(saved.result.digest) if saved.result else None,
-                "paid": str(saved.payment),
-                "reason": saved.reason or None,
-                "accepted_at": when(saved.accepted_at),
-                "ended_at": when(saved.ended_at),
-            }
-        )
-    return {"items": items, "next_cursor": None}
-
-
-def _state(saved: Saved) -> str:
-    if saved.result is not None:
-        return "committed"
-    return "computing" if saved.has_input else "accepted"
-
-
-async def earnings(node: Node) -> Document:
-    """The one calculation of what this node earned: sums over its settled seats."""
-    open_ = await node.ports.journal.open_engagements()
-    slashed = await node.ports.journal.slashed()
-    return earned(await node.ports.journal.days(), open_, slashed=slashed)
-
-
-def earned(days: Sequence[Day], open_: Sequence[Saved], *, slashed: int) -> Document:
-    """Sum up a journal; `pending` is the fees of seats that committed and are not settled."""
-    by_day: dict[str, int] = {}
-    by_workload: dict[str, int] = {}
-    for one in days:
-        by_day[one.day] = by_day.get(one.day, 0) + one.paid
-        by_workload[one.workload] = by_workload.get(one.workload, 0) + one.paid
-    pending = sum(int(one.task.fee) for one in open_ if one.result is not None)
-    return {
-        "paid": str(sum(by_day.values())),
-        "pending": str(pending),
-        "forfeited": str(sum(one.forfeited for one in days)),
-        "slashed": str(slashed),
-        "tasks": {
-            "paid": sum(one.tasks - one.unpaid for one in days),
-            "failed": sum(one.unpaid for one in days),
+    return listed(
+        {
+            branch.chain: [
+                (saved, progress(branch, saved)) for saved in await branch.journal.history(limit)
+            ]
+            for branch in daemon.branches
         },
-        "by_day": [{"day": day, "paid": str(paid)} for day, paid in sorted(by_day.items())],
-        "by_workload": [
-            {"workload": name, "paid": str(paid)} for name, paid in sorted(by_workload.items())
-        ],
-    }
+        limit,
+    )
+
+
+async def earnings(daemon: Daemon) -> Document:
+    """The one calculation of what this node earned: sums over its settled seats."""
+    return await earned({branch.chain: branch.journal for branch in daemon.branches})
 
 
 def _part(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - a JSON value
@@ -168,28 +149,30 @@ def _part(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - a JSON value
         return {"error": error.reason_code, "message": str(error)}
 
 
-def _chain(node: Node) -> Mapping[str, Any]:
-    if node.head is None:
+def _head(node: Node | None) -> Mapping[str, Any]:
+    if node is None or node.head is None:
         return {"head": None, "lag_s": None, "reachable": False}
     return {
         "head": node.head.number,
         "lag_s": round(max(0.0, trio.current_time() - node.head_at), 1),
-        "reachable": "chain_unreachable" not in node.problems,
+        "reachable": not {"chain_unreachable", "chain_silent"} & node.problems.keys(),
     }
 
 
-def _peers(node: Node) -> Document:
-    return {"hubs": len(node.hubs), **node.ports.net.stats()}
+def _peers(daemon: Daemon, node: Node) -> Document:
+    hubs = {peer for one in daemon.nodes for peer in one.hubs}
+    return {"hubs": len(hubs), **node.ports.net.stats()}
 
 
-async def _tasks(node: Node) -> Document:
+async def _tasks(branch: Branch) -> Document:
+    engagements = branch.node.engagements.values() if branch.node is not None else ()
     summary = {
-        "running": node.running,
-        "pending": sum(one.result is not None for one in node.engagements.values()),
-        "accepted": len(node.engagements),
+        "running": branch.node.running if branch.node is not None else 0,
+        "pending": sum(one.result is not None for one in engagements),
+        "accepted": len(engagements),
     }
     try:
-        days = await node.ports.journal.days()
+        days = await branch.journal.days()
     except DeaiError as error:
         return {**summary, "error": error.reason_code}
     return {
@@ -199,7 +182,9 @@ async def _tasks(node: Node) -> Document:
     }
 
 
-async def _balance(node: Node) -> Document:
+async def _balance(node: Node | None) -> Document:
+    if node is None:
+        return {"error": "ledger_unreachable"}
     try:
         with trio.fail_after(PART_TIMEOUT):
             operator = await node.ports.ledger.balances(node.ports.signer.account)

@@ -1,4 +1,8 @@
-"""The home of a node on disk: where each file stands, and the lock that keeps a second one out."""
+"""The home of a node on disk: where each file stands, and the lock that keeps a second one out.
+
+A home serves one chain or both. What belongs to a chain has it in its name; the registration made
+first stands in `registration.json`, as in homes from before there were two.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,13 @@ import msgspec
 
 from deai.codec import decode_json, encode_json
 from deai.errors import ConfigError, MalformedMessage, NotSetUp
-from deai.ids import SEI, AccountId, ChainName, NodeId
+from deai.ids import NEAR, SEI, AccountId, ChainName, NodeId
 from deai.keys import key_file
 from node.store.errors import AlreadyRunning
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which node this home runs; written by `deai node init`."""
+    """Which node this home runs on one chain; written by `deai node init`."""
 
     node_id: NodeId
     owner: AccountId
@@ -31,10 +35,14 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Paths below one directory; keys have names by chain."""
+    """Paths below one directory; `chain` is the one whose keys and registration are meant."""
 
     path: Path
     chain: ChainName = SEI
+
+    def on(self, chain: ChainName) -> Home:
+        """The same home, seen from another chain."""
+        return replace(self, chain=chain)
 
     @property
     def network(self) -> Path:
@@ -82,9 +90,9 @@ class Home:
         return self.path / "blobs"
 
     @property
-    def registration(self) -> Path:
-        """Which node this home runs."""
-        return self.path / "registration.json"
+    def binding(self) -> Path:
+        """What both owners signed: that the registrations on two chains are one node."""
+        return self.path / "binding.json"
 
     @property
     def ready(self) -> Path:
@@ -105,17 +113,49 @@ class Home:
         """Transactions of one account on one chain."""
         return self.path / f"outbox-{chain}-{account}.db"
 
-    def load_registration(self) -> Registration:
-        """Raise `NotSetUp` before `deai node init`, `ConfigError` for a damaged file."""
-        try:
-            return decode_json(self.registration.read_bytes(), Registration)
-        except FileNotFoundError as error:
+    def registrations(self) -> tuple[Registration, ...]:
+        """Which node this home runs on each chain, the one set up first at the front.
+
+        Raises `NotSetUp` before `deai node init`, `ConfigError` for a damaged file.
+        """
+        found = [_load(path) for path in self._registration_files()]
+        if not found:
             raise NotSetUp(
                 f"no node is set up in {self.path}",
                 hint="run: deai node init --network FILE",
-            ) from error
-        except (OSError, MalformedMessage) as error:
-            raise ConfigError(f"{self.registration}: {error}") from error
+            )
+        return tuple(found)
+
+    @property
+    def has_registrations(self) -> bool:
+        """Whether `deai node init` has come so far on any chain."""
+        return bool(self._registration_files())
+
+    def registration(self) -> Registration | None:
+        """Which node this home runs on its chain; None before it was set up there."""
+        files = self._registration_files()
+        return next((one for one in map(_load, files) if one.chain == self.chain), None)
+
+    def load_registration(self) -> Registration:
+        """As `registration`; raise `NotSetUp` where that is None."""
+        known = self.registration()
+        if known is None:
+            raise NotSetUp(
+                f"no node is set up on {self.chain} in {self.path}",
+                hint=f"run: deai node init --chain {self.chain} --network FILE",
+            )
+        return known
+
+    def save_registration(self, registration: Registration) -> None:
+        """Keep which node this home runs on a chain, beside that of the other one."""
+        first = self.path / "registration.json"
+        if first.exists() and _load(first).chain != registration.chain:
+            first = self.path / f"registration-{registration.chain}.json"
+        self.save(first, registration)
+
+    def _registration_files(self) -> list[Path]:
+        names = ("registration.json", *(f"registration-{chain}.json" for chain in (SEI, NEAR)))
+        return [path for name in names if (path := self.path / name).exists()]
 
     def load_ready(self) -> dict[str, Any] | None:
         """What the running daemon wrote about itself, None if there is none."""
@@ -158,3 +198,10 @@ class Home:
             yield
         finally:
             os.close(descriptor)
+
+
+def _load(path: Path) -> Registration:
+    try:
+        return decode_json(path.read_bytes(), Registration)
+    except (OSError, MalformedMessage) as error:
+        raise ConfigError(f"{path}: {error}") from error

@@ -1,16 +1,20 @@
-"""Runs a node over its ports: every service a child of one nursery, each ready before the next."""
+"""Runs a node over its ports, on one chain or more: every service a child of one nursery."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 import trio
 
-from deai.chain.ledger import Parameters
-from deai.errors import LedgerUnreachable
+from deai.errors import ConfigError, DeaiError, LedgerUnreachable
+from deai.ids import AccountId, ChainName, NodeId
 from node.config import NodeConfig
+from node.daemon import Branch, Daemon
 from node.engagement import Engagement
 from node.ports import Ports
 from node.services.announce import announce
@@ -22,13 +26,30 @@ from node.services.heartbeat import Heartbeat
 from node.services.negotiation import Negotiator
 from node.services.offers import Offers
 from node.services.watch import Watch
-from node.state import Mode, Node
+from node.state import Node
+from node.store.errors import AlreadyRunning
+from node.store.journal import Journal
 
 logger = structlog.get_logger(__name__)
 
 RETRY: Final = 1.0
+MEND: Final = 300.0
+"""Seconds before a chain is tried again that something on this side keeps from being served: for
+each try, the other instance of a node that has one takes no new work."""
 RELEASE_TIME: Final = 10.0
 """Seconds for giving seats back after the time for draining is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrance:
+    """One chain for a daemon: who the node is there, and how it gets in."""
+
+    chain: ChainName
+    node_id: NodeId
+    operator: AccountId
+    journal: Journal
+    open: Callable[[], AbstractAsyncContextManager[Ports]]
+    """Entering raises `LedgerUnreachable`, or `ConfigError` for what waiting does not mend."""
 
 
 async def run(
@@ -36,52 +57,136 @@ async def run(
     ports: Ports,
     *,
     speeds: Mapping[str, int] | None = None,
-    task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run until `Node.stop` is set and the work is done, or until cancelled.
-
-    `task_status` is given the live node once it takes work. Raises `AlreadyRunning` when
-    another process beats with the same key.
-    """
-    node = Node(
-        config=config,
-        ports=ports,
-        info=ports.ledger.info,
-        parameters=await _parameters(ports),
-        instance=ports.entropy(8),
-        started_at=ports.wall(),
-        speeds=dict(speeds or {}),
+    """As `run_chains`, on the one chain whose ports are open."""
+    entrance = Entrance(
+        chain=ports.ledger.info.name,
+        node_id=ports.node,
+        operator=ports.signer.account,
+        journal=ports.journal,
+        open=lambda: nullcontext(ports),
     )
-    await _recall(node)
+    await run_chains(config, (entrance,), wall=ports.wall, speeds=speeds, task_status=task_status)
+
+
+async def run_chains(
+    config: NodeConfig,
+    entrances: Sequence[Entrance],
+    *,
+    wall: Callable[[], float] = time.time,
+    speeds: Mapping[str, int] | None = None,
+    task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run until `Daemon.stop` is set and the work is done, or until cancelled.
+
+    `task_status` is given the live daemon once every chain was tried and one takes work. A chain
+    that does not answer, or on which another process beats with the same key, is tried again and
+    keeps the other one from nothing; raises `ConfigError` (`AlreadyRunning`) when there is no
+    chain that waiting could bring up.
+    """
+    branches = tuple(
+        Branch(chain=one.chain, node_id=one.node_id, operator=one.operator, journal=one.journal)
+        for one in entrances
+    )
+    daemon = Daemon(
+        wall=wall, config=config, branches=branches, speeds=dict(speeds or {}), started_at=wall()
+    )
+    async with trio.open_nursery() as minding:
+        minding.start_soon(_tell, daemon, task_status)
+        minding.start_soon(_stop_the_joining, daemon)
+        async with trio.open_nursery() as nursery:
+            for branch, entrance in zip(branches, entrances, strict=True):
+                nursery.start_soon(_keep, daemon, branch, entrance)
+        minding.cancel_scope.cancel()
+
+
+async def _tell(daemon: Daemon, task_status: trio.TaskStatus[Daemon]) -> None:
+    await daemon.up.wait()
+    for branch in daemon.branches:
+        await branch.settled.wait()
+    task_status.started(daemon)
+
+
+async def _stop_the_joining(daemon: Daemon) -> None:
+    """A chain that takes no work yet has nothing to finish."""
+    await daemon.stop.wait()
+    for branch in daemon.branches:
+        if not branch.is_ready:
+            branch.scope.cancel()
+
+
+async def _keep(daemon: Daemon, branch: Branch, entrance: Entrance) -> None:
+    """Serve one chain until the daemon leaves, however often it has to be tried."""
+    with branch.scope:
+        while (error := await _serve(daemon, branch, entrance)) is not None:
+            branch.failed(error, daemon.wall())
+            logger.warning(
+                "chain not served", action="start", chain=branch.chain, reason=str(error)
+            )
+            if all(one.is_hopeless for one in daemon.branches):
+                raise error
+            await trio.sleep(MEND if branch.is_hopeless else RETRY)
+
+
+async def _serve(daemon: Daemon, branch: Branch, entrance: Entrance) -> DeaiError | None:
+    """Serve one chain; what keeps it from that, None once the daemon leaves."""
+    try:
+        async with entrance.open() as ports:
+            # Returned, not raised: what passes a nursery comes out in a group.
+            return await _serve_over(daemon, branch, ports)
+    except (LedgerUnreachable, ConfigError) as error:
+        return error
+
+
+async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError | None:
+    try:
+        node = Node(
+            wall=ports.wall,
+            daemon=daemon,
+            ports=ports,
+            info=ports.ledger.info,
+            parameters=await ports.ledger.parameters(),
+            instance=ports.entropy(8),
+        )
+        follower = Follower(node)
+        await _recall(node)
+        await follower.begin()
+    except LedgerUnreachable as error:
+        return error
     conversation = Conversation(node, Negotiator(node), Archive(node))
     heartbeat = Heartbeat(node)
     async with trio.open_nursery() as nursery:
-        await nursery.start(Follower(node).run)
+        branch.node, branch.trouble, branch.is_hopeless = node, None, False
+        nursery.start_soon(follower.run)
         await nursery.start(Driver(node, conversation).run)
         await nursery.start(conversation.run)
         await nursery.start(Offers(node).run)
         await nursery.start(heartbeat.run)
         await nursery.start(Watch(node).run)
-        await heartbeat.listen_for_twin()
-        # Not before: a second copy must not move the first one's address on chain.
-        nursery.start_soon(announce, node)
-        if node.mode is Mode.JOINING:
-            node.mode = Mode.RUNNING
-        logger.info("node takes work", action="ready", node=ports.node)
-        task_status.started(node)
-        await node.stop.wait()
-        await _drain(node)
-        await conversation.goodbye("the node leaves")
+        has_twin = await heartbeat.listen_for_twin()
+        if not has_twin:
+            # Not before: a second copy must not move the first one's address on chain.
+            nursery.start_soon(announce, node)
+            await _work(daemon, branch, node)
+            await conversation.goodbye("the node leaves")
         nursery.cancel_scope.cancel()
+    if not has_twin:
+        return None
+    return AlreadyRunning(
+        "another process beats with this node's key",
+        hint="stop it first: two signers of one key lose the stake",
+        code="another_instance",
+    )
 
 
-async def _parameters(ports: Ports) -> Parameters:
-    while True:
-        try:
-            return await ports.ledger.parameters()
-        except LedgerUnreachable as error:
-            logger.warning("waiting for the chain", action="start", reason=str(error))
-            await trio.sleep(RETRY)
+async def _work(daemon: Daemon, branch: Branch, node: Node) -> None:
+    node.is_ready = True
+    branch.settled.set()
+    daemon.up.set()
+    logger.info("node takes work", action="ready", node=node.ports.node)
+    await daemon.stop.wait()
+    await _drain(node)
 
 
 async def _recall(node: Node) -> None:
@@ -104,8 +209,7 @@ async def _recall(node: Node) -> None:
 
 async def _drain(node: Node) -> None:
     """Finish what is under way, within bounds; give back what cannot be finished."""
-    node.mode = Mode.DRAINING
-    logger.info("draining", action="drain", tasks=len(node.engagements))
+    logger.info("draining", action="drain", node=node.ports.node, tasks=len(node.engagements))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_at_once, node, nursery.cancel_scope)
         with trio.move_on_after(node.config.patience.drain):
@@ -120,5 +224,5 @@ async def _drain(node: Node) -> None:
 
 
 async def _leave_at_once(node: Node, scope: trio.CancelScope) -> None:
-    await node.stop_now.wait()
+    await node.daemon.stop_now.wait()
     scope.cancel()

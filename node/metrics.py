@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import psutil
@@ -9,43 +10,54 @@ import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from node.state import Mode, Node
+from node.daemon import Daemon, Mode
+from node.documents import problems
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Collector:
-    def __init__(self, node: Node, paid: int) -> None:
-        self._node = node
+    def __init__(self, daemon: Daemon, paid: int) -> None:
+        self._daemon = daemon
         self._paid = paid
 
     def collect(self) -> Iterator[Metric]:
         """Every row of docs/metrics.md, section "Node"."""
-        node = self._node
-        yield _gauge("deai_node_running_tasks", "Tasks in a worker now", node.running)
-        yield _gauge("deai_node_open_seats", "Seats accepted and not ended", len(node.engagements))
-        yield _gauge("deai_node_capacity", "Tasks computed at once", node.config.capacity)
-        yield _gauge("deai_node_hubs", "Hubs that confirm heartbeats", len(node.hubs))
-        yield _gauge("deai_node_problems", "Problems that stand now", len(node.problems))
-        head = node.head.number if node.head is not None else 0
-        yield _gauge("deai_node_chain_head", "Newest block seen", head)
-        lag = max(0.0, trio.current_time() - node.head_at) if node.head is not None else 0.0
-        yield _gauge("deai_node_chain_lag_seconds", "Since the last new block", lag)
+        daemon, nodes = self._daemon, self._daemon.nodes
+        counters = sum((node.counters for node in nodes), Counter[str]())
+        seats = sum(len(node.engagements) for node in nodes)
+        hubs = {peer for node in nodes for peer in node.hubs}
+        yield _gauge("deai_node_running_tasks", "Tasks in a worker now", daemon.running)
+        yield _gauge("deai_node_open_seats", "Seats accepted and not ended", seats)
+        yield _gauge("deai_node_capacity", "Tasks computed at once", daemon.config.capacity)
+        yield _gauge("deai_node_hubs", "Hubs that confirm heartbeats", len(hubs))
+        yield _gauge("deai_node_problems", "Problems that stand now", len(problems(daemon)))
+        heads = GaugeMetricFamily("deai_node_chain_head", "Newest block seen", labels=["chain"])
+        lags = GaugeMetricFamily(
+            "deai_node_chain_lag_seconds", "Since the last new block", labels=["chain"]
+        )
+        for node in nodes:
+            if node.head is not None:
+                heads.add_metric([node.info.name], node.head.number)
+                lags.add_metric([node.info.name], max(0.0, trio.current_time() - node.head_at))
+        yield heads
+        yield lags
         rss = psutil.Process().memory_info().rss
         yield _gauge("deai_node_resident_bytes", "Memory of the daemon, workers excluded", rss)
-        yield _gauge("deai_node_store_bytes", "Inputs and outputs on disk", node.ports.blobs.used)
-        age = node.ports.wall() - node.started_at
+        used = max((node.ports.blobs.used for node in nodes), default=0)
+        yield _gauge("deai_node_store_bytes", "Inputs and outputs on disk", used)
+        age = daemon.wall() - daemon.started_at
         yield _gauge("deai_node_uptime_seconds", "Since the daemon started", max(0.0, age))
         modes = GaugeMetricFamily("deai_node_mode", "1 for the present mode", labels=["mode"])
         for mode in Mode:
-            modes.add_metric([mode.value], float(node.mode is mode))
+            modes.add_metric([mode.value], float(daemon.mode is mode))
         yield modes
         # Tokens, not base units: a float holds 18 decimals of neither, and says so in the docs.
         yield _counter("deai_node_paid_tokens", "Earned by settled seats", self._paid / 10**18)
-        yield _labelled(node, "deai_node_ended", "Seats ended, by outcome", "ended.", "outcome")
-        yield _labelled(node, "deai_node_declined", "Not taken or done", "reason.", "reason")
-        yield _labelled(node, "deai_node_transactions", "Sent", "submitted.", "verb")
-        yield _labelled(node, "deai_node_units", "Cost units computed", "units.", "workload")
+        yield _labelled(counters, "deai_node_ended", "Seats ended, by outcome", "ended.", "outcome")
+        yield _labelled(counters, "deai_node_declined", "Not taken or done", "reason.", "reason")
+        yield _labelled(counters, "deai_node_transactions", "Sent", "submitted.", "verb")
+        yield _labelled(counters, "deai_node_units", "Cost units computed", "units.", "workload")
         for name, text in (
             ("proposals", "Seats asked for"),
             ("accepted", "Seats accepted"),
@@ -53,7 +65,7 @@ class _Collector:
             ("bad_blobs", "Blobs that were not what they claimed"),
             ("bad_openings", "Openings that fit no commitment"),
         ):
-            yield _counter(f"deai_node_{name}", text, node.counters[name])
+            yield _counter(f"deai_node_{name}", text, counters[name])
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -64,16 +76,16 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(name, text, value=value)
 
 
-def _labelled(node: Node, name: str, text: str, prefix: str, label: str) -> Metric:
+def _labelled(counters: Counter[str], name: str, text: str, prefix: str, label: str) -> Metric:
     family = CounterMetricFamily(name, text, labels=[label])
-    for key, count in sorted(node.counters.items()):
+    for key, count in sorted(counters.items()):
         if key.startswith(prefix):
             family.add_metric([key.removeprefix(prefix)], count)
     return family
 
 
-def render(node: Node, paid: int) -> bytes:
+def render(daemon: Daemon, paid: int) -> bytes:
     """The text that Prometheus scrapes."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(node, paid))
+    registry.register(_Collector(daemon, paid))
     return generate_latest(registry)

@@ -1,8 +1,9 @@
-"""What can be told of a node whose daemon is not running: files, journal and chain, each alone."""
+"""What can be told of a node whose daemon is not running: files, journal and chains, each alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -10,18 +11,19 @@ import trio
 from deai import __version__
 from deai.errors import DeaiError
 from deai.ids import ChainName
-from deai.network import Network, load_network
-from node import documents
-from node.home import Home
+from deai.network import load_network
+from node.home import Home, Registration
 from node.program import open_ledger
 from node.store.journal import Journal
+from node.told import Document, earned, joined, listed
 
 CHAIN_TIMEOUT = 8.0
+HISTORY = 100
 
 
-async def status(home: Home, chain: ChainName) -> documents.Document:
+async def status(home: Home) -> Document:
     """The status document at any stage of the set-up."""
-    document: documents.Document = {
+    document: Document = {
         "node_id": None,
         "state": "not_set_up",
         "version": __version__,
@@ -42,67 +44,90 @@ async def status(home: Home, chain: ChainName) -> documents.Document:
         "last_heartbeat_seen": None,
         "offers": [],
     }
-    problems: list[dict[str, str | None]] = []
-
-    def note(error: DeaiError) -> None:
-        problems.append(
-            {
-                "code": error.reason_code,
-                "message": str(error),
-                "hint": error.hint,
-                "since": None,
-            }
-        )
-
-    _attempt(lambda: _identity(home, document), note)
-    if document["node_id"] is not None:
-        problems.append(
-            {
-                "code": "node_not_running",
-                "message": "the daemon is not running",
-                "hint": "start it: deai node run",
-                "since": None,
-            }
-        )
-        try:
-            document["tasks"] = await _tasks(home)
-        except DeaiError as error:
-            note(error)
-        try:
-            await _chain(document, load_network(home.network), chain)
-        except DeaiError as error:
-            document["chains"] = {chain: {"head": None, "lag_s": None, "reachable": False}}
-            note(error)
-    return {**document, "problems": problems}
-
-
-def _attempt(work: Callable[[], None], note: Callable[[DeaiError], None]) -> None:
+    problems: list[Document] = []
     try:
-        work()
+        known = home.registrations()
     except DeaiError as error:
-        note(error)
-
-
-def _identity(home: Home, document: documents.Document) -> None:
-    known = home.load_registration()
-    document.update(
-        node_id=known.node_id,
-        state="stopped",
-        owner=known.owner,
-        operator=known.operator,
-        peer_id=known.peer_id,
+        return {**document, "problems": [_problem(error)]}
+    problems.append(
+        {
+            "code": "node_not_running",
+            "message": "the daemon is not running",
+            "hint": "start it: deai node run",
+            "since": None,
+        }
     )
-
-
-async def _tasks(home: Home) -> documents.Document:
-    if not home.journal.exists():
-        return {"running": 0, "paid": 0, "pending": 0, "failed": 0}
-    journal = Journal(home.journal, read_only=True)
+    parts = {one.chain: _part(one) for one in known}
     try:
-        days = await journal.days()
-        open_ = await journal.open_engagements()
+        async with _journals(home, known) as journals:
+            for chain, journal in journals.items():
+                parts[chain]["tasks"] = await _tasks(journal)
+    except DeaiError as error:
+        problems.append(_problem(error))
+
+    async def ask(one: Registration) -> None:
+        try:
+            await _chain(parts[one.chain], home, one)
+        except DeaiError as error:
+            tag = {"chain": one.chain} if len(known) > 1 else {}
+            problems.append({**_problem(error), **tag})
+
+    async with trio.open_nursery() as nursery:
+        for one in known:
+            nursery.start_soon(ask, one)
+    return {
+        **document,
+        **joined(parts),
+        "state": "stopped",
+        "peer_id": known[0].peer_id,
+        "problems": problems,
+    }
+
+
+def _problem(error: DeaiError) -> Document:
+    return {
+        "code": error.reason_code,
+        "message": str(error),
+        "hint": error.hint,
+        "since": None,
+    }
+
+
+def _part(known: Registration) -> Document:
+    return {
+        "node_id": known.node_id,
+        "state": "stopped",
+        "owner": known.owner,
+        "operator": known.operator,
+        "head": None,
+        "lag_s": None,
+        "reachable": False,
+        "standing": None,
+        "stake": None,
+        "reputation": None,
+        "tasks": {"running": 0, "paid": 0, "pending": 0, "failed": 0},
+        "balance": None,
+    }
+
+
+@asynccontextmanager
+async def _journals(
+    home: Home, known: tuple[Registration, ...]
+) -> AsyncIterator[Mapping[ChainName, Journal]]:
+    """Each chain's part, for reading; empty before the node ever ran. Raises as `Journal` does."""
+    if not home.journal.exists():
+        yield {}
+        return
+    journal = Journal(home.journal, known[0].chain, read_only=True)
+    try:
+        yield {one.chain: journal.on(one.chain) for one in known}
     finally:
         journal.close()
+
+
+async def _tasks(journal: Journal) -> Document:
+    days = await journal.days()
+    open_ = await journal.open_engagements()
     return {
         "running": 0,
         "paid": sum(one.tasks - one.unpaid for one in days),
@@ -111,48 +136,46 @@ async def _tasks(home: Home) -> documents.Document:
     }
 
 
-async def _chain(document: dict[str, Any], network: Network, chain: ChainName) -> None:
-    with trio.move_on_after(CHAIN_TIMEOUT) as scope:
-        async with open_ledger(network, chain, None, None, document["owner"]) as ledger:
+async def _chain(part: dict[str, Any], home: Home, known: Registration) -> None:
+    network = load_network(home.network)
+    with trio.move_on_after(CHAIN_TIMEOUT):
+        async with open_ledger(network, known.chain, None, None, known.owner) as ledger:
             head = await ledger.head()
-            record = await ledger.node(document["node_id"])
-            operator = await ledger.balances(document["operator"])
-            owner = await ledger.balances(document["owner"])
-        document["chains"] = {chain: {"head": head.number, "lag_s": None, "reachable": True}}
-        document["balance"] = {
-            "gas": str(operator.gas),
-            "tokens": str(owner.tokens),
-            "vault": str(owner.vault),
-        }
-        if record is not None:
-            document["standing"] = record.standing.label
-            document["stake"] = str(record.stake)
-            document["reputation"] = record.reputation / 1000
-    if scope.cancelled_caught:
-        document["chains"] = {chain: {"head": None, "lag_s": None, "reachable": False}}
-
-
-async def earnings(home: Home) -> documents.Document:
-    """From the journal."""
-    if not home.journal.exists():
-        return documents.earned((), (), slashed=0)
-    journal = Journal(home.journal, read_only=True)
-    try:
-        return documents.earned(
-            await journal.days(),
-            await journal.open_engagements(),
-            slashed=await journal.slashed(),
+            record = await ledger.node(known.node_id)
+            operator = await ledger.balances(known.operator)
+            owner = await ledger.balances(known.owner)
+        part.update(
+            head=head.number,
+            reachable=True,
+            balance={
+                "gas": str(operator.gas),
+                "tokens": str(owner.tokens),
+                "vault": str(owner.vault),
+            },
         )
-    finally:
-        journal.close()
+        if record is not None:
+            part.update(
+                standing=record.standing.label,
+                stake=str(record.stake),
+                reputation=record.reputation / 1000,
+            )
 
 
-async def tasks(home: Home) -> documents.Document:
+async def earnings(home: Home) -> Document:
     """From the journal."""
-    if not home.journal.exists():
-        return documents.task_list(())
-    journal = Journal(home.journal, read_only=True)
-    try:
-        return documents.task_list(await journal.history(100))
-    finally:
-        journal.close()
+    if not home.has_registrations:
+        return await earned({})
+    async with _journals(home, home.registrations()) as journals:
+        return await earned(journals)
+
+
+async def tasks(home: Home) -> Document:
+    """From the journal."""
+    if not home.has_registrations:
+        return listed({}, HISTORY)
+    async with _journals(home, home.registrations()) as journals:
+        histories = {
+            chain: [(saved, None) for saved in await journal.history(HISTORY)]
+            for chain, journal in journals.items()
+        }
+        return listed(histories, HISTORY)

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -24,10 +25,10 @@ from deai.ports import Workbench
 from deai.signing import Signer
 from node.admin.server import bind, ensure_token, serve_admin, url_of
 from node.config import NodeConfig
+from node.daemon import Daemon
 from node.home import Home, Registration
-from node.main import run
+from node.main import Entrance, run_chains
 from node.ports import Ports, load_behaviour
-from node.state import Node
 from node.store.blobs import BlobStore
 from node.store.journal import Journal
 
@@ -81,16 +82,16 @@ def models_here(home: Home) -> dict[str, str]:
 
 
 async def serve(home: Home, config: NodeConfig, network: Network) -> None:
-    """Run the node of this home until it is told to leave.
+    """Run the node of this home, on every chain it is set up on, until it is told to leave.
 
     Raises `NotSetUp`, `ConfigError` (a port is taken, a key unreadable) or `AlreadyRunning`.
     """
-    registration = home.load_registration()
+    registrations = home.registrations()
     with home.lock():
         home.ready.unlink(missing_ok=True)
         bound = bind(config.admin)
         try:
-            await _serve(home, config, network, registration, bound)
+            await _serve(home, config, network, registrations, bound)
         finally:
             bound.close()
             home.ready.unlink(missing_ok=True)
@@ -100,7 +101,7 @@ async def _serve(
     home: Home,
     config: NodeConfig,
     network: Network,
-    registration: Registration,
+    registrations: tuple[Registration, ...],
     bound: socket.socket,
 ) -> None:
     token = ensure_token(home.admin_token)
@@ -109,23 +110,24 @@ async def _serve(
             control = _Control(minding.cancel_scope)
             minding.start_soon(control.listen, signals)
             async with AsyncExitStack() as stack:
-                ports = await _open_ports(stack, home, config, network, registration)
+                machine = await _open_machine(stack, home, config, network, registrations[0].chain)
+                entrances = [machine.entrance(one) for one in registrations]
                 if config.behaviour:
                     logger.warning("this node misbehaves on purpose", action="behaviour")
-                    ports = load_behaviour(config.behaviour)(ports)
-                ready = _ready(home, registration, ports, url_of(bound))
+                ready = _ready(home, registrations, machine.net, url_of(bound))
                 async with trio.open_nursery() as nursery:
                     if config.mdns:
-                        nursery.start_soon(_announce_here, ports.net, config, network.name)
+                        nursery.start_soon(_announce_here, machine.net, config, network.name)
 
                     async def daemon(
-                        *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+                        *, task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED
                     ) -> None:
-                        await run(config, ports, task_status=task_status, speeds=home.load_speeds())
+                        speeds = home.load_speeds()
+                        await run_chains(config, entrances, speeds=speeds, task_status=task_status)
                         nursery.cancel_scope.cancel()
 
-                    control.node = await nursery.start(daemon)
-                    await nursery.start(serve_admin, control.node, bound, token)
+                    control.daemon = await nursery.start(daemon)
+                    await nursery.start(serve_admin, control.daemon, bound, token)
                     home.save(home.ready, ready)
             minding.cancel_scope.cancel()
 
@@ -135,57 +137,95 @@ class _Control:
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self._scope = scope
-        self.node: Node | None = None
+        self.daemon: Daemon | None = None
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
         """Until cancelled."""
         async for _signal in signals:
-            if self.node is None:
+            if self.daemon is None:
                 self._scope.cancel()
-            elif not self.node.stop.is_set():
-                self.node.stop.set()
-            elif not self.node.stop_now.is_set():
-                self.node.stop_now.set()
+            elif not self.daemon.stop.is_set():
+                self.daemon.stop.set()
+            elif not self.daemon.stop_now.is_set():
+                self.daemon.stop_now.set()
             else:
                 self._scope.cancel()
 
 
-async def _open_ports(
+@dataclass(frozen=True, kw_only=True)
+class _Machine:
+    """What all chains share, open."""
+
+    home: Home
+    config: NodeConfig
+    network: Network
+    journal: Journal
+    blobs: BlobStore
+    net: Net
+    workbench: Workbench
+    models: dict[str, str]
+
+    def entrance(self, known: Registration) -> Entrance:
+        """The way to one chain; raise `ConfigError` or `NotSetUp` for its key."""
+        home = self.home.on(known.chain)
+        signer = load_signer(home.operator_key, home.passphrase, chain=known.chain)
+        if signer.account != known.operator:
+            raise ConfigError(
+                f"{home.operator_key} is not the key that this node was set up with",
+                hint="deai node init again, or rotate the operator with `deai stake`",
+            )
+        return Entrance(
+            chain=known.chain,
+            node_id=known.node_id,
+            operator=known.operator,
+            journal=self.journal.on(known.chain),
+            open=lambda: self._open(known, signer),
+        )
+
+    @asynccontextmanager
+    async def _open(self, known: Registration, signer: Signer) -> AsyncIterator[Ports]:
+        outbox = self.home.outbox(known.chain, known.operator)
+        async with open_ledger(self.network, known.chain, signer, outbox, known.owner) as ledger:
+            ports = Ports(
+                node=known.node_id,
+                journal=self.journal.on(known.chain),
+                blobs=self.blobs,
+                ledger=ledger,
+                net=self.net,
+                workbench=self.workbench,
+                signer=signer,
+                models=self.models,
+                hubs=tuple(PeerAddress(hub.peer_id, hub.addresses) for hub in self.network.hubs),
+            )
+            behaviour = self.config.behaviour
+            yield load_behaviour(behaviour)(ports) if behaviour else ports
+
+
+async def _open_machine(
     stack: AsyncExitStack,
     home: Home,
     config: NodeConfig,
     network: Network,
-    registration: Registration,
-) -> Ports:
+    first: ChainName,
+) -> _Machine:
     from p2p.net import open_net
 
-    signer = load_signer(home.operator_key, home.passphrase, chain=registration.chain)
-    if signer.account != registration.operator:
-        raise ConfigError(
-            f"{home.operator_key} is not the key that this node was set up with",
-            hint="deai node init again, or rotate the operator with `deai stake`",
-        )
-    journal = Journal(home.journal)
+    journal = Journal(home.journal, first)
     stack.callback(journal.close)
     blobs = BlobStore(home.blobs, max_bytes=config.max_store_mib << 20)
-    outbox = home.outbox(registration.chain, registration.operator)
-    ledger = await stack.enter_async_context(
-        open_ledger(network, registration.chain, signer, outbox, registration.owner)
-    )
     net = await stack.enter_async_context(
         open_net(home.peer_key, listen=config.listen, announce=config.announce)
     )
     workbench = await stack.enter_async_context(open_workbench(home, config))
-    return Ports(
-        node=registration.node_id,
+    return _Machine(
+        home=home,
+        config=config,
+        network=network,
         journal=journal,
         blobs=blobs,
-        ledger=ledger,
         net=net,
         workbench=workbench,
-        signer=signer,
         models=models_here(home),
-        hubs=tuple(PeerAddress(hub.peer_id, hub.addresses) for hub in network.hubs),
     )
 
 
@@ -203,14 +243,16 @@ async def _announce_here(net: Net, config: NodeConfig, network: str) -> None:
 
 
 def _ready(
-    home: Home, registration: Registration, ports: Ports, admin_url: str
+    home: Home, registrations: tuple[Registration, ...], net: Net, admin_url: str
 ) -> dict[str, object]:
+    first = registrations[0]
     return {
-        "node_id": registration.node_id,
-        "owner": registration.owner,
-        "operator": registration.operator,
-        "peer_id": ports.net.peer_id,
-        "addresses": list(ports.net.addresses),
+        "node_id": first.node_id,
+        "owner": first.owner,
+        "operator": first.operator,
+        "nodes": {one.chain: one.node_id for one in registrations},
+        "peer_id": net.peer_id,
+        "addresses": list(net.addresses),
         "admin_url": admin_url,
         "admin_token_file": str(home.admin_token.absolute()),
         "pid": os.getpid(),

@@ -52,22 +52,19 @@ def status(console: Console, document: Document) -> None:
     console.print("Work")
     row(console, "Now", f"{tasks.get('running', 0)} running, {tasks.get('pending', 0)} pending")
     row(console, "Ever", f"{tasks.get('paid', 0)} paid, {tasks.get('failed', 0)} not paid")
-    console.print("Money")
-    balance = document["balance"] or {}
-    if "error" in balance or not balance:
-        row(console, "Balance", "▲ unknown: the chain does not answer")
+    chains = document["chains"]
+    if len(chains) < 2:
+        _money(console, document, next(iter(chains), SEI))
+        _standing(console, document)
     else:
-        row(console, "Vault", tokens(balance.get("vault")))
-        row(console, "Wallet", tokens(balance.get("tokens")))
-        money = GAS.get(next(iter(document["chains"]), SEI), GAS[SEI])
-        row(console, "Gas", money.coins(int(balance.get("gas", 0))))
-    console.print("Standing")
-    row(console, "Stake", tokens(document["stake"]))
-    reputation = document["reputation"]
-    row(console, "Reputation", "unknown" if reputation is None else f"{reputation:.1f} of 1000")
+        for name, part in chains.items():
+            console.print(f"On {name}: {part['state']}, {part['standing'] or 'not registered'}")
+            row(console, "Node", part["node_id"])
+            _money(console, part, name, heading=False)
+            _standing(console, part, heading=False)
     console.print("Network")
     row(console, "Heartbeat", f"seen {document['last_heartbeat_seen'] or 'never'}")
-    for name, chain in document["chains"].items():
+    for name, chain in chains.items():
         if chain.get("reachable"):
             lag = "" if chain["lag_s"] is None else f", {chain['lag_s']} s behind"
             row(console, name, f"block {chain['head']:,}{lag}")
@@ -80,9 +77,34 @@ def status(console: Console, document: Document) -> None:
     if not document["problems"]:
         console.print("Nothing is wrong.")
     for problem in document["problems"]:
-        console.print(f"▲ {problem['message']}")
+        console.print(f"▲ {_tag(problem)}{problem['message']}")
         if problem["hint"]:
             console.print(f"  Do this   {problem['hint']}")
+
+
+def _tag(one: Document) -> str:
+    """Which chain something is about, where a node is on two."""
+    return f"{one['chain']}: " if one.get("chain") else ""
+
+
+def _money(console: Console, part: Document, chain: str, *, heading: bool = True) -> None:
+    if heading:
+        console.print("Money")
+    balance = part["balance"] or {}
+    if "error" in balance or not balance:
+        row(console, "Balance", "▲ unknown: the chain does not answer")
+        return
+    row(console, "Vault", tokens(balance.get("vault")))
+    row(console, "Wallet", tokens(balance.get("tokens")))
+    row(console, "Gas", GAS.get(chain, GAS[SEI]).coins(int(balance.get("gas", 0))))
+
+
+def _standing(console: Console, part: Document, *, heading: bool = True) -> None:
+    if heading:
+        console.print("Standing")
+    row(console, "Stake", tokens(part["stake"]))
+    reputation = part["reputation"]
+    row(console, "Reputation", "unknown" if reputation is None else f"{reputation:.1f} of 1000")
 
 
 def why(console: Console, document: Document) -> None:
@@ -92,7 +114,7 @@ def why(console: Console, document: Document) -> None:
         console.print("● Nothing was declined and nothing is wrong.")
     for reason in document["reasons"]:
         count = f"{reason['count']:>6} ×" if reason["count"] else "   now  "
-        console.print(f"{count}  {reason['code']}: {reason['message']}")
+        console.print(f"{count}  {_tag(reason)}{reason['code']}: {reason['message']}")
         if reason["hint"]:
             console.print(f"          {reason['hint']}")
     console.print(
@@ -143,7 +165,7 @@ def tasks(console: Console, document: Document) -> None:
         done = "" if item["progress"] is None else f" {item['progress']:.0%}"
         console.print(
             f"{short(item['task_id'])}  seat {item['seat']}.{item['attempt']}  "
-            f"{item['workload']:<16} {item['state']}{done}  {tokens(item['paid'])}"
+            f"{_tag(item)}{item['workload']:<16} {item['state']}{done}  {tokens(item['paid'])}"
             + (f"  {item['reason']}" if item["reason"] else "")
         )
 
@@ -152,6 +174,8 @@ def earnings(console: Console, document: Document) -> None:
     """`deai node earnings`."""
     for name in ("paid", "pending", "forfeited", "slashed"):
         row(console, name.capitalize(), tokens(document[name]))
+    for chain, own in document.get("by_chain", {}).items():
+        row(console, f"on {chain}", f"{tokens(own['paid'])}, {tokens(own['pending'])} pending")
     for day in document["by_day"][-30:]:
         row(console, day["day"], tokens(day["paid"]))
     for workload in document["by_workload"]:

@@ -86,6 +86,7 @@ def prepare(
     """The steps on this machine: network file, keys, settings. Raises `ConfigError`."""
     from p2p.identity import load_identity
 
+    home = home.on(chain)
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     plan = Plan(home, chain, owner_key or home.owner_key, owner_passphrase, owner_account)
     _network(plan, network_file)
@@ -105,14 +106,13 @@ def prepare(
         peer_id=load_identity(home.peer_key).peer_id,
         chain=chain,
     )
-    if home.registration.exists():
-        known = home.load_registration()
-        if known.node_id != registration.node_id or known.chain != chain:
-            raise ConfigError(
-                f"{home.path} already holds node {known.node_id} on {known.chain}",
-                hint="give another node a --home of its own",
-            )
-    home.save(home.registration, registration)
+    known = home.registration()
+    if known is not None and known.node_id != registration.node_id:
+        raise ConfigError(
+            f"{home.path} already holds node {known.node_id} on {known.chain}",
+            hint="give another node a --home of its own",
+        )
+    home.save_registration(registration)
     plan.registration = registration
     return plan
 
@@ -129,9 +129,21 @@ def _network(plan: Plan, file: Path | None) -> None:
         network = load_network(file)
         same = target.exists() and load_network(target) == network
         if not same:
+            _keeps_chains(plan.home, network)
             save_network(network, target)
         state = "done_before" if same else "done"
     plan.steps.append(Step("network", state))
+
+
+def _keeps_chains(home: Home, network: Network) -> None:
+    """Raise `ConfigError` for a network file without a chain on which this home has a node."""
+    for known in home.registrations() if home.has_registrations else ():
+        if known.chain not in network.chains:
+            raise ConfigError(
+                f"the network file names no chain {known.chain}, where this home runs a node",
+                hint="pass one that names both chains, or give the other node its own --home",
+                code="chain_missing",
+            )
 
 
 def _key(plan: Plan, path: Path) -> bool:
@@ -143,7 +155,7 @@ def _key(plan: Plan, path: Path) -> bool:
 
 def _owner(plan: Plan, *, given: bool) -> bool:
     # Once the node has an owner, the key may have been moved off this machine.
-    if given or plan.owner_key.exists() or plan.home.registration.exists():
+    if given or plan.owner_key.exists() or plan.home.registration() is not None:
         return False
     create_key(plan.owner_key, plan.home.passphrase, chain=plan.chain)
     plan.warnings.append(
@@ -155,8 +167,9 @@ def _owner(plan: Plan, *, given: bool) -> bool:
 
 def _owner_account(plan: Plan) -> AccountId:
     """The owner's account; once registered, its key need not be here any more."""
-    if not plan.owner_key.exists() and plan.home.registration.exists():
-        return plan.home.load_registration().owner
+    known = plan.home.registration()
+    if not plan.owner_key.exists() and known is not None:
+        return known.owner
     return holder_of(account_of(plan.owner_key, chain=plan.chain), plan.owner_account)
 
 

@@ -1,11 +1,10 @@
-"""What the services of one node share: mode, engagements, problems, reasons, counters."""
+"""What the services of a node on one chain share: engagements, problems, reasons, counters."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -16,29 +15,12 @@ from deai.ids import AccountId, TaskId, owner_of
 from deai.offers import Signed
 from deai.ports import WorkloadInfo
 from node.config import NodeConfig
+from node.daemon import Daemon, Mode
 from node.engagement import Engagement
+from node.notices import Notices
 from node.ports import Ports
 
 MAX_REASONS: Final = 64
-
-
-class Mode(StrEnum):
-    """What the node does about new work; the word is also that of its heartbeats."""
-
-    JOINING = "joining"  # starting: listening for another instance, registering the beat
-    RUNNING = "running"
-    PAUSED = "paused"  # the operator said so
-    DRAINING = "draining"  # finishing what it has, then leaving
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something an operator should know now."""
-
-    code: str
-    message: str
-    hint: str
-    since: float
 
 
 @dataclass(slots=True)
@@ -53,17 +35,17 @@ class Reason:
     count: int = 1
 
 
-@dataclass(eq=False)
-class Node:
-    """The live state of one daemon."""
+@dataclass(eq=False, kw_only=True)
+class Node(Notices):
+    """The live state on one chain; problems of this chain."""
 
-    config: NodeConfig
+    daemon: Daemon
     ports: Ports
     info: ChainInfo
     parameters: Parameters
     instance: bytes
-    mode: Mode = Mode.JOINING
-    paused_until: float | None = None
+    is_ready: bool = False
+    """No other instance was heard: it takes work."""
     record: NodeRecord | None = None
     head: Head | None = None
     chain_time: int = 0
@@ -73,22 +55,28 @@ class Node:
     offer: Signed | None = None
     offer_changed: trio.Event = field(default_factory=trio.Event)
     engagements: dict[TaskId, Engagement] = field(default_factory=dict)
-    problems: dict[str, Problem] = field(default_factory=dict)
     reasons: dict[str, Reason] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
-    speeds: dict[str, int] = field(default_factory=dict)
-    """Measured thousandths of a unit per second, by workload."""
     hubs: dict[str, float] = field(default_factory=dict)
     """Peer id of a hub → Unix time at which it last confirmed a beat."""
-    started_at: float = 0.0
     is_stopping: bool = False
     """The daemon leaves without waiting."""
-    stop: trio.Event = field(default_factory=trio.Event)
-    """Set to drain and leave."""
-    stop_now: trio.Event = field(default_factory=trio.Event)
-    """Set to leave without draining."""
     engage: Callable[[Engagement], None] = lambda _engagement: None
     """Start the driver of an engagement; set by the service that drives them."""
+
+    @property
+    def config(self) -> NodeConfig:
+        """What the operator decided, for all chains."""
+        return self.daemon.config
+
+    @property
+    def mode(self) -> Mode:
+        """What this node does about new work on this chain."""
+        if self.daemon.stop.is_set():
+            return Mode.DRAINING
+        if not self.is_ready:
+            return Mode.JOINING
+        return Mode.PAUSED if self.daemon.is_paused else Mode.RUNNING
 
     @property
     def record_owner(self) -> AccountId:
@@ -120,19 +108,9 @@ class Node:
             found.append(msgspec.structs.replace(info, models=both))
         return tuple(found)
 
-    def problem(self, code: str, message: str, hint: str = "") -> None:
-        """Say that something is wrong until `solved`."""
-        known = self.problems.get(code)
-        since = known.since if known is not None else self.ports.wall()
-        self.problems[code] = Problem(code, message, hint, since)
-
-    def solved(self, code: str) -> None:
-        """It is well again."""
-        self.problems.pop(code, None)
-
     def reason(self, code: str, message: str, hint: str = "") -> None:
         """Count why a task was not taken or not finished."""
-        now = self.ports.wall()
+        now = self.wall()
         known = self.reasons.get(code)
         if known is not None:
             known.count, known.last, known.message = known.count + 1, now, message

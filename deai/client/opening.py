@@ -58,7 +58,7 @@ async def open_client(
     try:
         with one_error():
             async with trio.open_nursery() as nursery:
-                sessions = Sessions(net, nursery)
+                sessions = Sessions(net, nursery, ledger.info.name)
                 directory = Directory(
                     ledger,
                     sessions,

@@ -12,9 +12,9 @@ from typing import Final, Protocol
 import trio
 
 from deai.errors import LimitExceeded, MalformedMessage, PeerUnreachable
-from deai.ids import PeerId, TaskId
+from deai.ids import ChainName, PeerId, TaskId
 from deai.messages import (
-    TASK_DIALECT,
+    TASK_DIALECTS,
     AskOffer,
     BlobChunk,
     Goodbye,
@@ -93,10 +93,11 @@ class Session:
 
 
 class Sessions:
-    """All links of this client."""
+    """All links of this client, about the tasks of one chain."""
 
-    def __init__(self, net: Net, nursery: trio.Nursery) -> None:
+    def __init__(self, net: Net, nursery: trio.Nursery, chain: ChainName) -> None:
         self._net = net
+        self._dialect = TASK_DIALECTS[chain]
         self._nursery = nursery
         self._sessions: dict[PeerId, Session] = {}
         self._listeners: dict[TaskId, list[Listener]] = {}
@@ -141,7 +142,7 @@ class Sessions:
     async def _carry(self, session: Session, peer: PeerAddress, timeout: float) -> None:
         try:
             with session.scope:
-                async with self._net.dial(peer, TASK_DIALECT, timeout=timeout) as link:
+                async with self._net.dial(peer, self._dialect, timeout=timeout) as link:
                     session.link = link
                     session.ready.set()
                     while True:

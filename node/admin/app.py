@@ -20,50 +20,49 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deai.errors import DeaiError
 from node import documents, metrics
-from node.state import Mode, Node
+from node.daemon import Daemon, Mode
+from node.told import when
 
 MAX_BODY: Final = 4096
 MAX_PAUSE: Final = 30 * 24 * 3600
 _HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
-def make_app(node: Node, token: str) -> ASGIApp:
-    """The application for one live node."""
+def make_app(daemon: Daemon, token: str) -> ASGIApp:
+    """The application for one live daemon."""
 
     async def status(_request: Request) -> Response:
-        return JSONResponse(await documents.status(node))
+        return JSONResponse(await documents.status(daemon))
 
     async def why(_request: Request) -> Response:
-        return JSONResponse(documents.why(node))
+        return JSONResponse(documents.why(daemon))
 
     async def tasks(_request: Request) -> Response:
-        return JSONResponse(await documents.tasks(node))
+        return JSONResponse(await documents.tasks(daemon))
 
     async def earnings(_request: Request) -> Response:
-        return JSONResponse(await documents.earnings(node))
+        return JSONResponse(await documents.earnings(daemon))
 
     async def metrics_(_request: Request) -> Response:
-        paid = int((await documents.earnings(node))["paid"])
-        return Response(metrics.render(node, paid), media_type=metrics.CONTENT_TYPE)
+        paid = int((await documents.earnings(daemon))["paid"])
+        return Response(metrics.render(daemon, paid), media_type=metrics.CONTENT_TYPE)
 
     async def drain(_request: Request) -> Response:
-        node.stop.set()
+        daemon.stop.set()
         return JSONResponse({"state": Mode.DRAINING.value})
 
     async def pause(request: Request) -> Response:
         seconds = await _seconds(request)
         if seconds is None:
             return _error(400, "bad_request", "`for_s` is a positive number of seconds")
-        if node.mode is not Mode.RUNNING and node.mode is not Mode.PAUSED:
-            return _error(409, "not_running", f"the node is {node.mode.value}")
-        node.mode = Mode.PAUSED
-        node.paused_until = node.ports.wall() + seconds if seconds else None
-        return JSONResponse({"state": node.mode.value, "until": documents.when(node.paused_until)})
+        if daemon.mode is not Mode.RUNNING and daemon.mode is not Mode.PAUSED:
+            return _error(409, "not_running", f"the node is {daemon.mode.value}")
+        daemon.pause(seconds)
+        return JSONResponse({"state": daemon.mode.value, "until": when(daemon.held_until)})
 
     async def resume(_request: Request) -> Response:
-        if node.mode is Mode.PAUSED:
-            node.mode, node.paused_until = Mode.RUNNING, None
-        return JSONResponse({"state": node.mode.value})
+        daemon.resume()
+        return JSONResponse({"state": daemon.mode.value})
 
     routes = [
         Route("/status", _guarded(status), methods=["GET"]),

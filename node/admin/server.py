@@ -14,7 +14,7 @@ from hypercorn.trio import serve
 
 from deai.errors import ConfigError
 from node.admin.app import make_app
-from node.state import Node
+from node.daemon import Daemon
 
 
 def ensure_token(path: Path) -> str:
@@ -64,7 +64,7 @@ def url_of(bound: socket.socket) -> str:
 
 
 async def serve_admin(
-    node: Node,
+    daemon: Daemon,
     bound: socket.socket,
     token: str,
     *,
@@ -81,5 +81,5 @@ async def serve_admin(
     config.h11_max_incomplete_size = 16 * 1024
     config.backlog = 64
     # Hypercorn spells the same ASGI types in its own way.
-    app = cast("Any", make_app(node, token))
+    app = cast("Any", make_app(daemon, token))
     await serve(app, config, shutdown_trigger=trio.sleep_forever, task_status=task_status)

@@ -14,7 +14,7 @@ from deai.errors import MalformedMessage, NodeFault, PeerUnreachable
 from deai.hashing import digest_of_leaves
 from deai.ids import PeerId, TaskId
 from deai.messages import (
-    TASK_DIALECT,
+    TASK_DIALECTS,
     ApprovedOutputs,
     Ask,
     AskOffer,
@@ -68,8 +68,9 @@ class Conversation:
         return len(self._links)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve inbound links until cancelled."""
-        await self._node.ports.net.serve(TASK_DIALECT, self.listen, task_status=task_status)
+        """Serve inbound links about this chain's tasks until cancelled."""
+        dialect = TASK_DIALECTS[self._node.info.name]
+        await self._node.ports.net.serve(dialect, self.listen, task_status=task_status)
 
     async def listen(self, link: Link[TaskMessage]) -> None:
         """Answer one link until it ends."""
@@ -141,7 +142,7 @@ class Conversation:
                 await self._about(link, engagement, message)
         except (StoreFull, NodeFault) as error:
             # What was said is not kept, so it was not heard; the peer says it again later.
-            self._node.problem("disk_full", str(error), error.hint)
+            self._node.daemon.disk_failed(error)
             await send(link, Refused(task, "disk_full", "the node cannot keep this now"))
 
     async def _unknown(self, link: Link[TaskMessage], task: TaskId, message: TaskMessage) -> None:
@@ -217,7 +218,7 @@ class Conversation:
             node.counters["bad_blobs"] += 1
             return Refused(task, "wrong_digest", str(error))
         except (StoreFull, NodeFault) as error:
-            node.problem("disk_full", str(error), error.hint)
+            node.daemon.disk_failed(error)
             if message.kind == "input":
                 engagement.gave_up = ("disk_full", str(error))
             return Refused(task, "disk_full", "no room for the blob")

@@ -9,7 +9,7 @@ import trio
 from deai.errors import NodeFault, PeerUnreachable, ProtocolError
 from deai.ids import PeerId
 from deai.messages import (
-    TASK_DIALECT,
+    TASK_DIALECTS,
     Ask,
     Committed,
     FailedSeat,
@@ -121,8 +121,9 @@ class Delivery:
         *,
         task_status: trio.TaskStatus[Link[TaskMessage]],
     ) -> None:
-        timeout = self._node.config.patience.dial
-        async with self._node.ports.net.dial(peer, TASK_DIALECT, timeout=timeout) as link:
+        node, dialect = self._node, TASK_DIALECTS[self._node.info.name]
+        timeout = node.config.patience.dial
+        async with node.ports.net.dial(peer, dialect, timeout=timeout) as link:
             engagement.member_links[seat] = link
             task_status.started(link)
             try:

@@ -92,7 +92,7 @@ class Driver:
         try:
             await self._conversation.take_early(engagement)
         except (StoreFull, NodeFault) as error:
-            self._node.problem("disk_full", str(error), error.hint)
+            self._node.daemon.disk_failed(error)
             log.warning("journal failed", action="take_opening", reason=str(error))
             await engagement.wait(REST[0])
 
@@ -123,7 +123,7 @@ class Driver:
                     assert_never(action)
             self._failures.pop((engagement, action), None)
         except StoreFull as error:
-            self._node.problem("disk_full", str(error), error.hint)
+            self._node.daemon.disk_failed(error)
             rest = self._rest(engagement, action)
         except (Unreachable, LedgerRejected, LimitExceeded, NodeFault) as error:
             rest = self._rest(engagement, action)
@@ -162,7 +162,7 @@ class Driver:
                 keep_output=keeps_output,
             )
         except (StoreFull, NodeFault) as error:
-            node.problem("disk_full", str(error), error.hint)
+            node.daemon.disk_failed(error)
             return False
         node.ports.crash("ended.journalled")
         keep = {key.blob("output")} if keeps_output else set()

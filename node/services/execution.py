@@ -44,7 +44,7 @@ class Execution:
                 node.ports.crash("result.written")
             await self._sign(engagement, output, fault)
         except StoreFull as error:
-            node.problem("disk_full", str(error), error.hint)
+            node.daemon.disk_failed(error)
             engagement.gave_up = ("disk_full", str(error))
         except (NodeFault, LimitExceeded) as error:
             if error.reason_code == "underpaid":
@@ -55,6 +55,10 @@ class Execution:
             engagement.gave_up = ("node_fault", str(error))
         finally:
             engagement.started_at = None
+
+    def _customer(self, engagement: Engagement) -> str:
+        """Whose worker: accounts of two chains may have one name and be two people's."""
+        return f"{self._node.info.name}:{engagement.task.client}"
 
     async def _input(self, engagement: Engagement) -> bytes:
         data = await self._read_input(engagement)
@@ -83,7 +87,7 @@ class Execution:
         def report(done: float) -> None:
             engagement.done = done
 
-        async with node.ports.workbench.executor(task.client) as executor:
+        async with node.ports.workbench.executor(self._customer(engagement)) as executor:
             engagement.started_at = trio.current_time()
             timeout = max(1.0, float(task.commit_deadline - node.chain_time))
             try:
@@ -171,7 +175,7 @@ class Execution:
             *[await node.ports.blobs.read(key.blob("output", seat)) for seat in seats],
         ]
         job = _job(engagement, await self._read_input(engagement))
-        async with node.ports.workbench.executor(engagement.task.client) as executor:
+        async with node.ports.workbench.executor(self._customer(engagement)) as executor:
             matrix = await executor.compare(job, engagement.task.policy, outputs)
         return sum(1 << seat for column, seat in enumerate(seats, start=1) if matrix[0][column])
 

@@ -49,16 +49,10 @@ class Follower:
         self._node = node
         self._cursor: Cursor | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow until cancelled; started once head, record and open tasks are known."""
-        started = False
+    async def run(self) -> None:
+        """Follow until cancelled, from where `begin` looked."""
         while True:
             try:
-                if self._cursor is None:
-                    await self._begin()
-                if not started:
-                    task_status.started()
-                    started = True
                 await self._follow()
             except LedgerUnreachable as error:
                 self._node.problem(
@@ -66,7 +60,8 @@ class Follower:
                 )
                 await trio.sleep(RETRY)
 
-    async def _begin(self) -> None:
+    async def begin(self) -> None:
+        """Learn head, record and where open tasks stand; raise `LedgerUnreachable`."""
         node = self._node
         head = await node.ports.ledger.head()
         node.head, node.head_at = head, trio.current_time()
@@ -118,7 +113,7 @@ class Follower:
         try:
             await node.ports.journal.add_slashed(amount)
         except (LimitExceeded, NodeFault) as error:
-            node.problem("disk_full", str(error), error.hint)
+            node.daemon.disk_failed(error)
 
     async def _read_again(self, engagement: Engagement) -> None:
         """Read a whole task from the chain: we came late to it, or its events did not fit.

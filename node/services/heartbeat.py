@@ -24,8 +24,8 @@ from deai.messages import (
 )
 from deai.net import Link, PeerAddress
 from deai.offers import Beat, Signed, sign_beat
-from node.state import Mode, Node
-from node.store.errors import AlreadyRunning
+from node.daemon import Mode
+from node.state import Node
 
 logger = structlog.get_logger(__name__)
 
@@ -51,8 +51,8 @@ class Heartbeat:
             task_status.started()
             await trio.sleep_forever()
 
-    async def listen_for_twin(self) -> None:
-        """Return when no other instance of this node was heard; raise `AlreadyRunning` otherwise.
+    async def listen_for_twin(self) -> bool:
+        """Whether another process beats with this node's key.
 
         Hubs count the instances that beat after our own first beat, so that the process which
         we replace does not count: hence listening for a while instead of asking once. Without
@@ -60,19 +60,14 @@ class Heartbeat:
         """
         node, config = self._node, self._node.config
         if not node.ports.hubs or not config.hubs:
-            return
+            return False
         with trio.move_on_after(config.patience.dial + 1):
             await self._answered.wait()
         if not self._answered.is_set():
             node.problem("no_hub", "no hub answers", "the node works; clients may not find it")
-            return
+            return False
         await trio.sleep(config.listen_for_twin)
-        if max(self._instances.values(), default=1) > 1:
-            raise AlreadyRunning(
-                "another process beats with this node's key",
-                hint="stop it first: two signers of one key lose the stake",
-                code="another_instance",
-            )
+        return max(self._instances.values(), default=1) > 1
 
     async def _keep(self, hub: PeerAddress) -> None:
         failures = 0
@@ -142,8 +137,9 @@ class Heartbeat:
             sequence=self._sequence,
             sent_at=int(node.ports.wall()),
             mode=node.mode.value,
-            running=node.running,
-            queued=max(0, node.load - node.running),
+            # Of the whole machine, as the offer's capacity is.
+            running=node.daemon.running,
+            queued=max(0, node.daemon.load - node.daemon.running),
             completed=node.counters["ended.paid"],
             failed=node.counters["ended.forfeited"] + node.counters["ended.lapsed"],
             head=node.head.number if node.head is not None else 0,

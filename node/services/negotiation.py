@@ -23,8 +23,9 @@ from deai.tasks import (
     task_id,
 )
 from node.config import SANDBOX_LEVELS, NodeConfig
+from node.daemon import Mode
 from node.engagement import Engagement
-from node.state import Mode, Node
+from node.state import Node
 from node.store.errors import StoreFull
 from node.store.records import Saved, SeatKey
 
@@ -59,8 +60,9 @@ class Situation:
     """None: not installed or not offered here."""
     sandbox: str
     load: int
+    """Seats that need a worker, on whichever chain."""
     peer_open: int
-    """Accepts that this peer holds unassigned."""
+    """Accepts that this peer holds unassigned, on whichever chain."""
     is_ill: str = ""
     """Code of a problem that stops new work: a full disk, a twin, a silent chain."""
 
@@ -160,6 +162,7 @@ class Negotiator:
     def situation(self, proposal: Propose, peer: PeerId) -> Situation:
         """What the judgement needs, as things are now."""
         node = self._node
+        problems = node.problems.keys() | node.daemon.problems.keys()
         ills = ("disk_full", "another_instance", "chain_silent")
         wanted = proposal.spec.workload
         workload = next((one for one in node.offered() if one.id == wanted), None)
@@ -173,11 +176,9 @@ class Negotiator:
             now=node.chain_time,
             workload=workload,
             sandbox=node.ports.workbench.sandbox.level,
-            load=node.load,
-            peer_open=sum(
-                peer in one.client_peers and one.chain is None for one in node.engagements.values()
-            ),
-            is_ill=next((code for code in ills if code in node.problems), ""),
+            load=node.daemon.load,
+            peer_open=node.daemon.held_by(peer),
+            is_ill=next((code for code in ills if code in problems), ""),
         )
 
     async def propose(self, proposal: Propose, peer: PeerId) -> Accepted | DeclinedSeat:
@@ -195,7 +196,7 @@ class Negotiator:
                     proposal, SeatKey(task, proposal.seat, proposal.attempt), peer
                 )
             except StoreFull as error:
-                node.problem("disk_full", str(error), error.hint)
+                node.daemon.disk_failed(error)
                 refusal = Refusal("disk_full", "the node cannot take work now", error.hint)
         node.reason(refusal.code, refusal.reason, refusal.hint)
         return DeclinedSeat(task, proposal.seat, refusal.code, refusal.reason)

@@ -66,7 +66,7 @@ class Offers:
             policies=info.policies[:8],
             base_fee=Amount(max(price.base, self._node.parameters.min_fee)),
             unit_fee=price.unit,
-            milliunits_per_second=self._node.speeds.get(info.id, UNMEASURED),
+            milliunits_per_second=self._node.daemon.speeds.get(info.id, UNMEASURED),
         )
 
 

@@ -1,4 +1,4 @@
-"""Looks after the node itself: clock, chain, gas, disk, standing, what the journal may forget."""
+"""Looks after the node on a chain: clock, gas, disk, standing, what the journal may forget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deai.errors import LimitExceeded, NodeFault, Unreachable
 from deai.ids import NEAR
 from deai.standing import Standing
 from node.services.follower import SILENT_AFTER
-from node.state import Mode, Node
+from node.state import Node
 
 logger = structlog.get_logger(__name__)
 
@@ -48,11 +48,6 @@ class Watch:
             await self._look_at_gas()
             await self._prune()
         self._rounds += 1
-        node = self._node
-        if node.paused_until is not None and node.ports.wall() >= node.paused_until:
-            node.paused_until = None
-            if node.mode is Mode.PAUSED:
-                node.mode = Mode.RUNNING
 
     def _look_at_chain(self) -> None:
         node = self._node
@@ -93,13 +88,13 @@ class Watch:
                 node.solved(code)
 
     async def _look_at_disk(self) -> None:
-        node = self._node
+        node, daemon = self._node, self._node.daemon
         free = shutil.disk_usage(node.ports.blobs.directory).free
         if free < LOW_DISK:
-            node.problem("disk_low", f"{free >> 20} MiB left on disk", "free some space")
+            daemon.problem("disk_low", f"{free >> 20} MiB left on disk", "free some space")
         else:
-            node.solved("disk_low")
-        if "disk_full" not in node.problems:
+            daemon.solved("disk_low")
+        if "disk_full" not in daemon.problems:
             return
         try:
             await self._prune()
@@ -109,7 +104,7 @@ class Watch:
             await node.ports.blobs.delete("probe")
         except (LimitExceeded, NodeFault):
             return
-        node.solved("disk_full")
+        daemon.solved("disk_full")
         logger.info("disk has room again", action="disk_recovered")
 
     async def _look_at_gas(self) -> None:
@@ -143,4 +138,4 @@ class Watch:
             names = {key.blob("output") for key in gone}
             await node.ports.blobs.delete(*names)
         except (LimitExceeded, NodeFault) as error:
-            node.problem("disk_full", str(error), error.hint)
+            node.daemon.disk_failed(error)

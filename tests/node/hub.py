@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 import trio
 
-from deai.ids import NodeId
+from deai.errors import BadSignature
+from deai.ids import ChainName, NodeId
 from deai.messages import BEAT_DIALECT, BeatMessage, BeatSeen, PublishBeat, PublishOffer
 from deai.net import Link, PeerAddress
-from deai.offers import Beat, Offer, open_beat, open_offer
+from deai.offers import Beat, Offer, Signed, open_beat, open_offer
+from deai.signing import Domain
 from tests.node.support.names import peer
 from tests.node.support.world import World
+
+T = TypeVar("T")
 
 ALIVE = 3.0
 """Seconds after its last beat for which an instance counts."""
@@ -21,26 +26,37 @@ ALIVE = 3.0
 class Hub:
     """Remembers beats and offers."""
 
-    def __init__(self, world: World, name: str) -> None:
-        self.world = world
+    def __init__(self, worlds: tuple[World, ...], name: str) -> None:
+        self.worlds = worlds
         self.name = name
         self.beats: list[Beat] = []
         self.offers: list[Offer] = []
+        self.heard: set[tuple[str, ChainName]] = set()
         self.seen: dict[tuple[NodeId, bytes], float] = {}
         self.first: dict[tuple[NodeId, bytes], float] = {}
+
+    def _open(self, signed: Signed, opener: Callable[[Signed, Domain], T]) -> T:
+        """By the chain whose domain was signed, as a coordinator tells them apart."""
+        for world in self.worlds[:-1]:
+            with suppress(BadSignature):
+                return self._noted(opener(signed, world.chain.info.registry), world)
+        return self._noted(opener(signed, self.worlds[-1].chain.info.registry), self.worlds[-1])
+
+    def _noted(self, opened: T, world: World) -> T:
+        self.heard.add((type(opened).__name__, world.chain.info.name))
+        return opened
 
     @property
     def address(self) -> PeerAddress:
         return PeerAddress(peer(self.name), (f"/memory/{peer(self.name)}",))
 
     async def listen(self, link: Link[BeatMessage]) -> None:
-        registry = self.world.chain.info.registry
         while True:
             message = await link.receive()
             if isinstance(message, PublishOffer):
-                self.offers.append(open_offer(message.offer, registry))
+                self.offers.append(self._open(message.offer, open_offer))
             elif isinstance(message, PublishBeat):
-                beat = open_beat(message.beat, registry)
+                beat = self._open(message.beat, open_beat)
                 self.beats.append(beat)
                 now = trio.current_time()
                 me = (beat.node, beat.instance)
@@ -54,9 +70,9 @@ class Hub:
 
 
 @asynccontextmanager
-async def open_hub(world: World, name: str = "hub") -> AsyncIterator[Hub]:
-    hub = Hub(world, name)
-    async with world.network.open_net(peer(name)) as net, trio.open_nursery() as nursery:
+async def open_hub(*worlds: World, name: str = "hub") -> AsyncIterator[Hub]:
+    hub = Hub(worlds, name)
+    async with worlds[0].network.open_net(peer(name)) as net, trio.open_nursery() as nursery:
         await nursery.start(net.serve, BEAT_DIALECT, hub.listen)
         yield hub
         nursery.cancel_scope.cancel()

@@ -12,7 +12,8 @@ import trio
 
 from deai.errors import ConfigError
 from node.admin.server import bind, ensure_token, read_token, serve_admin, url_of
-from node.state import Mode, Node
+from node.daemon import Mode
+from node.state import Node
 from tests.node.support.names import until
 from tests.node.support.world import Provider, open_world
 
@@ -25,7 +26,7 @@ async def admin(tmp_path: Path) -> AsyncIterator[tuple[Provider, Node, httpx.Asy
         provider = await world.provider("node-0")
         bound = bind("127.0.0.1:0")
         url = url_of(bound)
-        await nursery.start(serve_admin, provider.live, bound, "secret")
+        await nursery.start(serve_admin, provider.whole, bound, "secret")
         headers = {"authorization": "Bearer secret"}
         async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
             yield provider, provider.live, client
@@ -85,7 +86,7 @@ async def test_orders_change_the_mode(tmp_path: Path) -> None:
         assert (await http.post("/resume")).json() == {"state": "running"}
         assert mode_of(node) is Mode.RUNNING
         assert (await http.post("/drain")).json() == {"state": "draining"}
-        assert node.stop.is_set()
+        assert node.daemon.stop.is_set()
 
 
 def mode_of(node: Node) -> Mode:
@@ -118,14 +119,14 @@ async def test_others_are_turned_away(tmp_path: Path, headers: dict[str, str], s
         for method, path in (("GET", "/status"), ("POST", "/drain"), ("GET", "/nothing")):
             answer = await http.request(method, path, headers=headers)
             assert answer.status_code == status
-        assert not node.stop.is_set()
+        assert not node.daemon.stop.is_set()
 
 
 async def test_a_pause_ends_by_itself(tmp_path: Path, autojump_clock: object) -> None:
     async with open_world(tmp_path) as world:
         provider = await world.provider("node-0")
-        provider.live.mode = Mode.PAUSED
-        provider.live.paused_until = world.wall() + 60
+        provider.whole.pause(60)
+        assert mode_of(provider.live) is Mode.PAUSED
         await until(lambda: provider.live.mode is Mode.RUNNING, seconds=70)
 
 

@@ -25,7 +25,7 @@ from deai.messages import (
 )
 from deai.offers import open_offer
 from node.config import Price
-from node.state import Mode
+from node.daemon import Mode
 from node.store.errors import AlreadyRunning, StoreFull
 from tests.node.hub import open_hub
 from tests.node.support.bench import SmallBench
@@ -127,7 +127,7 @@ async def test_draining_finishes_what_runs_and_accepts_nothing_new(
             world, benches=[SmallBench(seconds=8) for _ in range(3)]
         )
         await until(lambda: nodes[0].live.running)
-        nodes[0].live.stop.set()
+        nodes[0].live.daemon.stop.set()
         await until(lambda: nodes[0].live.mode is Mode.DRAINING)
         other, other_spec = client.make(b"later", lane=1)
         refused = await client.propose(nodes[0], other, other_spec)
@@ -157,7 +157,7 @@ async def test_what_cannot_be_finished_in_time_is_given_back_at_shutdown(
         await client.send_input(nodes[0], name, b"hello")
         await until(lambda: nodes[0].live.running)
         began = trio.current_time()
-        nodes[0].live.stop.set()
+        nodes[0].live.daemon.stop.set()
         await nodes[0].stopped.wait()
         assert trio.current_time() - began < 20
         assert world.view(name).released & 1
@@ -173,10 +173,10 @@ async def test_the_second_signal_leaves_at_once(tmp_path: Path, autojump_clock: 
         )
         await client.send_input(nodes[0], name, b"hello")
         await until(lambda: nodes[0].live.running)
-        nodes[0].live.stop.set()
+        nodes[0].live.daemon.stop.set()
         await trio.sleep(0.5)
         began = trio.current_time()
-        nodes[0].live.stop_now.set()
+        nodes[0].live.daemon.stop_now.set()
         await nodes[0].stopped.wait()
         assert trio.current_time() - began <= 3
 
@@ -196,14 +196,14 @@ async def test_a_full_journal_stops_new_work_and_says_so_until_there_is_room(
             codes.append(reply.code if isinstance(reply, DeclinedSeat) else "accepted")
         assert codes[0] == "accepted"
         assert codes[-1] == "disk_full"
-        assert "disk_full" in provider.live.problems
+        assert "disk_full" in provider.whole.problems
         assert provider.live.mode is Mode.RUNNING
         # Accepts that nobody assigned run out, are pruned, and there is room again.
         await until(lambda: not provider.live.engagements)
         for saved in await provider.live.ports.journal.history(200):
             assert saved.outcome == "unassigned"
         await provider.live.ports.journal.prune(before=world.chain.now + 10**6, keep=0)
-        await until(lambda: "disk_full" not in provider.live.problems)
+        await until(lambda: "disk_full" not in provider.whole.problems)
         task, spec = client.make(b"hello", lane=500)
         assert isinstance(await client.propose(provider, task, spec), Accepted)
 
@@ -375,7 +375,7 @@ async def test_a_full_disk_while_others_speak_is_no_crash(
                 break
             filler += 1
         await client.relay_openings(nodes, name, [0, 1, 2])
-        await until(lambda: "disk_full" in nodes[0].live.problems)
+        await until(lambda: "disk_full" in nodes[0].whole.problems)
         journal._db.execute("PRAGMA max_page_count=100000")
         await until(lambda: world.view(name).is_over)
         assert world.view(name).attempt(0).state is SeatState.PAID

@@ -12,7 +12,7 @@ from deai.money import UNIT
 from node import doctor, screens
 from node.config import NodeConfig
 from node.doctor import Doctor
-from tests.node.test_setup import SEI, Setting
+from tests.node.test_setup import Setting
 
 
 async def test_the_stake_is_shown_in_tokens_and_documented_in_base_units(
@@ -24,10 +24,8 @@ async def test_the_stake_is_shown_in_tokens_and_documented_in_base_units(
     await setting.fund(first.registration.owner, 1_250 * UNIT)
     await setting.init(stake=1_250 * UNIT)
     monkeypatch.setattr(doctor, "open_ledger", setting.open_ledger)
-    examiner = Doctor(setting.home, NodeConfig(), SEI)
-
-    checks = [await examiner._one("stake", examiner._stake)]
-    checks.append(await examiner._one("operator_gas", examiner._gas))
+    found = {check.name: check for check in await Doctor(setting.home, NodeConfig()).examine()}
+    checks = [found["stake"], found["operator_gas"]]
 
     least = int((await setting.chain.ledger(None).parameters()).min_stake)
     stake, gas = (check.document() for check in checks)

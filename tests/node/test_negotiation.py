@@ -19,8 +19,8 @@ from deai.ports import WorkloadInfo
 from deai.standing import Standing
 from deai.tasks import Policy, Task, TaskSpec, spec_hash
 from node.config import NodeConfig, Price
+from node.daemon import Mode
 from node.services.negotiation import Refusal, Situation, judge
-from node.state import Mode
 from rewards.rules import RULES
 
 OPERATOR = AccountId("0x" + "0a" * 20)

@@ -23,7 +23,7 @@ from deai.errors import PeerUnreachable
 from deai.hashing import CHUNK_BYTES, blob_digest, chunks, keccak, leaf
 from deai.ids import PeerId, TaskId
 from deai.messages import (
-    TASK_DIALECT,
+    TASK_DIALECTS,
     Accepted,
     ApprovedOutputs,
     Assigned,
@@ -113,7 +113,8 @@ class ScriptedClient:
     async def _dial(
         self, address: PeerAddress, *, task_status: trio.TaskStatus[Link[TaskMessage]]
     ) -> None:
-        async with self.net.dial(address, TASK_DIALECT, timeout=5) as link:
+        dialect = TASK_DIALECTS[self.world.chain.info.name]
+        async with self.net.dial(address, dialect, timeout=5) as link:
             task_status.started(link)
             try:
                 while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,14 +18,22 @@ from deai.money import UNIT
 from tests.client.support.world import inline
 from tests.node.support.bench import SmallBench
 from tests.node.support.names import key, peer
-from tests.node.support.world import World
+from tests.node.support.world import Provider, World
 
 
 @asynccontextmanager
 async def customer(
-    world: World, home: Path, *, crash: Callable[[str], None] = no_crash
+    world: World,
+    home: Path,
+    *,
+    crash: Callable[[str], None] = no_crash,
+    name: str = "customer",
+    nodes: Sequence[Provider] | None = None,
 ) -> AsyncIterator[Client]:
-    """The real client, with money of its own and chance that is the same in every run."""
+    """The real client, with money of its own and chance that is the same in every run.
+
+    It knows the world's providers, or `nodes`.
+    """
     payer = key("payer")
     if not (await world.chain.ledger().balances(payer.account)).tokens:
         await world.fund(payer.account, 1000 * UNIT)
@@ -39,13 +47,13 @@ async def customer(
     journal = Journal(home / "client.db", inline)
     try:
         async with (
-            world.network.open_net(peer("customer")) as net,
+            world.network.open_net(peer(name)) as net,
             open_client(
                 ledger=world.chain.ledger(payer),
                 net=net,
                 catalogue=SmallBench(),
                 home=home,
-                sources=(PeerList(one.address for one in world.providers),),
+                sources=(PeerList(one.address for one in nodes or world.providers),),
                 journal=journal,
                 offload=inline,
                 random=random,

@@ -16,17 +16,18 @@ from deai.actions import (
     RegisterNode,
     TransferTokens,
 )
-from deai.chain.ledger import Ledger
+from deai.chain.ledger import ChainInfo, Ledger
 from deai.chain.memory import DEFAULT_PARAMETERS, GENESIS_TIME, MemoryChain
 from deai.chain.tasks_view import TaskView, fold
 from deai.hashing import keccak
-from deai.ids import AccountId, NodeId, PeerId, TaskId, node_id
+from deai.ids import NEAR, AccountId, ChainName, NodeId, PeerId, TaskId, node_id
 from deai.money import UNIT, Amount
 from deai.net import Net, PeerAddress
-from deai.signing import LocalSigner
-from deai.tasks import Task, operate_digest
+from deai.signing import Domain, LocalSigner
+from deai.tasks import ESCROW_NAME, REGISTRY_NAME, Task, operate_digest
 from node.config import NodeConfig, Patience
-from node.main import run
+from node.daemon import Daemon
+from node.main import Entrance, run_chains
 from node.ports import Ports
 from node.state import Node
 from node.store.blobs import BlobStore
@@ -66,7 +67,9 @@ class Provider:
     wrap: Callable[[Ports], Ports] | None = None
     crash_at: str = ""
     crashes: list[str] = field(default_factory=list)
-    node: Node | None = None
+    daemon: Daemon | None = None
+    elsewhere: dict[ChainName, tuple[World, NodeId]] = field(default_factory=dict)
+    """The other chain that it is registered on, by name."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stopped: trio.Event = field(default_factory=trio.Event)
     hubs: tuple[PeerAddress, ...] = ()
@@ -83,17 +86,34 @@ class Provider:
         return PeerAddress(self.peer_id, (f"/memory/{self.peer_id}",))
 
     @property
+    def node(self) -> Node | None:
+        """Its life on the first chain, None while it is dead."""
+        return self.daemon.branches[0].node if self.daemon is not None else None
+
+    @property
     def live(self) -> Node:
         assert self.node is not None
         return self.node
 
-    async def start(self) -> Node:
+    @property
+    def whole(self) -> Daemon:
+        """The daemon, which lives."""
+        assert self.daemon is not None
+        return self.daemon
+
+    def on(self, chain: ChainName) -> Node:
+        """Its life on a chain."""
+        (found,) = (one.node for one in self.whole.branches if one.chain == chain)
+        assert found is not None
+        return found
+
+    async def start(self) -> Daemon:
         """Open everything as a process would and wait until it takes work."""
         self.scope, self.stopped = trio.CancelScope(), trio.Event()
-        node: Node = await self.world.nursery.start(self._live)
-        return node
+        daemon: Daemon = await self.world.nursery.start(self._live)
+        return daemon
 
-    async def _live(self, *, task_status: trio.TaskStatus[Node]) -> None:
+    async def _live(self, *, task_status: trio.TaskStatus[Daemon]) -> None:
         try:
             with self.scope:
                 async with self.world.network.open_net(self.peer_id) as net:
@@ -111,10 +131,10 @@ class Provider:
             if rest is not None:
                 raise
         finally:
-            self.node = None
+            self.daemon = None
             self.stopped.set()
 
-    async def _run(self, net: Net, journal: Journal, task_status: trio.TaskStatus[Node]) -> None:
+    async def _run(self, net: Net, journal: Journal, task_status: trio.TaskStatus[Daemon]) -> None:
         entropy = Counter[str]()
 
         def salt(size: int) -> bytes:
@@ -122,28 +142,48 @@ class Provider:
             made = keccak(self.name.encode(), str((trio.current_time(), entropy["n"])).encode())
             return made[:size]
 
-        ports = Ports(
-            node=self.node_id,
-            journal=journal,
-            blobs=BlobStore(self.home / "blobs", max_bytes=1 << 30, caller=Inline()),
-            ledger=self.world.chain.ledger(self.signer),
-            net=net,
-            workbench=self.bench,
-            signer=self.signer,
-            hubs=self.hubs,
-            wall=self.wall or self.world.wall,
-            entropy=salt,
-            crash=self._crash,
-        )
+        blobs = BlobStore(self.home / "blobs", max_bytes=1 << 30, caller=Inline())
 
-        async def keep(*, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED) -> None:
-            await run(
-                self.config, self.wrap(ports) if self.wrap else ports, task_status=task_status
+        def entrance(world: World, node: NodeId) -> Entrance:
+            ports = Ports(
+                node=node,
+                journal=journal.on(world.chain.info.name),
+                blobs=blobs,
+                ledger=world.chain.ledger(self.signer),
+                net=net,
+                workbench=self.bench,
+                signer=self.signer,
+                hubs=self.hubs,
+                wall=self.wall or self.world.wall,
+                entropy=salt,
+                crash=self._crash,
+            )
+
+            @asynccontextmanager
+            async def opened() -> AsyncIterator[Ports]:
+                await ports.ledger.head()
+                yield self.wrap(ports) if self.wrap else ports
+
+            return Entrance(
+                chain=world.chain.info.name,
+                node_id=node,
+                operator=self.signer.account,
+                journal=ports.journal,
+                open=opened,
+            )
+
+        async def keep(*, task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED) -> None:
+            places = ((self.world, self.node_id), *self.elsewhere.values())
+            await run_chains(
+                self.config,
+                [entrance(*place) for place in places],
+                wall=self.wall or self.world.wall,
+                task_status=task_status,
             )
 
         async with trio.open_nursery() as nursery:
-            self.node = await nursery.start(keep)
-            task_status.started(self.node)
+            self.daemon = await nursery.start(keep)
+            task_status.started(self.daemon)
 
     def _crash(self, point: str) -> None:
         self.crashes.append(point)
@@ -167,6 +207,8 @@ class World:
     network: MemoryNetwork
     chain: MemoryChain
     providers: list[Provider] = field(default_factory=list)
+    index: int = 0
+    """Of every node at its owner: ids differ from one chain to the other."""
 
     def wall(self) -> float:
         return GENESIS_TIME + trio.current_time()
@@ -177,16 +219,16 @@ class World:
             TransferTokens(account, Amount(tokens)), key=f"{account}{len(self.chain.records)}"
         )
 
-    async def provider(self, name: str, **settings: Any) -> Provider:
-        """Register a node and start it."""
+    async def register(self, name: str) -> NodeId:
+        """Stake for a node of this name, which is reached at the peer of this name."""
         owner, operator = key(f"{name} owner"), key(f"{name} operator")
-        node = node_id(owner.account, 0)
+        node = node_id(owner.account, self.index)
         await self.fund(owner.account, 1000 * UNIT)
         until = self.chain.now + 3600
         digest = operate_digest(self.chain.info.registry, node, operator.account, until)
         await self.chain.ledger(owner).submit(
             RegisterNode(
-                0,
+                self.index,
                 operator.account,
                 until,
                 operator.sign(digest),
@@ -195,6 +237,16 @@ class World:
                 (),
             )
         )
+        return node
+
+    async def provider(self, name: str, **settings: Any) -> Provider:
+        """Register a node, also in the `other` world if there is one, and start it."""
+        node = await self.register(name)
+        operator = key(f"{name} operator")
+        other: World | None = settings.pop("other", None)
+        if other is not None:
+            chain = other.chain.info.name
+            settings["elsewhere"] = {chain: (other, await other.register(name))}
         config = settings.pop("config", CONFIG)
         bench = settings.pop("bench", None) or SmallBench()
         start = settings.pop("start", True)
@@ -219,6 +271,41 @@ class World:
         view = fold(r for r in self.chain.records if getattr(r.event, "task_id", None) == task)
         assert view is not None
         return view
+
+
+def near_info() -> ChainInfo:
+    """A second chain, which only differs in what it is called and what it signs."""
+    contracts = {
+        name: AccountId("0x" + keccak(b"near", name.encode())[-20:].hex())
+        for name in ("ComputeToken", "NodeRegistry", "TaskEscrow")
+    }
+    number = "near:test"
+    return ChainInfo(
+        name=NEAR,
+        kind="memory",
+        chain_id=number,
+        contracts=contracts,
+        registry=Domain(REGISTRY_NAME, number, contracts["NodeRegistry"]),
+        escrow=Domain(ESCROW_NAME, number, contracts["TaskEscrow"]),
+        deployed_at=1,
+    )
+
+
+@asynccontextmanager
+async def open_worlds(folder: Path) -> AsyncIterator[tuple[World, World]]:
+    """Sei and NEAR: two chains and their money, one wire."""
+    async with open_world(folder) as sei:
+        clock = sei.wall
+        chain = MemoryChain(
+            RULES,
+            holder=key("bank").account,
+            parameters=DEFAULT_PARAMETERS,
+            clock=clock,
+            info=near_info(),
+        )
+        near = World(sei.nursery, folder, sei.network, chain, index=1)
+        near.wall = clock  # type: ignore[method-assign]
+        yield sei, near
 
 
 @asynccontextmanager
