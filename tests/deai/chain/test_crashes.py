@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,13 +21,21 @@ from deai.ids import AccountId
 from deai.money import UNIT, Amount
 from deai.network import ChainEntry
 from deai.signing import LocalSigner
-from tests.deai.chain.chains import SETTINGS, ChainProcess
+from tests.deai.chain.chains import SETTINGS, ChainProcess, chain_process
 from tests.deai.chain.crashing_sender import INTENTS
 from tests.deai.chain.proxy import forgetting, open_proxy
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
 
 ALL = (1 << INTENTS) - 1
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
+    """Of their own: on the conformance suite's, its twin would miss these payments."""
+    directory = tmp_path_factory.mktemp("crashes")
+    with chain_process("embedded", directory, accounts=100) as found:
+        yield found
 
 
 async def run(
@@ -63,65 +72,65 @@ async def payer(chain: ChainProcess) -> bytes:
 @pytest.mark.parametrize("visit", [2])
 @pytest.mark.parametrize("point", [p for p in CRASH_POINTS if p not in ("raised", "renewed")])
 async def test_each_payment_arrives_once_although_the_sender_was_killed(
-    embedded: ChainProcess, tmp_path: Path, point: str, visit: int
+    chain: ChainProcess, tmp_path: Path, point: str, visit: int
 ) -> None:
-    secret = await payer(embedded)
-    to, outbox = embedded.signer().account, tmp_path / "outbox.sqlite"
-    assert await run(embedded.entry, outbox, secret, to, point, visit) == -signal.SIGKILL
-    assert await run(embedded.entry, outbox, secret, to, "-", 0) == 0
-    assert (await settled(embedded, to))[0] == ALL
-    sent = (await settled(embedded, LocalSigner(secret).account))[1]
+    secret = await payer(chain)
+    to, outbox = chain.signer().account, tmp_path / "outbox.sqlite"
+    assert await run(chain.entry, outbox, secret, to, point, visit) == -signal.SIGKILL
+    assert await run(chain.entry, outbox, secret, to, "-", 0) == 0
+    assert (await settled(chain, to))[0] == ALL
+    sent = (await settled(chain, LocalSigner(secret).account))[1]
     assert sent == INTENTS, "no transaction beyond one for each intent"
-    assert await run(embedded.entry, outbox, secret, to, "-", 0) == 0
-    assert (await settled(embedded, to))[0] == ALL
+    assert await run(chain.entry, outbox, secret, to, "-", 0) == 0
+    assert (await settled(chain, to))[0] == ALL
 
 
 async def test_a_kill_while_a_fee_is_raised_repeats_nothing(
-    embedded: ChainProcess, tmp_path: Path
+    chain: ChainProcess, tmp_path: Path
 ) -> None:
-    secret = await payer(embedded)
-    to, outbox = embedded.signer().account, tmp_path / "outbox.sqlite"
-    async with open_proxy(embedded.rpc_url) as proxy:
-        entry = msgspec.structs.replace(embedded.entry, rpc_urls=(proxy.url,))
+    secret = await payer(chain)
+    to, outbox = chain.signer().account, tmp_path / "outbox.sqlite"
+    async with open_proxy(chain.rpc_url) as proxy:
+        entry = msgspec.structs.replace(chain.entry, rpc_urls=(proxy.url,))
         proxy.fault = forgetting(10_000)  # nothing is ever mined, so the fee is raised
         assert await run(entry, outbox, secret, to, "raised", 2) == -signal.SIGKILL
-        assert (await settled(embedded, to))[0] == 0
-    assert await run(embedded.entry, outbox, secret, to, "-", 0) == 0
-    assert (await settled(embedded, to))[0] == ALL
-    assert (await settled(embedded, LocalSigner(secret).account))[1] == INTENTS
+        assert (await settled(chain, to))[0] == 0
+    assert await run(chain.entry, outbox, secret, to, "-", 0) == 0
+    assert (await settled(chain, to))[0] == ALL
+    assert (await settled(chain, LocalSigner(secret).account))[1] == INTENTS
 
 
 async def test_a_kill_after_a_nonce_was_given_up_repeats_nothing(
-    embedded: ChainProcess, tmp_path: Path
+    chain: ChainProcess, tmp_path: Path
 ) -> None:
-    secret = await payer(embedded)
+    secret = await payer(chain)
     signer = LocalSigner(secret)
-    to, outbox = embedded.signer().account, tmp_path / "outbox.sqlite"
-    async with open_proxy(embedded.rpc_url) as proxy:
-        entry = msgspec.structs.replace(embedded.entry, rpc_urls=(proxy.url,))
+    to, outbox = chain.signer().account, tmp_path / "outbox.sqlite"
+    async with open_proxy(chain.rpc_url) as proxy:
+        entry = msgspec.structs.replace(chain.entry, rpc_urls=(proxy.url,))
         proxy.fault = forgetting(10_000)
         assert await run(entry, outbox, secret, to, "broadcast", 1) == -signal.SIGKILL
     # A second copy of the key spends the nonce of the payment whose bytes were lost.
-    async with open_sei_ledger(embedded.entry, signer, settings=SETTINGS) as second:
-        action = act.TransferTokens(embedded.holder.account, Amount(5))
+    async with open_sei_ledger(chain.entry, signer, settings=SETTINGS) as second:
+        action = act.TransferTokens(chain.holder.account, Amount(5))
         await second.submit(action, key="somebody else")
-    assert await run(embedded.entry, outbox, secret, to, "renewed", 1) == -signal.SIGKILL
-    assert await run(embedded.entry, outbox, secret, to, "-", 0) == 0
-    assert (await settled(embedded, to))[0] == ALL
-    assert (await settled(embedded, signer.account))[1] == INTENTS + 1
+    assert await run(chain.entry, outbox, secret, to, "renewed", 1) == -signal.SIGKILL
+    assert await run(chain.entry, outbox, secret, to, "-", 0) == 0
+    assert (await settled(chain, to))[0] == ALL
+    assert (await settled(chain, signer.account))[1] == INTENTS + 1
 
 
 async def test_one_outbox_serves_one_process_and_one_identity(
-    embedded: ChainProcess, tmp_path: Path
+    chain: ChainProcess, tmp_path: Path
 ) -> None:
     outbox = tmp_path / "outbox.sqlite"
-    first, second = embedded.signer(), embedded.signer()
+    first, second = chain.signer(), chain.signer()
 
     async def opened(by: LocalSigner) -> None:
-        async with open_sei_ledger(embedded.entry, by, outbox):
+        async with open_sei_ledger(chain.entry, by, outbox):
             pass
 
-    async with open_sei_ledger(embedded.entry, first, outbox):
+    async with open_sei_ledger(chain.entry, first, outbox):
         with pytest.raises(ConfigError, match="in use by another process"):
             await opened(first)
     with pytest.raises(ConfigError, match="belongs to"):
@@ -130,13 +139,13 @@ async def test_one_outbox_serves_one_process_and_one_identity(
 
 
 async def test_a_restart_returns_the_transaction_of_an_earlier_life(
-    embedded: ChainProcess, tmp_path: Path
+    chain: ChainProcess, tmp_path: Path
 ) -> None:
-    signer, outbox = embedded.holder, tmp_path / "outbox.sqlite"
-    to = embedded.signer().account
+    signer, outbox = chain.holder, tmp_path / "outbox.sqlite"
+    to = chain.signer().account
     action = act.TransferTokens(to, Amount(9))
-    async with open_sei_ledger(embedded.entry, signer, outbox, settings=SETTINGS) as ledger:
+    async with open_sei_ledger(chain.entry, signer, outbox, settings=SETTINGS) as ledger:
         first = await ledger.submit(action, key="once")
-    async with open_sei_ledger(embedded.entry, signer, outbox, settings=SETTINGS) as ledger:
+    async with open_sei_ledger(chain.entry, signer, outbox, settings=SETTINGS) as ledger:
         assert await ledger.submit(action, key="once") == first
-    assert (await settled(embedded, to))[0] == 9
+    assert (await settled(chain, to))[0] == 9
