@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deai.actions import TransferTokens
@@ -13,18 +15,16 @@ from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
 from deai.chain.memory import MemoryChain
 from deai.errors import ConfigError, UsageError
-from deai.ids import AccountId, ChainName
+from deai.ids import NEAR, SEI, AccountId, ChainName
 from deai.keys import create_key
 from deai.money import UNIT, Amount
-from deai.network import ChainEntry, Network, save_network
+from deai.network import ChainEntry, Network, load_network, save_network
 from deai.signing import Signer
 from node.home import Home
 from node.setup import Plan, prepare, register
 from node.store.errors import AlreadyRunning
 from rewards.rules import RULES
 from tests.node.support.names import key
-
-SEI = ChainName("sei")
 
 
 class Setting:
@@ -181,3 +181,68 @@ def test_needs_are_small_sums() -> None:
         assert 0 < gas.owner <= 10**gas.decimals // 10
         assert 0 < gas.operator <= 10**gas.decimals
         assert gas.little < gas.low < gas.operator
+
+
+def both(setting: Setting) -> Network:
+    """The setting's network with a second chain."""
+    contracts = {
+        "ComputeToken": AccountId("token.deai.test"),
+        "NodeRegistry": AccountId("compute.deai.test"),
+        "TaskEscrow": AccountId("compute.deai.test"),
+    }
+    near = ChainEntry(
+        kind="embedded",
+        chain_id="near:test",
+        rpc_urls=("http://127.0.0.1:1",),
+        contracts=contracts,
+    )
+    return msgspec.structs.replace(setting.network, chains={**setting.network.chains, NEAR: near})
+
+
+def set_up(setting: Setting, chain: ChainName, file: Path | None) -> Plan:
+    return prepare(
+        setting.home, chain, network_file=file, owner_key=None, owner_passphrase=None,
+        listen=(), index=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), [(SEI, NEAR), (NEAR, SEI)])
+def test_a_home_is_set_up_on_one_chain_after_the_other(
+    tmp_path: Path, first: ChainName, second: ChainName
+) -> None:
+    setting = Setting(tmp_path)
+    save_network(both(setting), setting.file)
+    plans = [set_up(setting, chain, setting.file) for chain in (first, second)]
+    known = setting.home.registrations()
+    assert [one.chain for one in known] == [first, second]
+    assert [plan.registration for plan in plans] == list(known)
+    assert known[0].peer_id == known[1].peer_id
+    assert known[0].operator != known[1].operator
+    for one in known:
+        assert setting.home.on(one.chain).load_registration() == one
+    # What a home of one chain looked like still does.
+    old = json.loads((setting.home.path / "registration.json").read_text())
+    assert (old["chain"], old["node_id"]) == (first, known[0].node_id)
+    again = [set_up(setting, chain, None) for chain in (second, first)]
+    assert {step.state for plan in again for step in plan.steps} == {"done_before"}
+    assert setting.home.registrations() == known
+
+
+def test_a_network_file_without_a_chain_of_this_home_is_refused(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    save_network(both(setting), setting.file)
+    set_up(setting, NEAR, setting.file)
+    save_network(setting.network, setting.file)
+    with pytest.raises(ConfigError, match="near") as caught:
+        set_up(setting, SEI, setting.file)
+    assert caught.value.reason_code == "chain_missing"
+    assert NEAR in load_network(setting.home.network).chains
+
+
+def test_a_damaged_registration_is_named(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.prepare()
+    file = setting.home.path / "registration.json"
+    file.write_text("{")
+    with pytest.raises(ConfigError, match=r"registration\.json"):
+        setting.home.registrations()
