@@ -26,10 +26,41 @@ STALE_SECONDS: Final = 15.0
 
 
 def stats_document(
-    *, chains: Iterable[Row], totals: Sequence[Row], nodes: Iterable[Row], completed: int,
-    window: int, durations: Sequence[int], now: float,
+    *, chains: Sequence[Row], totals: Sequence[Row], nodes: Sequence[Row],
+    completed: Mapping[str, int], window: int, durations: Sequence[int], now: float,
 ) -> Document:  # fmt: skip
-    """`GET /api/v1/network/stats`; `completed` tasks ended in the last `window` chain seconds."""
+    """`GET /api/v1/network/stats`.
+
+    `completed`: by chain, the tasks that ended well in its last `window` seconds.
+    """
+    by_chain = {
+        row["chain"]: sums_document(
+            chains=[row],
+            totals=[one for one in totals if one["chain"] == row["chain"]],
+            nodes=[one for one in nodes if one["chain"] == row["chain"]],
+            completed=completed.get(row["chain"], 0),
+            window=window,
+            now=now,
+        )
+        for row in chains
+    }
+    whole = sums_document(
+        chains=chains, totals=totals, nodes=nodes, completed=sum(completed.values()),
+        window=window, now=now,
+    )  # fmt: skip
+    return whole | {
+        "completion_ms": _percentiles(durations),
+        "chains": {row["chain"]: chain_document(row, now) for row in chains},
+        "by_chain": by_chain,
+        "as_of": rfc3339(round(now, 3)),
+    }
+
+
+def sums_document(
+    *, chains: Iterable[Row], totals: Sequence[Row], nodes: Iterable[Row], completed: int,
+    window: int, now: float,
+) -> Document:  # fmt: skip
+    """The figures that are told of each chain, and of all together."""
     states, active, staked = [], 0, 0
     for row in nodes:
         status = status_of(row, now)
@@ -37,20 +68,19 @@ def stats_document(
         active += is_active(row, status)
         staked += int(row["bonded"]) + int(row["unbonding"])
     by_state = {state.value: _sum(totals, state.value) for state in TaskState}
-    chain_rows = list(chains)
     stakes = [
-        parameters["min_stake"]
-        for row in chain_rows
+        int(parameters["min_stake"])
+        for row in chains
         if "min_stake" in (parameters := json.loads(row["parameters"]))
     ]
     return {
+        "nodes": len(states),
         "active_nodes": active,
         "nodes_by_state": count(states),
         "pending_tasks": by_state["pending"],
         "open_tasks": by_state["pending"] + by_state["assigned"] + by_state["in_progress"],
         "tasks_by_state": by_state,
         "throughput": round(completed / window, 4),
-        "completion_ms": _percentiles(durations),
         "total_staked": str(staked),
         "total_rewards_distributed": str(_sum(totals, "paid")),
         "rewarded_seats": _sum(totals, "seats_paid"),
@@ -63,12 +93,10 @@ def stats_document(
             - _sum(totals, "refunded")
             - _sum(totals, "protocol_fees")
         ),
-        "min_stake": stakes[0] if stakes else "0",
+        "min_stake": str(min(stakes, default=0)),
         "slashed": str(_sum(totals, "slashed")),
         "supply": str(_sum(totals, "minted") - _sum(totals, "burned")),
         "anomalies": _sum(totals, "anomalies"),
-        "chains": {row["chain"]: chain_document(row, now) for row in chain_rows},
-        "as_of": rfc3339(round(now, 3)),
     }
 
 
@@ -144,6 +172,7 @@ def node_document(row: Mapping[str, Any], now: float) -> Document:
         "released": row["released"],
         "earned": row["earned"],
         "slashed": row["slashed"],
+        "bound": bound_document(row, now),
         "registered_at": rfc3339(row["registered_at"]),
         "last_heartbeat": _time(row["received_at"]),
         "performance_metrics": performance(row),
@@ -154,6 +183,25 @@ def node_document(row: Mapping[str, Any], now: float) -> Document:
         "workloads": [] if offer is None else [_workload(one) for one in offer.workloads],
         "offer": None if offer is None else _offer(row),
         "offers": [] if offer is None else [_offer(row)],
+    }
+
+
+def bound_document(row: Mapping[str, Any], now: float) -> Document | None:
+    """The same node's registration on the other chain, and why it is believed to be the same.
+
+    None if it has none, or if the index does not know that registration (any more).
+    """
+    if row["binding"] is None or row["twin_id"] is None:
+        return None
+    names = ("standing", "mode", "received_at")
+    twin = {name: row[f"twin_{name}"] for name in names}
+    return {
+        "chain": row["twin_chain"],
+        "node_id": row["twin_id"],
+        "standing": row["twin_standing"],
+        "state": state_of(twin, status_of(twin, now)),
+        "slashed": row["twin_slashed"],
+        "binding": json.loads(row["binding"]),
     }
 
 

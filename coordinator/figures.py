@@ -27,10 +27,17 @@ class Figures:
         """`GET /api/v1/network/health`."""
         return documents.health_document(self.chains, self.stats["active_nodes"], self.now)
 
-    @property
-    def nodes_stats(self) -> dict[str, Any]:
-        """`GET /api/v1/nodes/stats`."""
-        return documents.nodes_stats_document(self.nodes, self.now)
+    def nodes_stats(self, chain: str = "") -> dict[str, Any]:
+        """`GET /api/v1/nodes/stats`, of one chain or of all."""
+        nodes = [row for row in self.nodes if not chain or row["chain"] == chain]
+        return documents.nodes_stats_document(nodes, self.now)
+
+    def sums(self, chain: str = "") -> dict[str, Any]:
+        """The network's figures of one chain (also of one that is not followed) or of all."""
+        found: dict[str, Any] = self.stats if not chain else self.stats["by_chain"].get(chain)
+        return found or documents.sums_document(
+            chains=[], totals=[], nodes=[], completed=0, window=THROUGHPUT_SECONDS, now=self.now
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -43,12 +50,17 @@ def gather(reader: Reader, now: float) -> Figures:
     chains = reader.chains()
     nodes = reader.nodes()
     # Chain time, not ours: a throughput does not depend on how far clocks are apart.
-    newest = max((row["head_time"] or 0 for row in chains), default=0)
+    completed = {
+        row["chain"]: reader.completed_since(
+            row["chain"], (row["head_time"] or 0) - THROUGHPUT_SECONDS
+        )
+        for row in chains
+    }
     stats = documents.stats_document(
         chains=chains,
         totals=reader.totals(),
         nodes=nodes,
-        completed=reader.completed_since(newest - THROUGHPUT_SECONDS),
+        completed=completed,
         window=THROUGHPUT_SECONDS,
         durations=reader.durations(DURATIONS),
         now=now,

@@ -10,15 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 
+from coordinator.bindings import Bindings, SpeaksFor
 from coordinator.metrics import Metrics
+from coordinator.operators import Operators, Refusal
 from coordinator.store.rows import Row
-from deai.errors import BadSignature, PeerUnreachable
+from deai.errors import BadSignature, MalformedMessage, PeerUnreachable
 from deai.ids import AccountId, ChainName, NodeId
-from deai.messages import BeatMessage, BeatSeen, Goodbye, PublishBeat, PublishOffer, Refused
+from deai.messages import (
+    BeatMessage,
+    BeatSeen,
+    BindingSeen,
+    Goodbye,
+    PublishBeat,
+    PublishBinding,
+    PublishOffer,
+    Refused,
+)
 from deai.net import Link
 from deai.offers import Beat, Offer, Signed, open_beat, open_offer
 from deai.signing import Domain
@@ -34,8 +45,6 @@ MAX_REFUSALS: Final = 10
 """A link is closed after this many: whoever it is, it is not learning."""
 LINK_SILENCE: Final = 120.0
 REPLY_TIMEOUT: Final = 10.0
-INDEX_PATIENCE: Final = 5.0
-"""A node that has just registered may be ahead of the index by this much."""
 MAX_AHEAD: Final = 300
 """Seconds by which a node's clock may be ahead of ours in an offer."""
 
@@ -56,45 +65,59 @@ class _Heard:
     instances: dict[bytes, _Instance] = field(default_factory=dict)
 
 
-class _Refusal(Exception):
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.message = Refused(None, code, reason)
+class Gossip(NamedTuple):
+    """Rows of what was heard and not stored yet."""
+
+    beats: list[Row]
+    offers: list[Row]
+    bindings: list[Row]
 
 
 class Hub:
     """Serves `BEAT_DIALECT` links and keeps what is worth storing until it is fetched."""
 
     def __init__(
-        self, domains: Mapping[ChainName, Domain], *, clock: Callable[[], float], metrics: Metrics
+        self,
+        domains: Mapping[ChainName, Domain],
+        speaks_for: SpeaksFor,
+        *,
+        clock: Callable[[], float],
+        metrics: Metrics,
     ) -> None:
         """`clock` is Unix seconds; `domains` are the registries of the chains that count."""
         self._domains = dict(domains)
         self._clock = clock
         self._metrics = metrics
-        self._operators: dict[ChainName, dict[NodeId, AccountId]] = {c: {} for c in domains}
+        self._operators = Operators(domains)
+        self._bindings = Bindings(self._domains, self._operators, speaks_for, clock)
         self._heard: dict[NodeId, _Heard] = {}
         self._beats: dict[NodeId, Row] = {}
         self._offers: dict[NodeId, Row] = {}
-        self._learned = trio.Event()
 
     def learn(self, chain: ChainName, operators: Mapping[NodeId, AccountId]) -> None:
         """Take over which key the chain names for which node."""
-        if operators:
-            self._operators[chain].update(operators)
-            self._learned.set()
-            self._learned = trio.Event()
+        self._operators.learn(chain, operators)
 
-    def restore(self, offers: Iterable[tuple[NodeId, int]]) -> None:
-        """Remember the newest offers from before a restart, so that no older one replaces them."""
+    def restore(
+        self,
+        offers: Iterable[tuple[NodeId, int]],
+        bindings: Iterable[tuple[NodeId, NodeId, int]] = (),
+    ) -> None:
+        """Remember what was heard before a restart, so that nothing older replaces it.
+
+        Offers as node and sequence, bindings as node, twin and nonce.
+        """
         for node, sequence in offers:
             self._heard.setdefault(node, _Heard()).offer_sequence = sequence
+        self._bindings.restore(bindings)
 
-    def take(self) -> tuple[list[Row], list[Row]]:
-        """Rows of beats and offers that are new since the last call."""
-        beats, offers = list(self._beats.values()), list(self._offers.values())
+    def take(self) -> Gossip:
+        """What is new since the last call."""
+        found = Gossip(
+            list(self._beats.values()), list(self._offers.values()), self._bindings.take()
+        )
         self._beats, self._offers = {}, {}
-        return beats, offers
+        return found
 
     async def serve(self, link: Link[BeatMessage]) -> None:
         """Listen to one peer until it leaves, breaks a rule or falls silent."""
@@ -114,28 +137,32 @@ class Hub:
                 return
             try:
                 await self._take_in(link, message)
-            except _Refusal as refusal:
+            except Refusal as refusal:
                 refusals += 1
                 self._metrics.beats.labels(refusal.message.code).inc()
                 await _reply(link, refusal.message)
-            except BadSignature:
-                self._metrics.beats.labels("bad_signature").inc()
+            except (BadSignature, MalformedMessage) as error:
+                self._metrics.beats.labels(error.code).inc()
                 raise  # the net cuts the peer off
 
     async def _take_in(self, link: Link[BeatMessage], message: BeatMessage) -> None:
         match message:
             case PublishBeat():
                 chain, beat = self._open(message.beat, open_beat)
-                await self._check(chain, beat.node, message.beat.operator)
+                await self._operators.check(chain, beat.node, message.beat.operator)
                 await _reply(link, self._beat(link, chain, beat))
                 self._metrics.beats.labels("taken").inc()
             case PublishOffer():
                 chain, offer = self._open(message.offer, open_offer)
-                await self._check(chain, offer.node, message.offer.operator)
+                await self._operators.check(chain, offer.node, message.offer.operator)
                 self._offer(link, chain, offer, message.offer)
                 self._metrics.beats.labels("offer").inc()
+            case PublishBinding():
+                nonce = await self._bindings.take_in(message.signed)
+                await _reply(link, BindingSeen(nonce))
+                self._metrics.beats.labels("binding").inc()
             case _:
-                raise _Refusal("unexpected", "this is a hub: it takes beats and offers")
+                raise Refusal("unexpected", "this is a hub: it takes beats, offers and bindings")
 
     def _open(self, signed: Signed, opener: Callable[[Signed, Domain], T]) -> tuple[ChainName, T]:
         error = BadSignature("no chain of this hub")
@@ -146,19 +173,9 @@ class Hub:
                 error = failed
         raise error
 
-    async def _check(self, chain: ChainName, node: NodeId, operator: AccountId) -> None:
-        known = self._operators[chain]
-        with trio.move_on_after(INDEX_PATIENCE):
-            while known.get(node) != operator:
-                await self._learned.wait()
-        if node not in known:
-            raise _Refusal("unknown_node", f"{node} is not registered as far as this hub knows")
-        if known[node] != operator:
-            raise _Refusal("wrong_operator", f"the chain names another operator for {node}")
-
     def _beat(self, link: Link[BeatMessage], chain: ChainName, beat: Beat) -> BeatSeen:
         if beat.peer_id != link.peer_id:
-            raise _Refusal("wrong_peer", "this beat was made for another peer")
+            raise Refusal("wrong_peer", "this beat was made for another peer")
         now = self._clock()
         heard = self._heard.setdefault(beat.node, _Heard())
         instance = self._instance(heard, beat, now)
@@ -190,7 +207,7 @@ class Hub:
             ]:
                 del heard.instances[old]
             if len(heard.instances) >= MAX_INSTANCES:
-                raise _Refusal("too_many_instances", "too many processes run with one key")
+                raise Refusal("too_many_instances", "too many processes run with one key")
             found = heard.instances[beat.instance] = _Instance(now, now, -1)
         return found
 
@@ -199,9 +216,9 @@ class Hub:
     ) -> None:
         now = self._clock()
         if offer.peer_id != link.peer_id:
-            raise _Refusal("wrong_peer", "this offer was made for another peer")
+            raise Refusal("wrong_peer", "this offer was made for another peer")
         if offer.expires_at <= now or offer.issued_at > now + MAX_AHEAD:
-            raise _Refusal("expired", "this offer is not valid now; check the clock")
+            raise Refusal("expired", "this offer is not valid now; check the clock")
         heard = self._heard.setdefault(offer.node, _Heard())
         if offer.sequence <= heard.offer_sequence:
             return  # an older one, or the same again: the newest stays

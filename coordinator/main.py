@@ -29,7 +29,7 @@ from coordinator.store.reader import Reader
 from coordinator.store.store import Store
 from deai.chain.ledger import Ledger
 from deai.errors import ConfigError
-from deai.ids import ChainName
+from deai.ids import AccountId, ChainName
 from deai.messages import BEAT_DIALECT, BeatMessage
 from deai.net import Link, Net
 
@@ -43,6 +43,10 @@ class Ports:
     ledgers: Mapping[ChainName, Ledger]
     net: Net
     clock: Callable[[], float] = time.time
+
+    async def speaks_for(self, chain: ChainName, account: AccountId, key: AccountId) -> bool:
+        """Ask one of the chains whether a key speaks for an account."""
+        return await self.ledgers[chain].speaks_for(account, key)
 
 
 async def run(
@@ -72,10 +76,11 @@ async def run(
         metrics_at = _serve_metrics(metrics, endpoint(config.metrics, "metrics"), stack)
         hub = Hub(
             {name: ledger.info.registry for name, ledger in ports.ledgers.items()},
+            ports.speaks_for,
             clock=ports.clock,
             metrics=metrics,
         )
-        hub.restore(reader.offer_sequences())
+        hub.restore(reader.offer_sequences(), reader.bindings())
         writer = Writer(store, http.wake)
         async with _serving(http), trio.open_nursery() as nursery:
             for chain, ledger in ports.ledgers.items():

@@ -38,6 +38,7 @@ class News:
             if is_news:
                 data = {
                     "node_id": row["node_id"],
+                    "chain": row["chain"],
                     "status": status,
                     "state": now[1],
                     "performance_metrics": now[2],

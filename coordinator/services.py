@@ -116,10 +116,10 @@ async def tick(writer: Writer, reader: Reader, hub: Hub, clock: Callable[[], flo
     news, count = News(), 0
     store = writer.store
     while True:
-        beats, offers = hub.take()
+        gossip = hub.take()
 
         def work(count: int = count) -> None:
-            store.save_gossip(beats, offers)  # noqa: B023 - runs before the next round
+            store.save_gossip(*gossip)  # noqa: B023 - runs before the next round
             now = clock()
             store.publish(news.of(gather(reader, now)), now)
             if count % PRUNE_TICKS == 0:

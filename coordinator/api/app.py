@@ -27,7 +27,8 @@ DESCRIPTION = (
     "decides nothing; everything here can be checked against the chain. Amounts are decimal text "
     "in base units (18 decimals), times RFC 3339 UTC, lists have cursors, errors follow RFC 9457. "
     "`/api/v1/ws?cursor=SEQ` is a WebSocket of `task_update`, `node_status` and `network_stats` "
-    "events `{seq, event, data}`, resumable from any `seq` that is still kept."
+    "events `{seq, event, data}`, resumable from any `seq` that is still kept; with `chain=` the "
+    "first two come of that chain alone. Lists of nodes and tasks take `chain=`, too."
 )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.figures import Figures, gather
 from coordinator.store.reader import Reader
+from deai.ids import NEAR, SEI
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class Hot:
         self.bodies = {
             "stats": _encoded(figures.stats),
             "health": _encoded(figures.health),
-            "nodes": _encoded(figures.nodes_stats),
+            "nodes": _encoded(figures.nodes_stats()),
+            **{f"nodes {chain}": _encoded(figures.nodes_stats(chain)) for chain in (SEI, NEAR)},
         }
         self.figures = figures
 

@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from coordinator.metrics import Metrics
 from coordinator.store.reader import Reader
 from coordinator.store.rows import Row
+from deai.ids import NEAR, SEI
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Event(msgspec.Struct, frozen=True):
 
     seq: int
     kind: str
+    chain: str | None
+    """None: about all of them."""
     text: str
 
 
@@ -91,6 +94,7 @@ class Feed:
         """One subscriber from its cursor on, until it leaves, lags or breaks a rule."""
         try:
             cursor = _cursor(socket.query_params.get("cursor"))
+            chain = _chain(socket.query_params.get("chain"))
         except ValueError as error:
             await socket.accept()
             await _close(socket, REFUSED, str(error))
@@ -103,14 +107,14 @@ class Feed:
         self._subscribers += 1
         self._metrics.sockets.inc()
         try:
-            await self._follow(socket, cursor)
+            await self._follow(socket, cursor, _Wanted(chain))
         except WebSocketDisconnect:
             pass
         finally:
             self._subscribers -= 1
             self._metrics.sockets.dec()
 
-    async def _follow(self, socket: WebSocket, cursor: int | None) -> None:
+    async def _follow(self, socket: WebSocket, cursor: int | None, wanted: _Wanted) -> None:
         oldest, newest = await asyncio.to_thread(self._reader.feed_range)
         newest = max(newest, self.newest)
         position = newest if cursor is None else cursor
@@ -122,7 +126,6 @@ class Feed:
         if cursor is not None and position + 1 < oldest:
             await _close(socket, REFUSED, f"events before {oldest} are no longer kept")
             return
-        wanted = _Wanted()
         listener = asyncio.create_task(wanted.listen(socket))
         sender = asyncio.create_task(self._send(socket, position, wanted))
         done, left = await asyncio.wait({listener, sender}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,7 +145,7 @@ class Feed:
             changed = self._changed
             events = await self._after(position)
             for event in events:
-                if event.kind in wanted.kinds:
+                if wanted.takes(event):
                     try:
                         await asyncio.wait_for(socket.send_text(event.text), SEND_SECONDS)
                     except TimeoutError:
@@ -168,10 +171,15 @@ class Feed:
 
 
 class _Wanted:
-    """Which events a subscriber asked for: all, until it says otherwise."""
+    """Which events a subscriber asked for: all of its chain, until it says otherwise."""
 
-    def __init__(self) -> None:
-        self.kinds = frozenset(EVENTS)
+    def __init__(self, chain: str) -> None:
+        self._chain = chain
+        self._kinds = frozenset(EVENTS)
+
+    def takes(self, event: Event) -> bool:
+        about = event.chain or self._chain
+        return event.kind in self._kinds and (not self._chain or about == self._chain)
 
     async def listen(self, socket: WebSocket) -> tuple[int, str]:
         while True:
@@ -186,7 +194,7 @@ class _Wanted:
             unknown = set(asked.subscribe) - set(EVENTS)
             if unknown:
                 return REFUSED, f"no such event; there are {', '.join(EVENTS)}"
-            self.kinds = frozenset(asked.subscribe)
+            self._kinds = frozenset(asked.subscribe)
 
 
 def _cursor(text: str | None) -> int | None:
@@ -197,10 +205,16 @@ def _cursor(text: str | None) -> int | None:
     return int(text)
 
 
+def _chain(text: str | None) -> str:
+    if text not in (None, "", SEI, NEAR):
+        raise ValueError(f"a chain is one of {NEAR}, {SEI}")
+    return text or ""
+
+
 def _event(row: Row) -> Event:
     data = row["data"]  # JSON as stored: spliced, not parsed and written again
     text = f'{{"seq":{row["seq"]},"event":"{row["event"]}","data":{data}}}'
-    return Event(row["seq"], row["event"], text)
+    return Event(row["seq"], row["event"], row["chain"], text)
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:

@@ -46,16 +46,16 @@ class Percentiles(Model):
     tasks: int
 
 
-class NetworkStats(Model):
-    """The network at a glance; throughput is tasks completed per second over 60 s."""
+class Sums(Model):
+    """Figures of one chain or of all; throughput is tasks completed per second over 60 s."""
 
+    nodes: int
     active_nodes: int
     nodes_by_state: dict[str, int]
     pending_tasks: int
     open_tasks: int
     tasks_by_state: dict[str, int]
     throughput: float
-    completion_ms: Percentiles | None
     total_staked: str
     total_rewards_distributed: str
     rewarded_seats: int
@@ -67,7 +67,14 @@ class NetworkStats(Model):
     slashed: str
     supply: str
     anomalies: int
+
+
+class NetworkStats(Sums):
+    """The network at a glance: all chains together, then each by itself."""
+
+    completion_ms: Percentiles | None
     chains: dict[str, ChainModel]
+    by_chain: dict[str, Sums]
     as_of: str
 
 
@@ -126,6 +133,21 @@ class SignedOffer(Model):
     """64 bytes, base64."""
 
 
+class Bound(Model):
+    """The same node's registration on the other chain.
+
+    `binding` holds both owners' signatures over both registrations: verify them before believing
+    it. Standing, state and what was slashed are this coordinator's word.
+    """
+
+    chain: str
+    node_id: str
+    standing: str
+    state: str
+    slashed: str
+    binding: dict[str, Any]
+
+
 class Node(Model):
     """One node: facts of the chain, and what this coordinator heard."""
 
@@ -151,6 +173,7 @@ class Node(Model):
     released: int
     earned: str
     slashed: str
+    bound: Bound | None
     registered_at: str
     last_heartbeat: str | None
     performance_metrics: Performance | None

@@ -12,7 +12,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from coordinator import documents
 from coordinator.api.hot import Hot, etag_of
-from coordinator.api.params import decode_cursor, encode_cursor, one_node, one_task
+from coordinator.api.params import (
+    cursor_of,
+    decode_cursor,
+    encode_cursor,
+    one_chain,
+    one_node,
+    one_task,
+    task_place,
+)
 from coordinator.api.problems import Problem
 from coordinator.figures import Figures
 from coordinator.pages import render
@@ -86,28 +94,28 @@ class Pages:
         tasks = [_task_row(row) for row in self._reader.tasks(limit=12)]
         return self._page(
             request, "network.html", "Network",
-            nodes=figures.nodes_stats, definitions=_DEFINITIONS, tasks=tasks,
+            nodes=figures.nodes_stats(), definitions=_DEFINITIONS, tasks=tasks,
             minutes=self._minutes(),
         )  # fmt: skip
 
-    def nodes(self, request: Request, cursor: str = "") -> Response:
+    def nodes(self, request: Request, cursor: str = "", chain: str = "") -> Response:
         """Nodes by id."""
-        after = None
+        after, chain = None, one_chain(chain)
         if cursor:
-            chain, node = decode_cursor(cursor[:200], "nodes", str, str)
-            after = (str(chain), str(node))
-        found = self._reader.nodes(after=after, limit=PAGE + 1)
+            on, node = decode_cursor(cursor[:200], "nodes", str, str)
+            after = (str(on), str(node))
+        found = self._reader.nodes(after=after, chain=chain, limit=PAGE + 1)
         now = self._clock()
-        follows = ""
+        kept, follows = _kept(chain=chain), ""
         if len(found) > PAGE:
             last = found[PAGE - 1]
-            follows = "/nodes?" + urlencode(
-                {"cursor": encode_cursor("nodes", last["chain"], last["node_id"])}
-            )
+            place = encode_cursor("nodes", last["chain"], last["node_id"])
+            follows = "/nodes?" + urlencode({**kept, "cursor": place})
         return self._page(
             request, "nodes.html", "Nodes",
-            nodes=[self._node(row, now) for row in found[:PAGE]],
-            summary=self._figures().nodes_stats, next_page=follows, cursor=cursor,
+            nodes=[self._node(row, now) for row in found[:PAGE]], chain=chain,
+            summary=self._figures().nodes_stats(chain), next_page=follows, cursor=cursor,
+            query=_query(kept),
         )  # fmt: skip
 
     def node(self, request: Request, node_id: str) -> Response:
@@ -129,35 +137,29 @@ class Pages:
         )  # fmt: skip
 
     def tasks(
-        self, request: Request, cursor: str = "", state: str = "", client: str = "", node: str = ""
-    ) -> Response:
+        self, request: Request, cursor: str = "", state: str = "", client: str = "",
+        node: str = "", chain: str = "",
+    ) -> Response:  # fmt: skip
         """Tasks, newest first."""
         if state and state not in {one.value for one in TaskState}:
             raise Problem(400, "bad_state", "no such state")
-        before = None
-        if cursor:
-            block, index = decode_cursor(cursor[:200], "tasks", int, int)
-            before = (int(block), int(index))
-        kept = {"state": state, "client": client, "node": node}
-        kept = {name: value for name, value in kept.items() if value}
         try:
             account = any_account(client) if client else ""
         except MalformedMessage as error:
             raise Problem(400, "bad_account", str(error)) from error
         found = self._reader.tasks(
-            before=before, state=state, client=account,
+            before=task_place(cursor[:200]), chain=one_chain(chain), state=state, client=account,
             node=one_node(node) if node else "", limit=PAGE + 1,
         )  # fmt: skip
+        kept = _kept(chain=chain, state=state, client=client, node=node)
         follows = ""
         if len(found) > PAGE:
-            last = found[PAGE - 1]
-            place = encode_cursor("tasks", last["posted_block"], last["posted_idx"])
-            follows = "/tasks?" + urlencode({**kept, "cursor": place})
+            follows = "/tasks?" + urlencode({**kept, "cursor": cursor_of(found[PAGE - 1])})
         return self._page(
             request, "tasks.html", "Tasks",
             tasks=[_task_row(row) for row in found[:PAGE]], state=state, client=account,
-            node=node, cursor=cursor, next_page=follows,
-            query="?" + urlencode(kept) if kept else "",
+            node=node, chain=chain, cursor=cursor, next_page=follows,
+            sums=self._figures().sums(chain), query=_query(kept),
         )  # fmt: skip
 
     def task(self, request: Request, task_id: str) -> Response:
@@ -247,6 +249,15 @@ class Pages:
             else "None in the last hour."
         )
         return {"bars": render.bars(values, 120), "top": most or 1, "sentence": sentence}
+
+
+def _kept(**asked: str) -> dict[str, str]:
+    """What a list was narrowed to: its next page is narrowed alike."""
+    return {name: value for name, value in asked.items() if value}
+
+
+def _query(kept: dict[str, str]) -> str:
+    return "?" + urlencode(kept) if kept else ""
 
 
 def _read(parse: Callable[[str], T], text: str) -> T | None:

@@ -11,8 +11,11 @@ from typing import Annotated, Final, TypeVar
 from fastapi import Query
 
 from coordinator.api.problems import Problem
+from coordinator.store import schema
+from coordinator.store.reader import Place
+from coordinator.store.rows import Row
 from deai.errors import MalformedMessage
-from deai.ids import NodeId, TaskId, any_node, parse_task
+from deai.ids import NEAR, SEI, NodeId, TaskId, any_node, parse_task
 
 T = TypeVar("T")
 
@@ -22,6 +25,9 @@ MAX_IDS: Final = 50
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page.")]
 CursorText = Annotated[
     str, Query(max_length=200, description="`next_cursor` of the page before; opaque.")
+]
+ChainText = Annotated[
+    str, Query(max_length=16, description=f"Only of this chain: {SEI} or {NEAR}.")
 ]
 Ids = Annotated[
     str, Query(max_length=4096, description=f"Only these, separated by commas; at most {MAX_IDS}.")
@@ -51,6 +57,19 @@ def decode_cursor(text: str, kind: str, *types: type) -> tuple[str | int, ...]:
     return tuple(found[1:])
 
 
+def task_place(text: str) -> Place | None:
+    """Where a page of tasks begins; None for an empty cursor; raise `Problem`."""
+    if not text:
+        return None
+    at, chain, block, index = decode_cursor(text, "tasks", int, str, int, int)
+    return int(at), str(chain), int(block), int(index)
+
+
+def cursor_of(row: Row) -> str:
+    """The cursor behind a task's row."""
+    return encode_cursor("tasks", *(row[column.name] for column in schema.NEWEST))
+
+
 def one_node(text: str) -> NodeId:
     """A node id from a path; raise `Problem`."""
     return _parse(text, any_node, "node")
@@ -59,6 +78,13 @@ def one_node(text: str) -> NodeId:
 def one_task(text: str) -> TaskId:
     """A task id from a path; raise `Problem`."""
     return _parse(text, parse_task, "task")
+
+
+def one_chain(text: str) -> str:
+    """A chain's name, empty for all of them; raise `Problem`."""
+    if text not in ("", SEI, NEAR):
+        raise Problem(400, "bad_chain", f"a chain is one of {NEAR}, {SEI}")
+    return text
 
 
 def some_nodes(text: str) -> list[NodeId]:

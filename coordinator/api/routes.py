@@ -14,15 +14,19 @@ from coordinator.api import models
 from coordinator.api.hot import Hot, etag_of
 from coordinator.api.live import Feed
 from coordinator.api.params import (
+    ChainText,
     CursorText,
     Ids,
     Limit,
+    cursor_of,
     decode_cursor,
     encode_cursor,
+    one_chain,
     one_node,
     one_task,
     some_nodes,
     some_tasks,
+    task_place,
 )
 from coordinator.api.problems import MEDIA_TYPE, Problem
 from coordinator.presence import status_of
@@ -92,10 +96,11 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         """What is well and what is not, each check on its own."""
         return from_hot(request, "health")
 
-    @router.get("/api/v1/nodes/stats", response_model=models.NodesStats, tags=["nodes"])
-    async def nodes_stats(request: Request) -> Response:
+    @router.get("/api/v1/nodes/stats", response_model=models.NodesStats, responses=_BAD,
+                tags=["nodes"])  # fmt: skip
+    async def nodes_stats(request: Request, chain: ChainText = "") -> Response:
         """All nodes together, and what the online ones run at what price."""
-        return from_hot(request, "nodes")
+        return from_hot(request, f"nodes {one_chain(chain)}".rstrip())
 
     @router.get("/api/v1/nodes", response_model=models.NodePage, responses=_BAD, tags=["nodes"])
     def nodes(
@@ -103,18 +108,19 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         limit: Limit = 50,
         cursor: CursorText = "",
         ids: Ids = "",
+        chain: ChainText = "",
         status: Annotated[str, Query(pattern="^(|online|offline|maintenance)$")] = "",
     ) -> Response:
         """Nodes by id, each with its current signed offer."""
         after = None
         if cursor:
-            chain, node = decode_cursor(cursor, "nodes", str, str)
-            after = (str(chain), str(node))
+            on, node = decode_cursor(cursor, "nodes", str, str)
+            after = (str(on), str(node))
         now = clock()
         found: list[dict[str, Any]] = []
-        wanted = some_nodes(ids)
+        wanted, of_chain = some_nodes(ids), one_chain(chain)
         while True:
-            page = reader.nodes(after=after, ids=wanted, limit=limit + 1)
+            page = reader.nodes(after=after, chain=of_chain, ids=wanted, limit=limit + 1)
             more = len(page) > limit
             for row in page[:limit]:
                 after = (row["chain"], row["node_id"])
@@ -145,15 +151,13 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         limit: Limit = 50,
         cursor: CursorText = "",
         ids: Ids = "",
+        chain: ChainText = "",
         state: Annotated[str, Query(max_length=20)] = "",
         client: Annotated[str, Query(max_length=64)] = "",
         node: Annotated[str, Query(max_length=80)] = "",
     ) -> Response:
         """Tasks, newest first."""
-        before = None
-        if cursor:
-            block, index = decode_cursor(cursor, "tasks", int, int)
-            before = (int(block), int(index))
+        before = task_place(cursor)
         if state and state not in _STATES:
             raise Problem(400, "bad_state", f"a state is one of {', '.join(sorted(_STATES))}")
         try:
@@ -162,6 +166,7 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
             raise Problem(400, "bad_account", str(error)) from error
         page = reader.tasks(
             before=before,
+            chain=one_chain(chain),
             state=state,
             client=account,
             node=one_node(node) if node else "",
@@ -170,8 +175,7 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         )
         follows = None
         if len(page) > limit:
-            last = page[limit - 1]
-            follows = encode_cursor("tasks", last["posted_block"], last["posted_idx"])
+            follows = cursor_of(page[limit - 1])
         return _page(request, [documents.task_summary(row) for row in page[:limit]], follows)
 
     @router.get("/api/v1/tasks/{task_id}", response_model=models.Task, responses=_MISSING,

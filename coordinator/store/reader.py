@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Integer, Select, func, select, tuple_
 from sqlalchemy.engine import Connection
@@ -19,6 +19,10 @@ from deai.ids import ChainName, NodeId, TaskId
 MAX_TASK_RECORDS: Final = 1_000
 THROUGHPUT_SECONDS: Final = 60
 DAYS_SHOWN: Final = 30
+
+
+Place: TypeAlias = tuple[int, str, int, int]
+"""Of a task in lists: posted when, on which chain, in which block, at which index."""
 
 
 class Reader:
@@ -48,11 +52,14 @@ class Reader:
         self,
         *,
         after: tuple[str, str] | None = None,
+        chain: str = "",
         ids: Sequence[NodeId] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Nodes with their newest heartbeat and valid offer, ordered by chain and id."""
+        """Nodes with newest heartbeat, offer, binding and twin, ordered by chain and id."""
         query = _nodes().order_by(schema.nodes.c.chain, schema.nodes.c.node_id)
+        if chain:
+            query = query.where(schema.nodes.c.chain == chain)
         if ids:
             query = query.where(schema.nodes.c.node_id.in_(ids))
         if after is not None:
@@ -87,7 +94,8 @@ class Reader:
     def tasks(
         self,
         *,
-        before: tuple[int, int] | None = None,
+        before: Place | None = None,
+        chain: str = "",
         state: str = "",
         client: str = "",
         node: str = "",
@@ -96,9 +104,11 @@ class Reader:
     ) -> list[Row]:
         """Tasks, newest first."""
         tasks = schema.tasks.c
-        query = select(schema.tasks).order_by(tasks.posted_block.desc(), tasks.posted_idx.desc())
+        query = select(schema.tasks).order_by(*(column.desc() for column in schema.NEWEST))
         if before is not None:
-            query = query.where(tuple_(tasks.posted_block, tasks.posted_idx) < before)
+            query = query.where(tuple_(*schema.NEWEST) < before)
+        if chain:
+            query = query.where(tasks.chain == chain)
         if state:
             query = query.where(tasks.state == state)
         if client:
@@ -136,10 +146,12 @@ class Reader:
         tasks = schema.tasks.c
         return bool(self._all(select(tasks.task_id).where(tasks.client == account).limit(1)))
 
-    def completed_since(self, time: int) -> int:
-        """Tasks that ended completed after a chain time."""
+    def completed_since(self, chain: str, time: int) -> int:
+        """Tasks that ended completed after a time of their chain."""
         tasks = schema.tasks.c
-        query = select(func.count()).where(tasks.ended_at > time, tasks.state == "completed")
+        query = select(func.count()).where(
+            tasks.ended_at > time, tasks.state == "completed", tasks.chain == chain
+        )
         with self.snapshot() as connection:
             return connection.execute(query).scalar() or 0
 
@@ -161,7 +173,7 @@ class Reader:
         found = self._all(
             select(tasks.posted_at, tasks.ended_at)
             .where(tasks.state == "completed")
-            .order_by(tasks.posted_block.desc(), tasks.posted_idx.desc())
+            .order_by(*(column.desc() for column in schema.NEWEST))
             .limit(limit)
         )
         return sorted(row["ended_at"] - row["posted_at"] for row in found)
@@ -170,6 +182,12 @@ class Reader:
         """The newest offer known of each node."""
         found = self._all(select(schema.offers.c.node_id, schema.offers.c.sequence))
         return [(NodeId(row["node_id"]), row["sequence"]) for row in found]
+
+    def bindings(self) -> list[tuple[NodeId, NodeId, int]]:
+        """Each bound node, its twin, and the nonce of their binding."""
+        kept = schema.bindings.c
+        found = self._all(select(kept.node_id, kept.twin_id, kept.nonce))
+        return [(NodeId(row["node_id"]), NodeId(row["twin_id"]), row["nonce"]) for row in found]
 
     def feed(self, after: int, limit: int) -> list[Row]:
         """Live events after a sequence number, in order."""
@@ -195,6 +213,12 @@ def _nodes() -> Select[Any]:
         # A rotated key takes its offers with it.
         (offers.c.node_id == nodes.c.node_id) & (offers.c.operator == nodes.c.operator),
     )
+    bound, twin, twin_beats = schema.bindings, nodes.alias("twin"), beats.alias("twin_beats")
+    joined = (
+        joined.outerjoin(bound, bound.c.node_id == nodes.c.node_id)
+        .outerjoin(twin, (twin.c.chain == bound.c.twin_chain) & (twin.c.node_id == bound.c.twin_id))
+        .outerjoin(twin_beats, twin_beats.c.node_id == twin.c.node_id)
+    )
     heard = ("received_at", "sent_at", "mode", "running", "queued", "head", "instances")
     offered = ("body", "signature", "expires_at")
     return select(
@@ -205,4 +229,11 @@ def _nodes() -> Select[Any]:
         beats.c.failed.label("beat_failed"),
         *(offers.c[name] for name in offered),
         offers.c.sequence.label("offer_sequence"),
+        bound.c.document.label("binding"),
+        twin.c.chain.label("twin_chain"),
+        twin.c.node_id.label("twin_id"),
+        twin.c.standing.label("twin_standing"),
+        twin.c.slashed.label("twin_slashed"),
+        twin_beats.c.mode.label("twin_mode"),
+        twin_beats.c.received_at.label("twin_received_at"),
     ).select_from(joined)

@@ -148,9 +148,13 @@ tasks: Final = Table(
     Column("fault", Boolean(create_constraint=False), nullable=False),
     Column("spec_hash", Text, nullable=False),
 )
-Index("tasks_posted", tasks.c.posted_block, tasks.c.posted_idx)
-Index("tasks_state", tasks.c.state, tasks.c.posted_block, tasks.c.posted_idx)
-Index("tasks_client", tasks.c.client, tasks.c.posted_block, tasks.c.posted_idx)
+# Blocks of two chains have nothing to do with each other: lists go by time first.
+NEWEST: Final = (tasks.c.posted_at, tasks.c.chain, tasks.c.posted_block, tasks.c.posted_idx)
+"""The order of lists of tasks, for all chains together or for one of them."""
+Index("tasks_posted", *NEWEST)
+Index("tasks_chain", tasks.c.chain, tasks.c.posted_at, tasks.c.posted_block, tasks.c.posted_idx)
+Index("tasks_state", tasks.c.state, *NEWEST)
+Index("tasks_client", tasks.c.client, *NEWEST)
 Index("tasks_ended", tasks.c.ended_at, sqlite_where=tasks.c.ended_at.is_not(None))
 
 attempts: Final = Table(
@@ -220,6 +224,18 @@ offers: Final = Table(
     Column("signature", LargeBinary, nullable=False),
 )
 
+bindings: Final = Table(
+    "bindings",
+    METADATA,
+    Column("node_id", Text, primary_key=True),  # a binding is two rows: each node has one twin
+    Column("chain", Text, nullable=False),
+    Column("twin_id", Text, nullable=False),
+    Column("twin_chain", Text, nullable=False),
+    Column("nonce", Integer, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("document", Text, nullable=False),  # JSON with both signatures
+)
+
 feed: Final = Table(
     "feed",
     METADATA,
@@ -227,6 +243,7 @@ feed: Final = Table(
     Column("at", Float, nullable=False),
     Column("event", Text, nullable=False),
     Column("data", Text, nullable=False),  # JSON
+    Column("chain", Text),  # NULL: about all of them
     sqlite_autoincrement=True,
 )
 Index("feed_stats", feed.c.seq, sqlite_where=text("event = 'network_stats'"))

@@ -61,7 +61,7 @@ class Session:
         """`upto`: ignore stored events after this (block, index); a replay is not there yet."""
         self._connection = connection
         self._upto = upto
-        self._chain = chain
+        self.chain: Final = chain
         self._cache = cache
         self._days: dict[tuple[NodeId, str], DayEarned] = {}
         self._dirty: dict[tuple[str, ...], NodeState | DayEarned | Totals] = {}
@@ -135,8 +135,8 @@ class Session:
             table, row = self._place(entity)
             by_table.setdefault(table.name, []).append(row)
         for view in self._tasks.values():
-            by_table.setdefault("tasks", []).append(rows.task_row(self._chain, view))
-            by_table.setdefault("attempts", []).extend(rows.attempt_rows(self._chain, view))
+            by_table.setdefault("tasks", []).append(rows.task_row(self.chain, view))
+            by_table.setdefault("attempts", []).extend(rows.attempt_rows(self.chain, view))
         for name, changed in by_table.items():
             if changed:
                 self.replace(rows.COLUMNS[name], changed)
@@ -160,7 +160,7 @@ class Session:
         oldest: dict[tuple[str, str], str | None] = {}
         for name, key, before in self._connection.execute(
             select(kept.name, kept.row_key, kept.before)
-            .where(kept.chain == self._chain, kept.block > above)
+            .where(kept.chain == self.chain, kept.block > above)
             .order_by(kept.id)
         ):
             oldest.setdefault((name, key), before)
@@ -171,14 +171,14 @@ class Session:
             if before is not None:
                 self._connection.execute(insert(table), [json.loads(before)])
         self._connection.execute(
-            delete(schema.undo).where(kept.chain == self._chain, kept.block > above)
+            delete(schema.undo).where(kept.chain == self.chain, kept.block > above)
         )
 
     def refold(self, task: TaskId) -> TaskView | None:
         """Fold a task again from the events that are left and rewrite its rows."""
         for table in (schema.tasks, schema.attempts):
             self._connection.execute(
-                delete(table).where(table.c.chain == self._chain, table.c.task_id == task)
+                delete(table).where(table.c.chain == self.chain, table.c.task_id == task)
             )
         view = fold_applied(self.task_records(task))
         if view is not None:
@@ -190,14 +190,14 @@ class Session:
     def task_records(self, task: TaskId) -> list[LedgerRecord]:
         """Every stored event of a task, in chain order."""
         kept = schema.records.c
-        query = select(kept.body).where(kept.task_id == task, kept.chain == self._chain)
+        query = select(kept.body).where(kept.task_id == task, kept.chain == self.chain)
         if self._upto is not None:
             query = query.where(tuple_(kept.block, kept.idx) <= self._upto)
         found = self._connection.execute(query.order_by(kept.block, kept.idx))
         return rows.decode_records(body for (body,) in found)
 
     def _row(self, table: Table, *key: str) -> rows.Row | None:
-        wanted = (self._chain, *key)
+        wanted = (self.chain, *key)
         condition = [
             column == value for column, value in zip(table.primary_key.columns, wanted, strict=True)
         ]
@@ -206,22 +206,22 @@ class Session:
 
     def _place(self, entity: NodeState | DayEarned | Totals) -> tuple[Table, rows.Row]:
         if isinstance(entity, NodeState):
-            return schema.nodes, rows.node_row(self._chain, entity)
+            return schema.nodes, rows.node_row(self.chain, entity)
         if isinstance(entity, DayEarned):
-            return schema.node_days, rows.day_row(self._chain, entity)
-        return schema.totals, rows.totals_row(self._chain, entity)
+            return schema.node_days, rows.day_row(self.chain, entity)
+        return schema.totals, rows.totals_row(self.chain, entity)
 
     def _keep_before(self, entity: NodeState | DayEarned | Totals, block: int) -> None:
         old: NodeState | DayEarned | Totals | None
         key: _Key
         if isinstance(entity, NodeState):
-            old, key = self.node(entity.node), (self._chain, entity.node)
+            old, key = self.node(entity.node), (self.chain, entity.node)
             name = "nodes"
         elif isinstance(entity, DayEarned):
-            old, key = self.day(entity.node, entity.day), (self._chain, entity.node, entity.day)
+            old, key = self.day(entity.node, entity.day), (self.chain, entity.node, entity.day)
             name = "node_days"
         else:
-            old, key = self._stored_totals(), (self._chain,)
+            old, key = self._stored_totals(), (self.chain,)
             name = "totals"
         if (name, key) in self._undone:
             return
@@ -229,7 +229,7 @@ class Session:
         before = None if old is None else json.dumps(self._place(old)[1])
         self._undo.append(
             {
-                "chain": self._chain,
+                "chain": self.chain,
                 "block": block,
                 "name": name,
                 "row_key": json.dumps(key),

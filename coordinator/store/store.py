@@ -171,7 +171,7 @@ class Store:
             session.restore(above)
             views = [session.refold(task) for task in sorted({task for task, _ in gone if task})]
             session.flush()
-            news = [("task_update", task_update(view)) for view in views if view is not None]
+            news = [("task_update", task_update(chain, view)) for view in views if view is not None]
             _feed(connection, news, now)
         logger.warning("rewound", extra={"above": above, "events": len(gone)})
         return {NodeId(node) for _, node in gone if node is not None}
@@ -187,15 +187,23 @@ class Store:
 
     # --- gossip and live events
 
-    def save_gossip(self, beats: Sequence[rows.Row], offers: Sequence[rows.Row]) -> None:
-        """Keep the newest heartbeat and offer of each node."""
-        if not beats and not offers:
+    def save_gossip(
+        self,
+        beats: Sequence[rows.Row],
+        offers: Sequence[rows.Row],
+        bindings: Sequence[rows.Row] = (),
+    ) -> None:
+        """Keep the newest heartbeat, offer and binding of each node.
+
+        A rebuild leaves them alone: they do not follow from the chain's events.
+        """
+        gossip = ((schema.beats, beats), (schema.offers, offers), (schema.bindings, bindings))
+        if not any(new for _, new in gossip):
             return
         with self.engine.begin() as connection:
-            if beats:
-                connection.execute(insert(schema.beats).prefix_with("OR REPLACE"), beats)
-            if offers:
-                connection.execute(insert(schema.offers).prefix_with("OR REPLACE"), offers)
+            for table, new in gossip:
+                if new:
+                    connection.execute(insert(table).prefix_with("OR REPLACE"), new)
 
     def publish(self, events: Iterable[tuple[str, dict[str, Any]]], now: float) -> None:
         """Append to the feed of live events, in one transaction."""
@@ -257,15 +265,16 @@ def _fold(
             elif isinstance(entity, TaskView):
                 changed.tasks.add(entity.task_id)
                 if recent and is_news:
-                    changed.updates.append(task_update(entity))
+                    changed.updates.append(task_update(session.chain, entity))
     return changed
 
 
-def task_update(view: TaskView) -> dict[str, Any]:
+def task_update(chain: ChainName, view: TaskView) -> dict[str, Any]:
     """The live event about a task; `estimated_completion` is what the chain's leases say."""
     expected = rows.expected_at(view)
     return {
         "task_id": view.task_id,
+        "chain": chain,
         "status": view.state.value,
         "progress": rows.progress(view),
         "estimated_completion": None if expected is None else rows.rfc3339(expected),
@@ -329,7 +338,10 @@ def _feed(connection: Connection, events: Sequence[tuple[str, dict[str, Any]]], 
     if events:
         connection.execute(
             insert(schema.feed),
-            [{"at": now, "event": event, "data": json.dumps(data)} for event, data in events],
+            [
+                {"at": now, "event": event, "data": json.dumps(data), "chain": data.get("chain")}
+                for event, data in events
+            ],
         )
 
 

@@ -109,7 +109,7 @@ async def test_a_task_is_told_step_by_step(coordinator: Running) -> None:
         "pending", "assigned", "in_progress", "in_progress", "in_progress", "completed",
     ]  # fmt: skip
     assert all(
-        set(one["data"]) == {"task_id", "status", "progress", "estimated_completion"}
+        set(one["data"]) == {"task_id", "chain", "status", "progress", "estimated_completion"}
         for one in updates
     )
     assert all(set(one) == {"seq", "event", "data"} for one in told)

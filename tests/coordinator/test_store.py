@@ -265,8 +265,8 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 
 def test_migrating_gives_exactly_the_schema_of_the_program(tmp_path: Path) -> None:
     engine = open_engine(tmp_path / "x.db")
-    assert migrate(engine) == (None, "0001")
-    assert migrate(engine) == ("0001", "0001")
+    assert migrate(engine) == (None, "0002")
+    assert migrate(engine) == ("0002", "0002")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, schema.METADATA) == []
