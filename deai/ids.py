@@ -37,6 +37,8 @@ _NEAR_ACCOUNT: Final = re.compile(
 _NEAR_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _KEY: Final = "ed25519"
+_UNHASHED: Final = bytes.fromhex("0024")  # the multihash "identity", 36 bytes follow
+_ED25519_PROTOBUF: Final = bytes.fromhex("08011220")  # type Ed25519, then 32 bytes of key
 _PEER: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,64}")
 
 
@@ -177,6 +179,14 @@ def parse_base58(text: str, size: int) -> bytes:
     if base58(data) != text or not data:
         raise MalformedMessage(f"not {size} bytes in base58: {text[:80]!r}")
     return data
+
+
+def peer_of(public_key: bytes) -> PeerId:
+    """The libp2p peer id of an Ed25519 public key of 32 bytes: the key itself, not hashed.
+
+    Base58 of an identity multihash over the key's protobuf (libp2p's "peer ids and keys").
+    """
+    return PeerId(base58(_UNHASHED + _ED25519_PROTOBUF + public_key))
 
 
 def raw(text: str) -> bytes:

@@ -13,7 +13,7 @@ from deai.cli.base import Settings, emit, group
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deai.ids import AccountId
+    from deai.ids import AccountId, PeerId
 
 KINDS: Final = ("owner", "operator", "peer", "client")
 MOST_LISTED: Final = 60
@@ -244,11 +244,12 @@ def _named(settings: Settings, kind: str) -> AccountId | None:
     return settings.client_account if kind == "client" else None
 
 
-def peer_id_of(path: Path) -> str:
-    """The libp2p peer id of an Ed25519 key file: base58 of the identity multihash of its key."""
+def peer_id_of(path: Path) -> PeerId:
+    """The libp2p peer id of an Ed25519 key file."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from deai.errors import ConfigError, NotSetUp
+    from deai.ids import peer_of
 
     try:
         data = path.read_bytes()
@@ -259,19 +260,7 @@ def peer_id_of(path: Path) -> str:
     if len(data) != 32:
         raise ConfigError(f"{path}: an identity has 32 bytes")
     public = Ed25519PrivateKey.from_private_bytes(data).public_key().public_bytes_raw()
-    # Multihash "identity" of 36 bytes, then the protobuf of an Ed25519 key (libp2p peer ids).
-    return _base58(bytes.fromhex("002408011220") + public)
-
-
-_ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-
-
-def _base58(data: bytes) -> str:
-    number, text = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        text = _ALPHABET[digit] + text
-    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
+    return peer_of(public)
 
 
 def _emit_one(settings: Settings, kind: str) -> None:
