@@ -86,7 +86,7 @@ def devnet() -> None:
     type=CHAINS,
     default="embedded",
     show_default=True,
-    help="embedded and anvil are Sei; both: Sei and NEAR, each node on one of them in turn.",
+    help="embedded and anvil are Sei; both: Sei and NEAR, each node on both of them.",
 )
 @DIRECTORY
 @click.option("--behaviour", multiple=True, metavar="IDX=NAME", help="A node that misbehaves.")
@@ -97,12 +97,12 @@ def up(
 ) -> None:  # fmt: skip
     r"""Start a chain, a coordinator and nodes; resume if they exist already.
 
-    A node serves one chain. With --chain both, node 0 is on Sei, node 1 on NEAR, and so on.
+    With --chain both every node serves Sei and NEAR, and its owners bind the two registrations.
 
     \b
     Examples:
       deai devnet up --detach --nodes 4 --behaviour 3=lazy
-      deai devnet up --chain both --nodes 6 --dir two-chains
+      deai devnet up --chain both --dir two-chains
     """
     from devnet import launcher, status
 

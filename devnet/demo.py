@@ -56,14 +56,7 @@ async def run_demo(
         )
     root = directory or Path(tempfile.mkdtemp(prefix="deai-demo-"))
     layout = Layout(root.resolve())
-    # One node in so many serves each chain: a devnet deals them out in turn.
-    each = 2 if kind == "both" else 1
-    behaviours = {
-        place * each + chain: name
-        for place, name in ((LAZY, "lazy"), (EQUIVOCATOR, "equivocator"))
-        for chain in range(each)
-    }
-    plan = make_plan(kind, nodes * each, seed, behaviours)
+    plan = make_plan(kind, nodes, seed, {LAZY: "lazy", EQUIVOCATOR: "equivocator"})
     story = Story(settings, total=length(len(plan.chains)))
     kinds = [f"{chain.name} ({chain.kind})" for chain in chains_of(layout, plan).values()]
     chains = " and ".join(kinds)

@@ -23,7 +23,10 @@ MAX_NODES: Final = 64
 
 
 class NodePlan(msgspec.Struct, frozen=True):
-    """One node: its name, how it misbehaves (empty: honestly not), its port, its chains."""
+    """One node: its name, how it misbehaves (empty: honestly not), its port, its chains.
+
+    Misbehaving, it does so on every chain.
+    """
 
     name: str
     behaviour: str
@@ -163,8 +166,6 @@ def free_ports(count: int) -> list[int]:
 
 def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> Plan:
     """A fresh plan; raise `UsageError` for numbers out of range."""
-    if chain == "both" and nodes == 1:
-        raise UsageError("a devnet with both chains has 2 nodes at least", hint="--nodes 6")
     if not 1 <= nodes <= MAX_NODES:
         raise UsageError(
             f"a devnet has 1 to {MAX_NODES} nodes, not {nodes}", hint="--nodes 3 is a good start"
@@ -180,10 +181,9 @@ def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> 
         chain=chain, seed=seed, chain_port=chain_port, near_port=near_port, coordinator_port=http,
         coordinator_p2p_port=p2p, coordinator_metrics_port=metrics, nodes=(),
     )  # fmt: skip
-    # Dealt out in turn: node 0 on the first chain, node 1 on the second, node 2 on the first.
-    chains = plan.chains
+    first, *others = plan.chains
     planned = tuple(
-        NodePlan(f"node-{index}", behaviours.get(index, ""), port, chains[index % len(chains)])
+        NodePlan(f"node-{index}", behaviours.get(index, ""), port, first, tuple(others))
         for index, port in enumerate(node_ports)
     )
     return msgspec.structs.replace(plan, nodes=planned)

@@ -17,16 +17,17 @@ _FIRST: Final[tuple[tuple[str, Scene], ...]] = (
     (f"Embedding of {scenes.TEXTS} texts, 3 seats, tol32/1", scenes.embedding),
 )
 _LATER: Final[tuple[tuple[str, Scene], ...]] = (
-    ("A lazy node answers without computing", scenes.lazy),
     ("An equivocator signs two results", scenes.equivocator),
+    ("A lazy node answers without computing", scenes.lazy),
     ("Embedding, whoever is drawn", scenes.drawn),
     ("Portfolio risk, hedged, another seed; the receipt verifies offline", scenes.hedged),
 )
+_SEATED_S: Final = 30.0
 
 
 def length(chains: int) -> int:
     """How many steps a story on so many chains has, the setting up and the books included."""
-    return 5 + chains * (len(_FIRST) + len(_LATER))
+    return 5 + (chains > 1) + chains * (len(_FIRST) + len(_LATER))
 
 
 async def play(stages: list[Stage], ledgers: list[Ledger]) -> None:
@@ -37,25 +38,33 @@ async def play(stages: list[Stage], ledgers: list[Ledger]) -> None:
     story = stages[0].story
     async with story.step("Nodes are staked, found and heard") as lines:
         await scenes.heard(stages[0], sum(len(stage.nodes) for stage in stages), lines)
-    await _side_by_side(stages, _FIRST)
+    async with trio.open_nursery() as nursery:
+        for stage in stages:
+            nursery.start_soon(_act, stage, _FIRST)
     async with story.step(
         f"Portfolio risk, {scenes.PATHS:,} paths; a node is killed half way"
     ) as lines:
         await scenes.killed_half_way(stages, ledgers, lines)
-    await _side_by_side(stages, _LATER)
+    async with trio.open_nursery() as nursery:
+        # The slower chain first: a slash on one chain costs a node its seats on all, so that the
+        # equivocator has to hold one on each before it is found out on any.
+        for stage, ledger in reversed(list(zip(stages, ledgers, strict=True))):
+            since = (await ledger.head()).number
+            nursery.start_soon(_act, stage, _LATER)
+            if stage is not stages[0]:
+                with trio.move_on_after(_SEATED_S):
+                    await scenes.committee(ledger, since)
+    if len(stages) > 1:
+        async with story.step("One client paid and one node earned on both chains") as lines:
+            await scenes.earned_on_all(stages, lines)
     async with story.step("The killed node comes back and the index can be checked") as lines:
         await scenes.back_again(stages, lines)
 
 
-async def _side_by_side(stages: list[Stage], parts: tuple[tuple[str, Scene], ...]) -> None:
-    several = len(stages) > 1
-
-    async def act(stage: Stage) -> None:
-        for name, scene in parts:
-            title = f"{stage.chain}: {name}" if several else name
-            async with stage.story.step(title, alongside=several) as lines:
-                await scene(stage, lines)
-
-    async with trio.open_nursery() as nursery:
-        for stage in stages:
-            nursery.start_soon(act, stage)
+async def _act(stage: Stage, parts: tuple[tuple[str, Scene], ...]) -> None:
+    """One chain's scenes, one after the other."""
+    several = len(stage.devnet.plan.chains) > 1
+    for name, scene in parts:
+        title = f"{stage.chain}: {name}" if several else name
+        async with stage.story.step(title, alongside=several) as lines:
+            await scene(stage, lines)

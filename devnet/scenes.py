@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 import trio
@@ -68,7 +69,7 @@ async def killed_half_way(stages: list[Stage], ledgers: list[Ledger], lines: lis
     seats: dict[str, list[str]] = {}
 
     async def listen(stage: Stage, ledger: Ledger, since: int) -> None:
-        holders = await _committee(ledger, since)
+        holders = await committee(ledger, since)
         names = {node["node_id"]: node["name"] for node in stage.nodes}
         seats[stage.chain] = [names[holder] for holder in holders]
 
@@ -77,12 +78,11 @@ async def killed_half_way(stages: list[Stage], ledgers: list[Ledger], lines: lis
             for stage, ledger, head in zip(stages, ledgers, heads, strict=True):
                 listening.start_soon(listen, stage, ledger, head)
         first, *others = (seats[stage.chain] for stage in stages)
-        common = [name for name in first if all(name in held for held in others)]
-        victims.extend(common[:1] or [held[0] for held in (first, *others)])
-        state = stages[0].devnet.layout.load()
-        for name in victims:
-            if (record := state.process(name)) is not None:
-                processes.kill(record)
+        # Three seats of each task among four nodes: two of them hold one of every task.
+        victims.append(next(name for name in first if all(name in held for held in others)))
+        record = stages[0].devnet.layout.load().process(victims[0])
+        if record is not None:
+            processes.kill(record)
 
     async def compute(stage: Stage) -> None:
         ended[stage.chain] = await stage.submit(
@@ -120,7 +120,7 @@ def _replaced(stage: Stage, done: dict[str, Any], victims: list[str], lines: lis
     )
 
 
-async def _committee(ledger: Ledger, since: int) -> list[str]:
+async def committee(ledger: Ledger, since: int) -> list[str]:
     """Wait for the next task to be assigned; the holders of its seats."""
     posted: set[str] = set()
     async with ledger.follow(None) as batches:
@@ -206,6 +206,42 @@ def told(done: dict[str, Any]) -> list[str]:
         f"escrowed {money['escrowed']} = paid {money['paid']} + refunded {money['refunded']} "
         f"+ fees {money['protocol_fee']}",
     ]
+
+
+async def earned_on_all(stages: list[Stage], lines: list[str]) -> None:
+    """The same process, under one peer id, was paid on every chain, by the same client."""
+    for stage in stages:
+        paid = sum(int(task["paid"]) for task in stage.tasks())
+        account = stage.devnet.account("client", stage.chain)
+        if not paid:
+            raise NodeFault(f"the client paid nothing on {stage.chain}")
+        lines.append(f"client: {account} paid {format_tokens(paid)} on {stage.chain}")
+    earned = [_earned(stage) for stage in stages]
+    found = [name for name in earned[0] if all(sums[name] for sums in earned)]
+    if not found:
+        raise NodeFault(f"no node was paid on all chains: {earned}")
+    name = max(found, key=lambda one: min(sums[one] for sums in earned))
+    peers = set()
+    for stage, sums in zip(stages, earned, strict=True):
+        place = next(place for place, node in enumerate(stage.nodes) if node["name"] == name)
+        known = await stage.node(place)
+        peers.add(known["peer_id"])
+        lines.append(
+            f"{name}: {known['node_id']} earned {format_tokens(sums[name])} on {stage.chain}"
+        )
+    if len(peers) != 1:
+        raise NodeFault(f"{name} is not one peer: {sorted(peers)}")
+    lines.append(f"{name} is one process and one peer on all chains: {peers.pop()}")
+
+
+def _earned(stage: Stage) -> Counter[str]:
+    """What each node was paid on a chain, by its name."""
+    names = {node["owner"]: node["name"] for node in stage.nodes}
+    sums: Counter[str] = Counter()
+    for task in stage.tasks():
+        for payment in task["payments"]:
+            sums[names.get(payment["provider"], "")] += int(payment["amount"])
+    return sums
 
 
 async def back_again(stages: list[Stage], lines: list[str]) -> None:

@@ -37,9 +37,8 @@ async def settle(stage: Stage, ledger: Ledger) -> tuple[Books, list[str]]:
     leaked = await escrow_difference(ledger, after, [(client, lane) for lane in range(LANES)])
     wrong = [
         task["task_id"]
-        for task in stage.story.tasks
-        if task["chain"] == stage.chain
-        and int(task["escrowed"]) != sum(int(task[part]) for part in _PARTS)
+        for task in stage.tasks()
+        if int(task["escrowed"]) != sum(int(task[part]) for part in _PARTS)
     ]
     if after.difference or leaked or wrong:
         raise NodeFault(f"coins are missing: {after.difference}, {leaked}, tasks {wrong}")

@@ -39,6 +39,10 @@ class Stage:
         """The one that misbehaves so."""
         return next(i for i, node in enumerate(self.nodes) if node["behaviour"] == behaviour)
 
+    def tasks(self) -> list[dict[str, Any]]:
+        """The tasks on this chain that have ended so far."""
+        return [task for task in self.story.tasks if task["chain"] == self.chain]
+
     async def deai(self, *arguments: str, patience: float = TASK_S) -> tuple[int, Any]:
         """Run a `deai` command with the client's configuration; status and JSON document."""
         layout = self.devnet.layout

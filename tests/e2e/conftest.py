@@ -19,6 +19,24 @@ import pytest
 BEHAVIOURS = {3: "copycat", 4: "silent", 5: "crasher", 6: "wrong-weights"}
 NODES = 7
 HONEST = (0, 1, 2)
+_BOOKS = """
+import json, sys, trio
+from pathlib import Path
+from devnet import launcher
+from devnet.accounts import escrow_difference, read_books
+from devnet.layout import Layout
+
+net, chain = launcher.opened(Layout(Path(sys.argv[1])), {}), sys.argv[2]
+
+async def main():
+    async with net.ledger("", chain) as ledger:
+        books = await read_books(ledger)
+        lanes = [(net.account("client", chain), lane) for lane in range(16)]
+        owed = await escrow_difference(ledger, books, lanes)
+        print(json.dumps([books.difference, owed]))
+
+trio.run(main)
+"""
 
 
 @dataclass
@@ -50,20 +68,30 @@ class Network:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command as the client and return its process."""
+        return self.spawn("--config", self.document["client"]["config"], *arguments)
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command as nobody in particular and return its process."""
         return subprocess.Popen(
-            [sys.executable, "-m", "deai", "--config", self.document["client"]["config"],
-             "--json", *arguments],
+            [sys.executable, "-m", "deai", "--json", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
 
-    def node(self, index: int) -> dict[str, Any]:
-        """The status of a node of the devnet."""
-        found: dict[str, Any] = self.devnet("status")["nodes"][index]
-        return found
+    def start_until(self, word: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command as the client and return its process once it has told of `word`."""
+        client = self.start(*arguments)
+        assert client.stderr is not None
+        assert any(word in line for line in client.stderr), f"it never told of {word!r}"
+        return client
 
-    def among(self, *indexes: int) -> list[str]:
-        """Options that name these nodes as candidates."""
-        return [f"--node={self.document['nodes'][index]['node_id']}" for index in indexes]
+    def books(self, chain: str) -> list[int]:
+        """Coins too many on a chain, and those in its escrow that are owed to nobody."""
+        out = subprocess.run(
+            [sys.executable, "-c", _BOOKS, str(self.directory), chain],
+            capture_output=True, text=True, check=True, timeout=120, env=self.environment,
+        ).stdout  # fmt: skip
+        found: list[int] = json.loads(out)
+        return found
 
     def submit(self, workload: str, source: Path, *options: str, status: int = 0) -> Any:
         """Submit a task and follow it to its end."""

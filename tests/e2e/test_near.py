@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deai.errors import DeaiError
-from tests.e2e.conftest import Network, eventually, kill, paid_in_full
+from tests.e2e.conftest import Network, eventually, paid_in_full
+from tests.support.polling import wait
 
 
 def _lacks() -> str:
@@ -132,12 +135,139 @@ def test_a_stranger_is_told_what_to_fund_and_goes_on_from_there(
     assert (again["needs"], again["node_id"]) == (None, done["node_id"])
 
 
-def test_a_killed_chain_comes_back_with_everything(near: Network) -> None:
-    owner = near.document["nodes"][2]["owner"]
-    before = stake(near, 2, "status")
-    pids = {one["name"]: one["pid"] for one in near.devnet("status")["processes"]}
-    kill(pids["near"])
+@pytest.mark.parametrize("moment", ["posted", "input", "committed"])
+def test_a_client_that_is_killed_resumes_with_the_same_command(
+    near: Network, portfolio: Path, moment: str
+) -> None:
+    command = [
+        "task", "submit", "portfolio-risk", "--input", str(portfolio), "--param", "paths=150000",
+        "--param", f"seed={sum(moment.encode())}",
+    ]  # fmt: skip
+    client = near.start_until(moment, *command)
+    client.kill()
+    client.communicate()
+
+    done = near.deai(*command)
+
+    assert done["state"] == "completed"
+    paid_in_full(done)
+    tasks = near.deai("task", "list")["items"]
+    assert sum(task["task_id"] == done["task_id"] for task in tasks) == 1
+
+
+@pytest.mark.parametrize("moment", ["posted", "committed"])
+def test_a_chain_that_is_killed_in_mid_task_loses_nothing(
+    near: Network, portfolio: Path, moment: str
+) -> None:
+    client = near.start_until(
+        moment, "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=200000", "--param", f"seed={len(moment)}",
+    )  # fmt: skip
+    near.devnet("kill", "near")
     near.devnet("start", "near")
-    after = stake(near, 2, "status")
-    assert after == before
-    assert after["owner"] == owner
+    out, err = client.communicate(timeout=240)
+
+    done = json.loads(out)
+    assert done["state"] == "completed", (out, err[-2000:])
+    paid_in_full(done)
+
+
+def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
+    near: Network, portfolio: Path
+) -> None:
+    client = near.start_until(
+        "posted", "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=20000", "--param", "seed=77",
+    )  # fmt: skip
+    near.devnet("kill", "coordinator")
+    out, err = client.communicate(timeout=240)
+    done = json.loads(out)
+    assert done["state"] == "completed", (out, err[-2000:])
+
+    near.devnet("start", "coordinator")
+    shown = eventually(lambda: _of_index(near, done["task_id"]))
+    assert (shown["chain"], shown["paid"]) == ("near", done["paid"])
+    home = str(near.directory / "coordinator")
+    audit = near.deai("coordinator", "audit", "--home", home, "--config", f"{home}/config.toml",
+                      "--chain", "near")  # fmt: skip
+    assert audit["ok"]
+    assert audit["digest"] == audit["rebuilt_digest"]
+
+
+def _of_index(near: Network, task: str) -> Any:
+    """The task as the coordinator has it, once it is completed there."""
+    items = (near.deai("network", "tasks", status=None) or {}).get("items", [])
+    return next(
+        (one for one in items if (one["task_id"], one["state"]) == (task, "completed")), None
+    )
+
+
+class Intents:
+    """The transactions that an account means to send, as its outbox has them."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def all(self) -> dict[str, str]:
+        """Intent → state; empty while there is no outbox."""
+        files = list(self.home.glob("outbox-near-*.db"))
+        if not files:
+            return {}
+        with closing(sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True)) as db:
+            try:
+                return dict(db.execute("select key, state from intents").fetchall())
+            except sqlite3.OperationalError:  # it is just being made
+                return {}
+
+    def has(self, kind: str, state: str = "") -> bool:
+        """Whether one of a kind is written down (and has come so far)."""
+        return any(key.startswith(kind) and state in ("", now) for key, now in self.all().items())
+
+
+def test_setting_up_that_is_killed_at_any_step_goes_on_and_pays_once(
+    near: Network, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    intents = Intents(home)
+    command = [
+        "--home", str(home), "--chain", "near", "node", "init", "--non-interactive", "--network",
+        near.document["network_file"], "--listen", "/ip4/127.0.0.1/tcp/0",
+    ]  # fmt: skip
+
+    def killed_once(reached: Callable[[], bool]) -> None:
+        running = near.spawn(*command)
+        wait(lambda: reached() or running.poll() is not None)
+        running.kill()
+        running.communicate()
+
+    killed_once(lambda: (home / "keys" / "operator-near.json").exists())
+    needs = near.plain(*command, status=5)["needs"]
+    # Twice of everything: whoever pays twice can.
+    for _ in range(2):
+        near.devnet("faucet", needs["address"], needs["tokens"])
+    killed_once(lambda: intents.has("register:"))
+    assert intents.has("register:")
+    killed_once(lambda: intents.has("register:", "final"))
+    assert not intents.has("gas:", "final"), "it was killed too late"
+    killed_once(lambda: intents.has("gas:"))
+
+    done = near.plain(*command)
+
+    assert done["needs"] is None
+    found = near.plain("--home", str(home), "--chain", "near", "stake", "status")
+    assert found["stake"] == needs["tokens"]
+    # One intent of each, however often it was taken up again.
+    assert sorted(key.partition(":")[0] for key in intents.all()) == ["gas", "register"]
+    left = near.devnet("faucet", needs["address"], "0")["balance"]
+    assert left["tokens"] == needs["tokens"], "the stake was paid once, from twice as much"
+
+
+def test_a_killed_chain_comes_back_with_everything(near: Network) -> None:
+    before = stake(near, 2, "status")
+    near.devnet("kill", "near")
+    near.devnet("start", "near")
+    assert stake(near, 2, "status") == before
+
+
+def test_every_coin_is_accounted_for(near: Network) -> None:
+    eventually(lambda: near.books("near") == [0, 0])

@@ -238,29 +238,4 @@ def test_a_stranger_joins_with_two_commands_and_is_paid(
 
 
 def test_every_coin_is_accounted_for(network: Network) -> None:
-    code = (
-        "import json, sys, trio\n"
-        "from pathlib import Path\n"
-        "from devnet import launcher\n"
-        "from devnet.accounts import escrow_difference, read_books\n"
-        "from devnet.layout import Layout\n"
-        "net = launcher.opened(Layout(Path(sys.argv[1])), {})\n"
-        "async def main():\n"
-        "    async with net.ledger() as ledger:\n"
-        "        books = await read_books(ledger)\n"
-        "        client = net.signer('client').account\n"
-        "        lanes = [(client, lane) for lane in range(16)]\n"
-        "        owed = await escrow_difference(ledger, books, lanes)\n"
-        "        print(json.dumps([books.difference, owed]))\n"
-        "trio.run(main)\n"
-    )
-
-    def books() -> list[int]:
-        out = subprocess.run(
-            [sys.executable, "-c", code, str(network.directory)],
-            capture_output=True, text=True, check=True, timeout=120, env=network.environment,
-        ).stdout  # fmt: skip
-        found: list[int] = json.loads(out)
-        return found
-
-    eventually(lambda: books() == [0, 0])
+    eventually(lambda: network.books("sei") == [0, 0])

@@ -1,0 +1,148 @@
+"""One node on both chains: a stranger's home set up on each, one daemon, paid on each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Network, paid_in_full
+from tests.e2e.test_near import _lacks
+from tests.support.polling import wait
+
+pytestmark = [
+    pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
+]  # fmt: skip
+CHAINS = ("sei", "near")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """A devnet of both chains."""
+    directory = tmp_path_factory.mktemp("both")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
+    up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--chain", "both",
+          "--nodes", "3", "--dir", str(directory)]  # fmt: skip
+    done = subprocess.run(
+        up, capture_output=True, text=True, check=False, timeout=400, env=environment
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    running = Network(directory, environment, json.loads(done.stdout))
+    try:
+        yield running
+    finally:
+        running.devnet("down")
+
+
+@pytest.fixture(scope="module")
+def home(both: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stranger's home: set up on one chain, then on the other, each in two runs."""
+    made = tmp_path_factory.mktemp("stranger") / "home"
+    for chain in CHAINS:
+        init = [
+            "--home", str(made), "--chain", chain, "node", "init", "--non-interactive",
+            "--network", both.document["network_file"], "--listen", "/ip4/127.0.0.1/tcp/0",
+        ]  # fmt: skip
+        lacks = both.plain(*init, status=5)["needs"]
+        both.devnet("faucet", lacks["address"], lacks["tokens"])
+        assert both.plain(*init)["needs"] is None
+    return made
+
+
+@contextmanager
+def daemon(both: Network, home: Path) -> Iterator[dict[str, Any]]:
+    """The home's node while it runs; what it wrote once it took work."""
+    with (home / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deai", "node", "run", "--home", str(home)],
+            env=both.environment, stdout=log, stderr=log,
+        )  # fmt: skip
+
+        def ready() -> Any:
+            assert process.poll() is None, (home / "log").read_text()[-3000:]
+            path = home / "node.json"
+            return json.loads(path.read_text()) if path.exists() else None
+
+        try:
+            yield wait(ready, 120)
+        finally:
+            process.terminate()
+            assert process.wait(timeout=90) == 0
+
+
+def status(both: Network, home: Path) -> Any:
+    return both.plain("--home", str(home), "node", "status", status=None)
+
+
+def submit(both: Network, chain: str, source: Path, node: str) -> Any:
+    """A task of one seat for one node, on one chain."""
+    return both.deai(
+        "--chain", chain, "task", "submit", "embedding", "--input", str(source),
+        "--policy", "none/1", "--node", node,
+    )  # fmt: skip
+
+
+def test_a_stranger_serves_both_chains_and_is_paid_on_each(
+    both: Network, home: Path, texts: Path
+) -> None:
+    with daemon(both, home) as ready:
+        assert set(ready["nodes"]) == set(CHAINS)
+        document = status(both, home)
+        assert document["problems"] == []
+        assert {name: part["node_id"] for name, part in document["chains"].items()} == (
+            ready["nodes"]
+        )
+        assert {part["state"] for part in document["chains"].values()} == {"running"}
+        paid = {}
+        for chain, node in ready["nodes"].items():
+            found = ["network", "node", node]
+            wait(lambda found=found: both.deai(*found, status=None).get("status") == "online", 120)
+            done = submit(both, chain, texts, node)
+            assert (done["state"], done["chain"]) == ("completed", chain)
+            paid_in_full(done)
+            paid[chain] = done["paid"]
+
+        def settled() -> Any:
+            earned = both.plain("--home", str(home), "node", "earnings")
+            return earned if earned["tasks"]["paid"] == len(CHAINS) else None
+
+        earned = wait(settled)
+        assert {name: one["paid"] for name, one in earned["by_chain"].items()} == paid
+        assert int(earned["paid"]) == sum(map(int, paid.values()))
+        vaults = {
+            name: part["balance"]["vault"] for name, part in status(both, home)["chains"].items()
+        }
+        assert vaults == paid
+    after = both.plain("--home", str(home), "node", "earnings")
+    assert after == earned, "the journal says the same when nobody runs"
+
+
+@pytest.mark.parametrize("down", CHAINS)
+def test_a_chain_that_is_down_is_said_and_the_other_goes_on(
+    both: Network, home: Path, texts: Path, down: str
+) -> None:
+    (up,) = set(CHAINS) - {down}
+    both.devnet("kill", down)
+    try:
+        with daemon(both, home) as ready:
+            document = status(both, home)
+            assert document["state"] == "running"
+            assert document["chains"][down]["reachable"] is False
+            assert document["chains"][up]["reachable"] is True
+            assert {one["chain"] for one in document["problems"]} == {down}
+            done = submit(both, up, texts, ready["nodes"][up])
+            assert done["state"] == "completed"
+            both.devnet("start", down)
+            wait(lambda: status(both, home)["chains"][down]["state"] == "running", 120)
+            done = submit(both, down, texts, ready["nodes"][down])
+            assert done["state"] == "completed"
+    finally:
+        both.devnet("start", down)
