@@ -56,7 +56,8 @@ class Link(Protocol[M]):
     async def send(self, message: M) -> None:
         """Queue one message, waiting while the bounded queue (or the bulk window) is full.
 
-        Raises `PeerUnreachable` once the link is gone; it is then unknown which of the
+        The wait is bounded: a peer that reads nothing meanwhile is cut off. Raises
+        `PeerUnreachable` once the link is gone; it is then unknown which of the
         messages sent before were read.
         """
         ...

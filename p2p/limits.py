@@ -28,6 +28,7 @@ class NetLimits:
     ping_timeout: float = 30.0  # no complete frame for this long: the peer is dead
     ping_burst: float = 20.0
     pings_per_second: float = 2.0
+    send_timeout: float = 30.0  # no room for a message for this long: the peer does not read
     close_timeout: float = 5.0  # to flush what is queued when a link is closed
 
     def __post_init__(self) -> None:

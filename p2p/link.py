@@ -86,6 +86,7 @@ class StreamLink(Generic[M]):
         self._finished = trio.Event()  # nothing of the link runs any more
 
         self._outgoing = bytearray()
+        self._frames_out = 0  # in it
         self._out_wake = trio.Event()
         self._send_windows = {
             Kind.MESSAGE: SendWindow(MESSAGE_WINDOW),
@@ -110,14 +111,21 @@ class StreamLink(Generic[M]):
         kind = Kind.BULK if self._dialect.is_bulk(message) else Kind.MESSAGE
         window, senders = self._send_windows[kind], self._senders[kind]
         await trio.lowlevel.checkpoint_if_cancelled()
-        while not window.is_open and not self._down.is_set():
-            await senders.park()
+        if not window.is_open and not self._down.is_set():
+            await self._room(window, senders)
         if self._down.is_set():
             raise PeerUnreachable(str(self._reason)) from self._reason
         window.spend(FRAME_COST + len(body))
         self._put(kind, body)
         if window.is_open:
             senders.unpark()
+
+    async def _room(self, window: SendWindow, senders: trio.lowlevel.ParkingLot) -> None:
+        with trio.move_on_after(self._limits.send_timeout) as scope:
+            while not window.is_open and not self._down.is_set():
+                await senders.park()
+        if scope.cancelled_caught:
+            self._break(PeerUnreachable(f"{self.peer_id} takes no messages"))
 
     async def receive(self) -> M:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -236,11 +244,16 @@ class StreamLink(Generic[M]):
             if self._outgoing:
                 # Whoever the last read woke gets to add to this write. Without this, 16 callers
                 # settle into small groups: 2 frames a write instead of 16, at 5 times the CPU.
+                # A frame that is alone after our own turn to wake has nobody to wait for.
                 size, passes = 0, 0
-                while len(self._outgoing) > size and passes < _PASSES_BEFORE_WRITE:
+                while (
+                    self._frames_out > 1
+                    and len(self._outgoing) > size
+                    and passes < _PASSES_BEFORE_WRITE
+                ):
                     size, passes = len(self._outgoing), passes + 1
                     await trio.lowlevel.checkpoint()
-                data, self._outgoing = bytes(self._outgoing), bytearray()
+                data, self._outgoing, self._frames_out = bytes(self._outgoing), bytearray(), 0
                 self._counters.bytes_sent += len(data)
                 await self._stream.write(data)
             elif self._down.is_set():
@@ -269,6 +282,7 @@ class StreamLink(Generic[M]):
     def _put(self, kind: Kind, body: bytes) -> None:
         if not self._down.is_set():
             self._outgoing += encode_frame(kind, body)
+            self._frames_out += 1
             self._counters.frames_sent += 1
             self._out_wake.set()
 

@@ -213,7 +213,10 @@ class _MemoryStream:
                 return self._gather()
             waited = True
             self._source.wake = trio.Event()
-            with trio.move_on_at(pieces[0][0]) if open_now else trio.CancelScope():
+            if open_now:
+                with trio.move_on_at(pieces[0][0]):
+                    await self._source.wake.wait()
+            else:
                 await self._source.wake.wait()
 
     async def write(self, data: bytes) -> None:

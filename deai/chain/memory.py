@@ -317,8 +317,7 @@ class MemoryLedger:
         return 0
 
     async def submit(self, action: act.Action, *, key: str = "") -> Transaction:
-        await trio.lowlevel.checkpoint()
-        self._chain.require_reachable()
+        await self._turn()
         return self._chain.execute(self._sender(), action, key or act.intent_key(action))
 
     @asynccontextmanager

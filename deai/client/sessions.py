@@ -26,8 +26,6 @@ from deai.net import Link, Net, PeerAddress
 from deai.offers import Signed
 
 MAX_SESSIONS: Final = 512
-SEND_TIMEOUT: Final = 30.0
-"""Seconds a message may wait for room in a link before the link is given up."""
 
 
 class Listener(Protocol):
@@ -63,11 +61,7 @@ class Session:
         """Send one message; raise `PeerUnreachable` when the link is gone or stuck."""
         if self.link is None or self.closed.is_set():
             raise PeerUnreachable(f"the link to {self.peer_id} is gone")
-        with trio.move_on_after(SEND_TIMEOUT) as scope:
-            await self.link.send(message)
-        if scope.cancelled_caught:
-            self.scope.cancel()
-            raise PeerUnreachable(f"{self.peer_id} takes no messages")
+        await self.link.send(message)
 
     async def ask_offer(self, timeout: float) -> Signed:
         """The node's present signed offer (unchecked); raise `PeerUnreachable`."""
@@ -126,8 +120,9 @@ class Sessions:
             session = Session(peer.peer_id)
             self._sessions[peer.peer_id] = session
             self._nursery.start_soon(self._carry, session, peer, timeout)
-        with trio.move_on_after(timeout + 1):
-            await session.ready.wait()
+        if not session.ready.is_set():
+            with trio.move_on_after(timeout + 1):
+                await session.ready.wait()
         if not session.is_open:
             raise PeerUnreachable(
                 f"cannot reach {peer.peer_id}: {session.error or 'no answer'}"

@@ -61,16 +61,16 @@ class Writer:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         mine: _Waiting[T] = _Waiting(work, flush)
+        if not self._turn.locked() and (self._pace.is_quick or not flush):
+            # Alone: nobody waits for the loop. Unflushed it is a copy in memory.
+            self._commit([mine])  # type: ignore[list-item] # only `run` is called there
+            return mine.answer()
         self._waiting.append(mine)  # type: ignore[arg-type] # only `run` is called there
         with trio.CancelScope(shield=True):
             async with self._turn:
                 if not mine.is_done:
                     batch, self._waiting = self._waiting, []
-                    if len(batch) == 1 and (self._pace.is_quick or not flush):
-                        # Alone: nobody waits for the loop. Unflushed it is a copy in memory.
-                        self._commit(batch)
-                    else:
-                        await self._caller(lambda: self._commit(batch))
+                    await self._caller(lambda: self._commit(batch))
         return mine.answer()
 
     def _commit(self, batch: Sequence[_Waiting[object]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 import trio
@@ -118,6 +119,29 @@ async def test_a_sender_waits_for_a_slow_receiver(
         reluctant.allow(total)
         await until(lambda: len(reluctant.heard) == total)
         assert sent == total
+
+
+async def test_a_sender_does_not_wait_for_ever(world: World, clock: Clock | None) -> None:
+    """The receiver is alive, it answers pings, and takes nothing: its window never opens."""
+    impatient = replace(QUICK, send_timeout=2 * QUICK.ping_timeout)
+    async with (
+        world.open("client", impatient) as client,
+        world.open("server") as server,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(server.serve, TALK, Reluctant())
+        async with client.dial(to(server), TALK, timeout=5) as link:
+
+            async def speak() -> None:
+                while True:
+                    await link.send(Text(0, bytes(1000)))
+
+            with trio.fail_after(10 * impatient.send_timeout):
+                with pytest.raises(PeerUnreachable, match="takes no messages"):
+                    await speak()
+            with pytest.raises(PeerUnreachable, match="takes no messages"):
+                await link.receive()
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("other_link", [False, True])

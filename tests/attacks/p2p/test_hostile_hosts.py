@@ -330,8 +330,10 @@ async def test_reconnects_leave_nothing_behind() -> None:
         await visits(10, 200)
         after = await settled()
         await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+        # A slot is given back by whoever held it, a moment after the connection is gone.
+        await until(lambda: target.swarm._inbound_limiter.borrowed_tokens == before[1])
         assert after[0] <= before[0] + 1
-        assert after[1:] == before[1:]
+        assert after[2] == before[2]
 
 
 async def test_one_peer_may_reconnect_as_often_as_it_likes() -> None:
