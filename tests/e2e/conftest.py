@@ -77,6 +77,15 @@ class Network:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
 
+    def node(self, index: int) -> dict[str, Any]:
+        """The status of a node of the devnet."""
+        found: dict[str, Any] = self.devnet("status")["nodes"][index]
+        return found
+
+    def among(self, *indexes: int) -> list[str]:
+        """Options that name these nodes as candidates."""
+        return [f"--node={self.document['nodes'][index]['node_id']}" for index in indexes]
+
     def start_until(self, word: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a command as the client and return its process once it has told of `word`."""
         client = self.start(*arguments)
