@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from deai.binding import SignedBinding
 from deai.errors import ConfigError, DeaiError, LimitExceeded, NodeFault
 from deai.ids import AccountId, ChainName, NodeId, PeerId
 from node.config import NodeConfig
@@ -76,6 +77,8 @@ class Daemon(Notices):
     speeds: dict[str, int] = field(default_factory=dict)
     """Measured thousandths of a unit per second, by workload."""
     started_at: float = 0.0
+    binding: SignedBinding | None = None
+    """What both owners signed: that the registrations are one node; for hubs to know."""
     is_held: bool = False
     """The operator wants no new work, for good or until `held_until` (Unix seconds)."""
     held_until: float | None = None

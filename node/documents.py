@@ -37,10 +37,12 @@ async def status(daemon: Daemon) -> Document:
     # A daemon is asked once a chain is served, and whatever is not of a chain any of them knows.
     node = daemon.nodes[0]
     seen = [at for one in daemon.nodes for at in one.hubs.values()]
+    chains = joined({branch.chain: parts[branch.chain] for branch in daemon.branches})
     return {
-        **joined({branch.chain: parts[branch.chain] for branch in daemon.branches}),
+        "node_id": chains.pop("node_id"),
         "state": daemon.mode.value,
         "version": __version__,
+        **chains,
         "peer_id": node.ports.net.peer_id,
         "addresses": list(node.ports.net.addresses),
         "started_at": when(daemon.started_at),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -19,6 +20,7 @@ from node.engagement import Engagement
 from node.ports import Ports
 from node.services.announce import announce
 from node.services.archive import Archive
+from node.services.binding import BindingFile
 from node.services.conversation import Conversation
 from node.services.driver import Driver
 from node.services.follower import Follower
@@ -76,6 +78,7 @@ async def run_chains(
     *,
     wall: Callable[[], float] = time.time,
     speeds: Mapping[str, int] | None = None,
+    binding: Path | None = None,
     task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until `Daemon.stop` is set and the work is done, or until cancelled.
@@ -83,7 +86,8 @@ async def run_chains(
     `task_status` is given the live daemon once every chain was tried and one takes work. A chain
     that does not answer, or on which another process beats with the same key, is tried again and
     keeps the other one from nothing; raises `ConfigError` (`AlreadyRunning`) when there is no
-    chain that waiting could bring up.
+    chain that waiting could bring up. `binding` is where the file stands that says the
+    registrations are one node, if there is one.
     """
     branches = tuple(
         Branch(chain=one.chain, node_id=one.node_id, operator=one.operator, journal=one.journal)
@@ -95,6 +99,10 @@ async def run_chains(
     async with trio.open_nursery() as minding:
         minding.start_soon(_tell, daemon, task_status)
         minding.start_soon(_stop_the_joining, daemon)
+        if binding is not None:
+            file = BindingFile(daemon, binding)
+            file.look()  # before any hub is spoken to
+            minding.start_soon(file.run)
         async with trio.open_nursery() as nursery:
             for branch, entrance in zip(branches, entrances, strict=True):
                 nursery.start_soon(_keep, daemon, branch, entrance)

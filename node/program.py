@@ -122,8 +122,13 @@ async def _serve(
                     async def daemon(
                         *, task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED
                     ) -> None:
-                        speeds = home.load_speeds()
-                        await run_chains(config, entrances, speeds=speeds, task_status=task_status)
+                        await run_chains(
+                            config,
+                            entrances,
+                            speeds=home.load_speeds(),
+                            binding=home.binding,
+                            task_status=task_status,
+                        )
                         nursery.cancel_scope.cancel()
 
                     control.daemon = await nursery.start(daemon)

@@ -59,7 +59,7 @@ def status(console: Console, document: Document) -> None:
     else:
         for name, part in chains.items():
             console.print(f"On {name}: {part['state']}, {part['standing'] or 'not registered'}")
-            row(console, "Node", part["node_id"])
+            console.print(f"  {part['node_id']}")
             _money(console, part, name, heading=False)
             _standing(console, part, heading=False)
     console.print("Network")
@@ -125,9 +125,10 @@ def why(console: Console, document: Document) -> None:
 def doctor(console: Console, checks: Sequence[Check]) -> None:
     """`deai node doctor`."""
     failed = [check for check in checks if not check.ok]
+    width = max(14, *(len(check.name) for check in checks))
     for check in checks:
         mark = "● ok  " if check.ok else "✕ fail"
-        console.print(f"{check.name:<14} {mark}  {check.on_screen or check.detail}")
+        console.print(f"{check.name:<{width}} {mark}  {check.on_screen or check.detail}")
     console.print(f"\n✕ {len(failed)} failed   ● {len(checks) - len(failed)} ok")
     for check in failed:
         console.print(f"\n✕ {check.name}\n  {check.on_screen or check.detail}")
@@ -163,9 +164,10 @@ def tasks(console: Console, document: Document) -> None:
         console.print("No task yet.")
     for item in document["items"]:
         done = "" if item["progress"] is None else f" {item['progress']:.0%}"
+        chain = f"{item['chain']:<6}" if item.get("chain") else ""
         console.print(
             f"{short(item['task_id'])}  seat {item['seat']}.{item['attempt']}  "
-            f"{_tag(item)}{item['workload']:<16} {item['state']}{done}  {tokens(item['paid'])}"
+            f"{chain}{item['workload']:<16} {item['state']}{done}  {tokens(item['paid'])}"
             + (f"  {item['reason']}" if item["reason"] else "")
         )
 

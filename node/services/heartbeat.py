@@ -6,19 +6,23 @@ one key lose the stake, so the later one never starts and the earlier one takes 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 import trio
 
 from deai.actions import Heartbeat as BeatOnChain
+from deai.binding import SignedBinding
 from deai.errors import Declined, PeerUnreachable, ProtocolError, Unreachable
 from deai.messages import (
     BEAT_DIALECT,
     BeatMessage,
     BeatSeen,
+    BindingSeen,
     Goodbye,
     PublishBeat,
+    PublishBinding,
     PublishOffer,
     Refused,
 )
@@ -31,6 +35,31 @@ logger = structlog.get_logger(__name__)
 
 BACK_OFF: Final = (1.0, 2.0, 5.0, 10.0)
 SEND_TIMEOUT: Final = 10.0
+BIND_TRIES: Final = 3
+"""Times that a binding is said on one link: a hub hangs up on who insists."""
+BIND_AGAIN: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Said:
+    """What was published on one link to a hub."""
+
+    offer: Signed | None = None
+    binding: SignedBinding | None = None
+    tries: int = 0
+    tried_at: float = float("-inf")
+    is_binding_open: bool = False
+    """It was said and not answered yet."""
+    is_bound: bool = False
+
+    def wants(self, binding: SignedBinding, now: float) -> bool:
+        """Whether to say it now, which is then noted: once, or again where it was refused."""
+        if binding != self.binding:
+            self.binding, self.tries, self.is_bound = binding, 0, False
+        elif self.is_bound or self.tries >= BIND_TRIES or now - self.tried_at < BIND_AGAIN:
+            return False
+        self.tries, self.tried_at, self.is_binding_open = self.tries + 1, now, True
+        return True
 
 
 class Heartbeat:
@@ -94,26 +123,46 @@ class Heartbeat:
     async def _talk(self, link: Link[BeatMessage]) -> None:
         """Beat and listen until the link ends; raise why it did."""
         why: PeerUnreachable | ProtocolError | None = None
+        said = _Said()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_beats, link, nursery.cancel_scope)
+            nursery.start_soon(self._send_beats, link, said, nursery.cancel_scope)
             try:
                 while not isinstance(message := await link.receive(), Goodbye):
-                    if isinstance(message, BeatSeen):
-                        self._seen(link, message)
-                    elif isinstance(message, Refused):
-                        self._node.problem("hub_refuses", f"a hub refuses: {message.reason}")
+                    self._hear(link, said, message)
             except (PeerUnreachable, ProtocolError) as error:
                 why = error
             nursery.cancel_scope.cancel()
         raise why or PeerUnreachable("the hub left")
 
-    async def _send_beats(self, link: Link[BeatMessage], scope: trio.CancelScope) -> None:
-        node, published = self._node, None
+    def _hear(self, link: Link[BeatMessage], said: _Said, message: BeatMessage) -> None:
+        node = self._node
+        match message:
+            case BeatSeen():
+                self._seen(link, message)
+            case BindingSeen():
+                said.is_binding_open, said.is_bound = False, True
+                node.solved("binding_refused")
+            case Refused() if said.is_binding_open:
+                # A hub answers in turn, and the binding goes before what else may be refused.
+                said.is_binding_open = False
+                node.problem("binding_refused", f"a hub refuses the binding: {message.reason}")
+            case Refused():
+                node.problem("hub_refuses", f"a hub refuses: {message.reason}")
+            case _:
+                pass
+
+    async def _send_beats(
+        self, link: Link[BeatMessage], said: _Said, scope: trio.CancelScope
+    ) -> None:
+        node = self._node
         try:
             while True:
-                if node.offer is not None and node.offer is not published:
+                binding = node.daemon.binding
+                if binding is not None and said.wants(binding, trio.current_time()):
+                    await self._send(link, PublishBinding(binding))
+                if node.offer is not None and node.offer is not said.offer:
                     await self._send(link, PublishOffer(node.offer))
-                    published = node.offer
+                    said.offer = node.offer
                 await self._send(link, PublishBeat(self._beat()))
                 changed = node.offer_changed
                 with trio.move_on_after(node.config.beat_seconds):

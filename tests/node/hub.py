@@ -8,9 +8,19 @@ from typing import TypeVar
 
 import trio
 
+from deai.binding import Binding, check
 from deai.errors import BadSignature
 from deai.ids import ChainName, NodeId
-from deai.messages import BEAT_DIALECT, BeatMessage, BeatSeen, PublishBeat, PublishOffer
+from deai.messages import (
+    BEAT_DIALECT,
+    BeatMessage,
+    BeatSeen,
+    BindingSeen,
+    PublishBeat,
+    PublishBinding,
+    PublishOffer,
+    Refused,
+)
 from deai.net import Link, PeerAddress
 from deai.offers import Beat, Offer, Signed, open_beat, open_offer
 from deai.signing import Domain
@@ -31,6 +41,11 @@ class Hub:
         self.name = name
         self.beats: list[Beat] = []
         self.offers: list[Offer] = []
+        self.bindings: list[Binding] = []
+        self.told: list[str] = []
+        """Kinds of messages in the order in which they came."""
+        self.refuses = ""
+        """Why no binding is taken."""
         self.heard: set[tuple[str, ChainName]] = set()
         self.seen: dict[tuple[NodeId, bytes], float] = {}
         self.first: dict[tuple[NodeId, bytes], float] = {}
@@ -53,7 +68,14 @@ class Hub:
     async def listen(self, link: Link[BeatMessage]) -> None:
         while True:
             message = await link.receive()
-            if isinstance(message, PublishOffer):
+            self.told.append(type(message).__name__)
+            if isinstance(message, PublishBinding):
+                if self.refuses:
+                    await link.send(Refused(None, "busy", self.refuses))
+                else:
+                    self.bindings.append(check(message.signed))
+                    await link.send(BindingSeen(message.signed.binding.nonce))
+            elif isinstance(message, PublishOffer):
                 self.offers.append(self._open(message.offer, open_offer))
             elif isinstance(message, PublishBeat):
                 beat = self._open(message.beat, open_beat)

@@ -178,6 +178,7 @@ class Provider:
                 self.config,
                 [entrance(*place) for place in places],
                 wall=self.wall or self.world.wall,
+                binding=self.home / "binding.json",
                 task_status=task_status,
             )
 
