@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def submit(both: Network, chain: str, source: Path, node: str) -> Any:
     )  # fmt: skip
 
 
+def is_online(both: Network, node: str) -> bool:
+    found = both.deai("network", "node", node, status=None)
+    return bool(found.get("status") == "online")
+
+
 def test_a_stranger_serves_both_chains_and_is_paid_on_each(
     both: Network, home: Path, texts: Path
 ) -> None:
@@ -103,8 +109,7 @@ def test_a_stranger_serves_both_chains_and_is_paid_on_each(
         assert {part["state"] for part in document["chains"].values()} == {"running"}
         paid = {}
         for chain, node in ready["nodes"].items():
-            found = ["network", "node", node]
-            wait(lambda found=found: both.deai(*found, status=None).get("status") == "online", 120)
+            wait(partial(is_online, both, node), 120)
             done = submit(both, chain, texts, node)
             assert (done["state"], done["chain"]) == ("completed", chain)
             paid_in_full(done)
