@@ -1,8 +1,8 @@
-"""Latency of an escrowed task of three seats: from posting to completed, 0.4 s blocks.
+"""Latency of an escrowed task of three seats: from posting to completed.
 
-The embedded chain, three real nodes over libp2p, locked workers and the real client, each a
-process of its own (`deai devnet up`). The baseline is the chain alone: the three transactions
-that such a task needs, sent one after the other.
+The embedded chain of Sei (a block every 0.4 s) or of NEAR (every second), three real nodes over
+libp2p, locked workers and the real client, each a process of its own (`deai devnet up`). The
+baseline is the chain alone: the three transactions that such a task needs, one after the other.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ import trio
 from benchmarks.report import Report, parser
 from deai.actions import TransferTokens
 from deai.client import Client, connect
+from deai.ids import NEAR, SEI, AccountId, ChainName
+from deai.keys import key_file
 from deai.money import UNIT, Amount
 from deai.network import load_network
 
 ROUNDS: Final = 20
 QUICK_ROUNDS: Final = 5
 PARAMETERS: Final = {"size": 64, "rounds": 1}
+NAMES: Final = {SEI: "escrow_latency", NEAR: "near_escrow_latency"}
+KINDS: Final = {SEI: "embedded", NEAR: "near"}
 
 
 def deai(*arguments: str) -> Any:  # noqa: ANN401 - a command's document
@@ -40,11 +44,12 @@ def deai(*arguments: str) -> Any:  # noqa: ANN401 - a command's document
 
 
 @asynccontextmanager
-async def client_of(document: dict[str, Any]) -> AsyncIterator[Client]:
+async def client_of(document: dict[str, Any], chain: ChainName) -> AsyncIterator[Client]:
     """The devnet's own client account."""
     home = Path(document["client"]["config"]).parent
     network = load_network(Path(document["network_file"]))
-    async with connect(network, key=home / "keys" / "client.json", home=home) as client:
+    key = key_file(home, "client", chain)
+    async with connect(network, key=key, home=home, chain=chain) as client:
         yield client
 
 
@@ -61,26 +66,28 @@ async def one_task(client: Client, seed: int) -> tuple[float, float]:
     return whole - timings["match_ms"] / 1000, whole
 
 
-async def three_transactions(client: Client, number: int) -> float:
+async def three_transactions(client: Client, payee: AccountId, number: int) -> float:
     """Seconds for three transactions, each final before the next is sent."""
     began = time.perf_counter()
     for step in range(3):
-        action = TransferTokens(client.tools.account, Amount(1))
+        action = TransferTokens(payee, Amount(1))
         await client.tools.ledger.submit(action, key=f"baseline {began} {number} {step}")
     return time.perf_counter() - began
 
 
-async def measure(document: dict[str, Any], rounds: int) -> Report:
+async def measure(document: dict[str, Any], chain: ChainName, rounds: int) -> Report:
     """Tasks and bare transactions in turns."""
-    report = Report("escrow_latency", parameters={"rounds": rounds, "seats": 3, **PARAMETERS})
+    parameters = {"rounds": rounds, "seats": 3, "chain": chain, **PARAMETERS}
+    report = Report(NAMES[chain], parameters=parameters)
+    payee = AccountId(document["nodes"][0]["owner"])
     escrowed, whole, bare = [], [], []
-    async with client_of(document) as client:
+    async with client_of(document, chain) as client:
         await one_task(client, 10**6)  # warm: links, workers, lane
         for number in range(rounds):
             settled, total = await one_task(client, number)
             escrowed.append(settled)
             whole.append(total)
-            bare.append(await three_transactions(client, number))
+            bare.append(await three_transactions(client, payee, number))
     report.add("post_to_completed_p50_s", median(escrowed), "s")
     report.add("post_to_completed_p95_s", quantiles(escrowed, n=20)[-1], "s")
     report.add("submit_to_output_p50_s", median(whole), "s")
@@ -88,15 +95,17 @@ async def measure(document: dict[str, Any], rounds: int) -> Report:
     return report
 
 
-def main() -> None:
+def main(chain: ChainName = SEI) -> None:
     """Start a network, measure, stop it."""
     options = parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = str(Path(name) / "net")
-        document = deai("devnet", "up", "--detach", "--nodes", "3", "--dir", folder)
+        document = deai(
+            "devnet", "up", "--detach", "--nodes", "3", "--dir", folder, "--chain", KINDS[chain]
+        )
         try:
             rounds = QUICK_ROUNDS if options.quick else ROUNDS
-            report = trio.run(measure, document, rounds)
+            report = trio.run(measure, document, chain, rounds)
         finally:
             deai("devnet", "down", "--dir", folder)
     report.emit(as_json=options.json)
