@@ -58,14 +58,16 @@ class Branch:
         """Whether it takes work, as far as this chain is concerned."""
         return self.node is not None and self.node.is_ready
 
-    def failed(self, error: DeaiError, at: float) -> None:
-        """Note why the chain is not served, since when (Unix seconds)."""
+    def failed(self, error: DeaiError, at: float) -> bool:
+        """Note why the chain is not served, since when (Unix seconds); whether it is news."""
         known = self.trouble
-        since = known.since if known is not None and known.code == error.reason_code else at
+        is_news = known is None or known.code != error.reason_code
+        since = at if known is None or is_news else known.since
         self.trouble = Problem(error.reason_code, str(error), error.hint, since)
         self.is_hopeless = isinstance(error, ConfigError)
         self.node = None
         self.settled.set()
+        return is_news
 
 
 @dataclass(eq=False, kw_only=True)

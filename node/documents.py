@@ -2,7 +2,7 @@
 
 The command line, the local HTTP interface and the metrics all read these. Amounts are decimal
 strings in base units, times RFC 3339 UTC. Each part of a status fails alone. What a node on both
-chains adds (`chains` in full, `by_chain`, `chain`) is not there on one: see `node.told`.
+chains adds (`chains` in full, `by_chain`, `chain`) is not there on one: see `node.shapes`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from deai.errors import DeaiError
 from deai.ids import ChainName, owner_of
 from node.daemon import Branch, Daemon
 from node.notices import Problem
+from node.shapes import Document, earned, joined, listed, when
 from node.state import Node, Reason
 from node.store.records import Saved
-from node.told import Document, earned, joined, listed, when
 
 PART_TIMEOUT = 5.0
 
@@ -97,12 +97,19 @@ def _of(daemon: Daemon, branch: Branch) -> Document:
 
 def why(daemon: Daemon) -> Document:
     """Why work did not come or was not finished: counted reasons, the most frequent first."""
-    known = {code for node in daemon.nodes for code in node.reasons}
-    now = [{**one, "count": 0} for one in problems(daemon) if one["code"] not in known]
     counted: list[Document] = []
     for branch in daemon.branches:
         reasons = branch.node.reasons.values() if branch.node is not None else ()
         counted += [{**_reason(one), **_of(daemon, branch)} for one in reasons]
+
+    def is_counted(problem: Document) -> bool:
+        """Whether work was declined for it; one of the machine's, on whichever chain."""
+        chain = problem.get("chain")
+        return any(
+            one["code"] == problem["code"] and chain in (None, one.get("chain")) for one in counted
+        )
+
+    now = [{**one, "count": 0} for one in problems(daemon) if not is_counted(one)]
     return {
         "asked": sum(node.counters["proposals"] for node in daemon.nodes),
         "accepted": sum(node.counters["accepted"] for node in daemon.nodes),

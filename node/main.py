@@ -128,10 +128,10 @@ async def _keep(daemon: Daemon, branch: Branch, entrance: Entrance) -> None:
     """Serve one chain until the daemon leaves, however often it has to be tried."""
     with branch.scope:
         while (error := await _serve(daemon, branch, entrance)) is not None:
-            branch.failed(error, daemon.wall())
-            logger.warning(
-                "chain not served", action="start", chain=branch.chain, reason=str(error)
-            )
+            if branch.failed(error, daemon.wall()):
+                logger.warning(
+                    "chain not served", action="start", chain=branch.chain, reason=str(error)
+                )
             if all(one.is_hopeless for one in daemon.branches):
                 raise error
             await trio.sleep(MEND if branch.is_hopeless else RETRY)

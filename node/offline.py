@@ -14,8 +14,8 @@ from deai.ids import ChainName
 from deai.network import load_network
 from node.home import Home, Registration
 from node.program import open_ledger
+from node.shapes import Document, earned, joined, listed
 from node.store.journal import Journal
-from node.told import Document, earned, joined, listed
 
 CHAIN_TIMEOUT = 8.0
 HISTORY = 100
@@ -113,10 +113,10 @@ def _part(known: Registration) -> Document:
 @asynccontextmanager
 async def _journals(
     home: Home, known: tuple[Registration, ...]
-) -> AsyncIterator[Mapping[ChainName, Journal]]:
-    """Each chain's part, for reading; empty before the node ever ran. Raises as `Journal` does."""
+) -> AsyncIterator[Mapping[ChainName, Journal | None]]:
+    """Each chain's part, for reading; None before the node ever ran. Raises as `Journal` does."""
     if not home.journal.exists():
-        yield {}
+        yield {one.chain: None for one in known}
         return
     journal = Journal(home.journal, known[0].chain, read_only=True)
     try:
@@ -125,7 +125,9 @@ async def _journals(
         journal.close()
 
 
-async def _tasks(journal: Journal) -> Document:
+async def _tasks(journal: Journal | None) -> Document:
+    if journal is None:
+        return {"running": 0, "paid": 0, "pending": 0, "failed": 0}
     days = await journal.days()
     open_ = await journal.open_engagements()
     return {
@@ -175,7 +177,7 @@ async def tasks(home: Home) -> Document:
         return listed({}, HISTORY)
     async with _journals(home, home.registrations()) as journals:
         histories = {
-            chain: [(saved, None) for saved in await journal.history(HISTORY)]
+            chain: [(saved, None) for saved in await journal.history(HISTORY)] if journal else []
             for chain, journal in journals.items()
         }
         return listed(histories, HISTORY)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deai.errors import DeaiError
 from node import documents, metrics
 from node.daemon import Daemon, Mode
-from node.told import when
+from node.shapes import when
 
 MAX_BODY: Final = 4096
 MAX_PAUSE: Final = 30 * 24 * 3600

@@ -82,13 +82,18 @@ def _state(saved: Saved) -> str:
     return "computing" if saved.has_input else "accepted"
 
 
-async def earned(journals: Mapping[ChainName, Journal]) -> Document:
-    """Sum up journals; `pending` is the fees of seats that committed and are not settled."""
+async def earned(journals: Mapping[ChainName, Journal | None]) -> Document:
+    """Sum up journals, None where the node never ran.
+
+    `pending` is the fees of seats that committed and are not settled.
+    """
     days: list[Day] = []
     open_: list[Saved] = []
     slashed, by_chain = 0, {}
     for chain, journal in journals.items():
-        own = (await journal.days(), await journal.open_engagements(), await journal.slashed())
+        own: tuple[Sequence[Day], Sequence[Saved], int] = ((), (), 0)
+        if journal is not None:
+            own = (await journal.days(), await journal.open_engagements(), await journal.slashed())
         by_chain[chain] = _sums(*own)
         days, open_, slashed = [*days, *own[0]], [*open_, *own[1]], slashed + own[2]
     by_day: dict[str, int] = {}
