@@ -43,9 +43,7 @@ class JournalFile:
             self.db = _connect(path, read_only=read_only)
             if read_only and schema.version_of(self.db) != schema.SCHEMA_VERSION:
                 self.db.close()
-                self.db = _connect(path)
-                self._prepare(chain, max_pages)
-                self.db.close()
+                JournalFile(path, chain, caller=caller).close()
                 self.db = _connect(path, read_only=True)
             self._writer = Writer(self.db, self._caller)
             if not read_only:
@@ -58,7 +56,7 @@ class JournalFile:
         self.db.execute("PRAGMA journal_mode=WAL")
         if max_pages:
             self.db.execute(f"PRAGMA max_page_count={int(max_pages)}")
-        with Writer(self.db, self._caller).transaction():
+        with self._writer.transaction():
             schema.prepare(self.db, chain)
 
     def close(self) -> None:
