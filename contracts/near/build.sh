@@ -29,7 +29,10 @@ for name in token compute; do
 done
 (cd "$out" && sha256sum compute.wasm token.wasm > SHA256SUMS)
 if [ "${1:-}" = --check ]; then
-  diff "$artifacts/SHA256SUMS" "$out/SHA256SUMS" && (cd "$artifacts" && sha256sum --check --quiet SHA256SUMS)
+  # One command a line: `set -e` overlooks what fails on the left of an `&&`.
+  diff "$artifacts/SHA256SUMS" "$out/SHA256SUMS"
+  cd "$artifacts"
+  sha256sum --check --quiet SHA256SUMS
   echo "deai/chain/artifacts/near is what this source builds to"
 else
   mkdir -p "$artifacts"

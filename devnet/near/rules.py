@@ -22,7 +22,6 @@ FREE_BYTES: Final = 770  # an account this small needs no balance
 MAX_PREPAID_GAS: Final = 1_000 * TGAS  # 300 before protocol version 83
 MAX_BURNT_GAS: Final = 1_000 * TGAS
 OPERATION_GAS: Final = 822_756  # one wasm instruction
-MEMORY_GROW_OPERATIONS: Final = 32  # and one more for every page on NEAR
 WRITE_TRIE_NODES: Final = 8  # nodes that a storage write touches: grows with the state on NEAR
 REWARD_NUMERATOR, REWARD_DENOMINATOR = 3, 10  # of the gas burnt by a call, to the contract
 

@@ -42,6 +42,8 @@ from tests.contracts_near.world import (
 )
 from tests.devnet.near.tools import Result
 
+pytestmark = pytest.mark.slow
+
 RELEASED = sorted((Path(__file__).parents[2] / "contracts" / "near" / "released").glob("*.wasm"))
 
 

@@ -21,28 +21,28 @@ def random_seed(call: Call, register: int) -> None:
     call.put(register, call.context.seed)
 
 
-@host(3)
+@host(3, based=False)
 def sha256(call: Call, length: int, pointer: int, register: int) -> None:
     data = call.given(length, pointer)
     call.pay("sha256_base", len(data), "sha256_byte")
     call.put(register, hashlib.sha256(data).digest())
 
 
-@host(3)
+@host(3, based=False)
 def keccak256(call: Call, length: int, pointer: int, register: int) -> None:
     data = call.given(length, pointer)
     call.pay("keccak256_base", len(data), "keccak256_byte")
     call.put(register, keccak.new(data=data, digest_bits=256).digest())
 
 
-@host(3)
+@host(3, based=False)
 def keccak512(call: Call, length: int, pointer: int, register: int) -> None:
     data = call.given(length, pointer)
     call.pay("keccak512_base", len(data), "keccak512_byte")
     call.put(register, keccak.new(data=data, digest_bits=512).digest())
 
 
-@host(3)
+@host(3, based=False)
 def ripemd160(call: Call, length: int, pointer: int, register: int) -> None:
     data = call.given(length, pointer)
     blocks = (len(data) + 8) // 64 + 1
@@ -50,7 +50,7 @@ def ripemd160(call: Call, length: int, pointer: int, register: int) -> None:
     call.put(register, RIPEMD160.new(data).digest())
 
 
-@host(7, 1)
+@host(7, 1, based=False)
 def ecrecover(
     call: Call,
     hash_length: int,
@@ -77,7 +77,7 @@ def ecrecover(
     return 1
 
 
-@host(6, 1)
+@host(6, 1, based=False)
 def ed25519_verify(
     call: Call,
     signature_length: int,

@@ -10,11 +10,12 @@ Function = Callable[..., int | None]
 
 @dataclass(frozen=True)
 class Host:
-    """One host function: how it is called, and whether a view may call it."""
+    """One host function: how it is called, whether a view may call it, whether entering costs."""
 
     parameters: int
     results: int
     in_views: bool
+    based: bool
     run: Function
 
 
@@ -22,13 +23,16 @@ HOST: Final[dict[str, Host]] = {}
 
 
 def host(
-    parameters: int, results: int = 0, *, in_views: bool = True
+    parameters: int, results: int = 0, *, in_views: bool = True, based: bool = True
 ) -> Callable[[Function], Function]:
-    """Put a function into the table under its own name, less a trailing underscore."""
+    """Put a function into the table under its own name, less a trailing underscore.
+
+    ``based`` is False for those that nearcore charges no ``base`` for: hashes and signatures.
+    """
 
     def register(function: Function) -> Function:
         name: Any = getattr(function, "__name__", "")
-        HOST[name.rstrip("_")] = Host(parameters, results, in_views, function)
+        HOST[name.rstrip("_")] = Host(parameters, results, in_views, based, function)
         return function
 
     return register

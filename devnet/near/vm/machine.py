@@ -128,7 +128,8 @@ class Machine:
         return self._call
 
     def _bound(self, name: str, function: Host) -> Callable[..., int | None]:
-        base, in_views, run = rules.HOST_GAS["base"], function.in_views, function.run
+        base = rules.HOST_GAS["base"] if function.based else 0
+        in_views, run = function.in_views, function.run
 
         def bound(*arguments: int) -> int | None:
             call = self._running()

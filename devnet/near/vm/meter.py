@@ -13,7 +13,6 @@ from devnet.near.rules import (
     MAX_BODY_BYTES,
     MAX_FUNCTIONS,
     MAX_LOCALS,
-    MEMORY_GROW_OPERATIONS,
     MEMORY_PAGES,
 )
 
@@ -180,9 +179,6 @@ def _instructions(code: bytes, at: int, end: int) -> bytes:
             copied = at
             at += 1
         elif operation in _ONE_NUMBER:
-            if operation == _GROW:
-                out += (code[copied:at], _UNIT * (MEMORY_GROW_OPERATIONS - 1))
-                copied = at
             at = _skip(code, at + 1)
             if operation == _LOOP:  # paid for on every round
                 out += (code[copied:at], _UNIT)

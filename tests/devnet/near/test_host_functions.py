@@ -314,7 +314,7 @@ def burnt(world: World, body: str, extra: str = "") -> int:
         ("call $other", "(func $other (param))", 8 + 1 + 8),
         ("(call $other (i64.const 1) (i32.const 2))", "(func $other (param i64 i32))", 8 + 3 + 10),
         ("(drop (memory.size))", "", 10),
-        ("(drop (memory.grow (i32.const 0)))", "", 8 + 1 + 32 + 1),
+        ("(drop (memory.grow (i32.const 0)))", "", 11),
         ("(block (block (br_table 0 1 (i32.const 1))))", "", 10),
         ("(drop (select (i32.const 1) (i32.const 2) (i32.const 3)))", "", 13),
         ("(f64.store (i32.const 0) (f64.add (f64.const 1) (f64.const 2)))", "", 13),

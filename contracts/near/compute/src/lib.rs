@@ -3,10 +3,10 @@
 //! The rules are those of `contracts/sei`, verb for verb; README.md is the reference of methods, events and
 //! errors. Modules by concern:
 //!
-//! `vault` accounts, deposits, storage · `nodes` stake, standing, keys · `tasks` post to reveal · `settle` finalise ·
-//! `judge` who wins · `slashing` equivocation · `reputation` arithmetic · `token` the way to the token contract ·
-//! `owner`, `upgrade` governance · `views` · `hash` what is signed · `types`, `events`, `errors`, `gas`,
-//! `storage_keys`.
+//! `vault` accounts, deposits, storage · `nodes` stake, standing, keys · `lanes` records of tasks · `tasks` post,
+//! seats, ends without a result · `results` commit to approve · `settle` finalise · `judge` who wins · `slashing`
+//! equivocation · `reputation` arithmetic · `token` the way to the token contract · `owner`, `upgrade` governance ·
+//! `views` · `hash` what is signed · `types`, `events`, `errors`, `gas`, `storage_keys`.
 use near_sdk::store::{IterableMap, Lazy, LookupMap};
 use near_sdk::{env, near, AccountId, PanicOnDefault};
 
@@ -15,9 +15,11 @@ mod events;
 mod gas;
 mod hash;
 mod judge;
+mod lanes;
 mod nodes;
 mod owner;
 mod reputation;
+mod results;
 mod settle;
 mod slashing;
 mod storage_keys;
@@ -32,10 +34,10 @@ mod views;
 mod tests;
 
 use errors::Error;
+use lanes::{LaneKey, LaneRecord};
 use nodes::NodeRecord;
 use owner::Governance;
 use storage_keys::StorageKey;
-use tasks::{LaneKey, LaneRecord};
 use types::{NodeId, Parameters, MAX_AMOUNT};
 use vault::AccountRecord;
 

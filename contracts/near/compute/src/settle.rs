@@ -5,7 +5,7 @@ use near_sdk::{env, near};
 use crate::errors::Error;
 use crate::events::{Event, SeatSettlement};
 use crate::judge::{Tally, Verdict};
-use crate::tasks::Found;
+use crate::lanes::Found;
 use crate::types::{Approval, Opening, Seat, Task, MAX_SEATS};
 use crate::{now, reputation, Compute, ComputeExt};
 

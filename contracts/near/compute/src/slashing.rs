@@ -4,7 +4,7 @@ use near_sdk::{env, near};
 
 use crate::errors::Error;
 use crate::events::Event;
-use crate::tasks::Found;
+use crate::lanes::Found;
 use crate::types::{NodeId, Seat, SignedResult, Standing, Task};
 use crate::{reputation, Compute, ComputeExt};
 

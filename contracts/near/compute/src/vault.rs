@@ -8,8 +8,8 @@ use near_sdk::{env, near, AccountId, NearToken, Promise};
 
 use crate::errors::Error;
 use crate::events::Event;
+use crate::lanes::lane_bytes;
 use crate::nodes::node_bytes;
-use crate::tasks::lane_bytes;
 use crate::{require_one_yocto, Compute, ComputeExt};
 
 /// Bytes that the chain adds to every record.

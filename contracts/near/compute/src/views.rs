@@ -3,8 +3,8 @@ use near_sdk::json_types::{Base58CryptoHash, U128};
 use near_sdk::{near, AccountId, NearToken};
 
 use crate::hash;
+use crate::lanes::{Lane, LaneKey, LaneRecord};
 use crate::nodes::{Node, NodeRecord};
-use crate::tasks::{Lane, LaneKey, LaneRecord};
 use crate::types::{NodeId, OperatorKey, Parameters, Standing, Task, Word, MAX_SEATS};
 use crate::{Compute, ComputeExt};
 

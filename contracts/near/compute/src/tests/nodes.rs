@@ -79,7 +79,7 @@ fn stored_bytes_are_what_the_accounts_pay_for() {
     let before = size(&world, 0);
     let task = world.task();
     Play::new(&world, task).post_only(&mut world).unwrap();
-    assert_eq!(size(&world, 0) - before, crate::tasks::lane_bytes(&id("client.near")));
+    assert_eq!(size(&world, 0) - before, crate::lanes::lane_bytes(&id("client.near")));
     let before = size(&world, 0);
     world.call(Caller::of("new.near").with(NEAR), |c| c.storage_deposit(None, None)).unwrap();
     assert_eq!(size(&world, 0) - before, crate::vault::account_bytes(&id("new.near")));
