@@ -32,6 +32,7 @@ from devnet.behaviours import BEHAVIOURS
 from devnet.chains import Giver, LocalChain, chains_of
 from devnet.layout import Layout, NodePlan, Plan, State
 from devnet.processes import ProcessRecord
+from node.home import Home
 from workloads.catalog import load as load_workloads
 from workloads.models import import_model
 
@@ -40,6 +41,9 @@ CLIENT_TOKENS: Final = 10_000 * UNIT
 MAX_INITS: Final = 4
 """`deai node init` asks at most for the owner's and the operator's needs, one after the other."""
 NEEDS_FUNDS: Final = 5
+SPEEDS: Final = {"embedding": 64_000, "portfolio-risk": 50_000}
+"""Thousandths of a unit that one core computes in a second. Nodes that promise nothing get short
+leases, and those of a devnet share the cores of one machine."""
 READY_POLL_S: Final = 0.2
 START_S: Final = 180.0
 """How long one process may take until it says that it is ready."""
@@ -305,8 +309,14 @@ class _Runner:
         if node.behaviour:
             target = BEHAVIOURS.get(node.behaviour, node.behaviour)
             environment["DEAI_NODE__BEHAVIOUR"] = json.dumps(target)
-        for chain in node.chains:
-            await self._init(devnet, node, chain, environment)
+        marker = self.layout.keys / f"set-up-{node.name}"
+        if not marker.exists():
+            for chain in node.chains:
+                await self._init(devnet, node, chain, environment)
+            marker.touch()
+        kept = Home(home)
+        if not kept.speeds.exists():
+            kept.save(kept.speeds, SPEEDS)
         command = processes.deai("node", "run", "--home", str(home))
         ready = await self._started(node.name, command, home / "node.json", environment)
         self.tell(node.name, ready["node_id"])

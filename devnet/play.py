@@ -13,16 +13,13 @@ from devnet.stage import Stage
 
 Scene: TypeAlias = Callable[[Stage, list[str]], Awaitable[None]]
 
-_FIRST: Final[tuple[tuple[str, Scene], ...]] = (
-    (f"Embedding of {scenes.TEXTS} texts, 3 seats, tol32/1", scenes.embedding),
-)
+_FIRST: Final[tuple[tuple[str, Scene], ...]] = (("Embedding, 3 seats, tol32/1", scenes.embedding),)
 _LATER: Final[tuple[tuple[str, Scene], ...]] = (
     ("An equivocator signs two results", scenes.equivocator),
     ("A lazy node answers without computing", scenes.lazy),
     ("Embedding, whoever is drawn", scenes.drawn),
     ("Portfolio risk, hedged, another seed; the receipt verifies offline", scenes.hedged),
 )
-_SEATED_S: Final = 30.0
 
 
 def length(chains: int) -> int:
@@ -41,9 +38,7 @@ async def play(stages: list[Stage], ledgers: list[Ledger]) -> None:
     async with trio.open_nursery() as nursery:
         for stage in stages:
             nursery.start_soon(_act, stage, _FIRST)
-    async with story.step(
-        f"Portfolio risk, {scenes.PATHS:,} paths; a node is killed half way"
-    ) as lines:
+    async with story.step("Portfolio risk, many paths; a node is killed half way") as lines:
         await scenes.killed_half_way(stages, ledgers, lines)
     async with trio.open_nursery() as nursery:
         # The slower chain first: a slash on one chain costs a node its seats on all, so that the
@@ -51,8 +46,8 @@ async def play(stages: list[Stage], ledgers: list[Ledger]) -> None:
         for stage, ledger in reversed(list(zip(stages, ledgers, strict=True))):
             since = (await ledger.head()).number
             nursery.start_soon(_act, stage, _LATER)
-            if stage is not stages[0]:
-                with trio.move_on_after(_SEATED_S):
+            if not stage.is_first:
+                with trio.move_on_after(scenes.SEATED_S):
                     await scenes.committee(ledger, since)
     if len(stages) > 1:
         async with story.step("One client paid and one node earned on both chains") as lines:

@@ -31,6 +31,11 @@ class Stage:
     tied: bool
     """Whether the processes die with this one: unless they are to be kept."""
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the chain that is meant where none is named."""
+        return self.chain == self.devnet.first
+
     def serving(self) -> list[int]:
         """The honest ones, by their place among `nodes`."""
         return [place for place, node in enumerate(self.nodes) if node["behaviour"] == "honest"]

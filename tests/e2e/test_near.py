@@ -135,6 +135,12 @@ def test_a_stranger_is_told_what_to_fund_and_goes_on_from_there(
     assert (again["needs"], again["node_id"]) == (None, done["node_id"])
 
 
+@pytest.mark.parametrize("address", ["nobody.near", "0x" + "11" * 20])
+def test_the_faucet_refuses_accounts_that_nobody_has(near: Network, address: str) -> None:
+    command = ["devnet", "faucet", address, "1CT", "--dir", str(near.directory)]
+    assert near.plain(*command, status=2)["error"]["code"] in {"no_account", "wrong_chain"}
+
+
 @pytest.mark.parametrize("moment", ["posted", "input", "committed"])
 def test_a_client_that_is_killed_resumes_with_the_same_command(
     near: Network, portfolio: Path, moment: str
