@@ -49,12 +49,17 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
     """Upgrade to the newest schema; return the revisions before and after."""
     before = current(engine)
     check_known(before)
+    upgrade_to(engine, newest())
+    return before, newest()
+
+
+def upgrade_to(engine: Engine, revision: str) -> None:
+    """Run every step up to a revision, in one transaction."""
     with engine.connect() as connection:
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
         connection.commit()
-    return before, newest()
 
 
 def check_known(revision: str | None) -> None:

@@ -17,7 +17,7 @@ from coordinator.config import CoordinatorConfig
 from coordinator.main import Ports, run
 from deai.chain.ledger import ChainInfo, Cursor, EventBatch, Parameters
 from deai.errors import LedgerUnreachable
-from deai.ids import AccountId, ChainName, NodeId, PeerId
+from deai.ids import NEAR, SEI as SEI, AccountId, NodeId, PeerId
 from deai.money import UNIT, Amount
 from deai.offers import (
     Beat,
@@ -35,7 +35,6 @@ from p2p.memory import MemoryNetwork
 from tests.coordinator.world import Chain
 from tests.support.polling import eventually
 
-SEI = ChainName("sei")
 REGISTRY = Domain(REGISTRY_NAME, 713715, AccountId("0x" + "11" * 20))
 CONTRACTS = {
     "ComputeToken": AccountId("0x" + "33" * 20),
@@ -51,6 +50,17 @@ INFO = ChainInfo(
     escrow=Domain(ESCROW_NAME, 713715, CONTRACTS["TaskEscrow"]),
     deployed_at=0,
 )
+COMPUTE = AccountId("compute.deai.testnet")
+NEAR_INFO = ChainInfo(
+    name=NEAR,
+    kind="memory",
+    chain_id="near:localnet",
+    contracts={"ComputeToken": AccountId("token.deai.testnet"), "NodeRegistry": COMPUTE,
+               "TaskEscrow": COMPUTE},
+    registry=Domain(REGISTRY_NAME, "near:localnet", COMPUTE),
+    escrow=Domain(ESCROW_NAME, "near:localnet", COMPUTE),
+    deployed_at=0,
+)  # fmt: skip
 PARAMETERS = Parameters(
     min_stake=Amount(1000 * UNIT),
     min_fee=Amount(1),
@@ -72,6 +82,7 @@ class ScriptedLedger:
     chain: Chain
     info: ChainInfo = INFO
     is_reachable: bool = True
+    full_keys: set[tuple[str, str]] = field(default_factory=set)
     followed_from: list[Cursor | None] = field(default_factory=list)
     rewind_to: int | None = None
 
@@ -82,6 +93,9 @@ class ScriptedLedger:
         """What was emitted since is final now: followers hear of it."""
         self._grown.set()
         self._grown = trio.Event()
+
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        return account == key or (account, key) in self.full_keys
 
     async def parameters(self) -> Parameters:
         if not self.is_reachable:
@@ -123,6 +137,7 @@ class Running:
     ledger: ScriptedLedger
     network: MemoryNetwork
     scope: trio.CancelScope
+    near: ScriptedLedger | None = None
 
     async def get(self, path: str, **query: str | int) -> Any:
         answer = await self.http.get(path, params=query)
@@ -146,17 +161,27 @@ class Running:
 
     async def settle(self) -> None:
         """Let the chain grow by what was emitted, and wait until the index shows it."""
-        self.ledger.grow()
-        block = self.chain.block
+        blocks = {}
+        for ledger in (self.ledger, self.near):
+            if ledger is not None:
+                ledger.grow()
+                blocks[ledger.info.name] = ledger.chain.block
         await self.until(
             "/api/v1/network/stats",
-            lambda stats: stats["chains"].get("sei", {}).get("cursor") == block,
-        )
+            lambda stats: {
+                name: stats["chains"].get(name, {}).get("cursor") for name in blocks
+            } == blocks,
+        )  # fmt: skip
 
 
 @asynccontextmanager
 async def running(
-    folder: Path, chain: Chain, *, ledger: ScriptedLedger | None = None, **settings: Any
+    folder: Path,
+    chain: Chain,
+    *,
+    ledger: ScriptedLedger | None = None,
+    near: ScriptedLedger | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
     """Start a coordinator on free ports; stop it at the end and check that it stopped cleanly."""
     config = CoordinatorConfig(listen="127.0.0.1:0", metrics="127.0.0.1:0", **settings)
@@ -164,13 +189,14 @@ async def running(
     network = MemoryNetwork()
     database = folder / "coordinator.db"
     async with network.open_net(Identity.generate().peer_id) as net, trio.open_nursery() as nursery:
-        ports = Ports({SEI: ledger}, net)  # type: ignore[dict-item]
+        ledgers = {one.info.name: one for one in (ledger, near) if one is not None}
+        ports = Ports(ledgers, net)  # type: ignore[arg-type]
         start = Starter(config, database, ports, folder / "coordinator.json")
         document = await nursery.start(start)
         async with httpx.AsyncClient(base_url=document["url"], timeout=20) as http:
             yield Running(
                 document["url"], document, http, database, chain, ledger, network,
-                nursery.cancel_scope,
+                nursery.cancel_scope, near,
             )  # fmt: skip
         nursery.cancel_scope.cancel()
 

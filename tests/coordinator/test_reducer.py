@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from coordinator.indexer.reducer import apply
 from coordinator.indexer.state import DayEarned, Entity, NodeState, Totals
@@ -31,6 +31,7 @@ from deai.standing import Standing
 from deai.tasks import Policy
 from rewards.rules import RULES
 from tests.coordinator.world import Chain
+from tests.support.examples import examples
 from tests.support.ledger_conformance import RIGHT, WRONG, World, play, provider
 
 
@@ -229,7 +230,7 @@ async def test_stakes_that_come_and_go_are_those_of_the_registry() -> None:
 
 
 @given(seed=st.integers(0, 2**32), events=st.integers(20, 400))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_sums_hold_after_any_history(seed: int, events: int) -> None:
     chain = Chain(seed)
     chain.run(events)
@@ -241,7 +242,7 @@ def test_sums_hold_after_any_history(seed: int, events: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32), order=st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_events_in_any_order_are_counted_and_never_raise(seed: int, order: object) -> None:
     chain = Chain(seed)
     chain.run(120)

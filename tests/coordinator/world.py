@@ -37,9 +37,9 @@ from deai.events import (
     UnbondingStarted,
 )
 from deai.hashing import keccak
-from deai.ids import AccountId, NodeId, TaskId, hexed, node_id
+from deai.ids import NEAR, SEI, AccountId, ChainName, NodeId, TaskId, hexed, node_of
 from deai.money import UNIT, Amount
-from deai.signing import LocalSigner
+from deai.signing import Ed25519Signer, LocalSigner, Signer
 from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task
 
@@ -48,9 +48,9 @@ START = 1_780_000_000
 PEERS = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
 
 
-def account(number: int) -> AccountId:
+def account(number: int, chain: str = SEI) -> AccountId:
     """A made-up account."""
-    return AccountId(f"0x{0xACC0_0000 + number:040x}")
+    return AccountId(f"u{number}.near" if chain == NEAR else f"0x{0xACC0_0000 + number:040x}")
 
 
 @dataclass
@@ -75,20 +75,25 @@ class Chain:
         nodes: int = 5,
         minted: int = 1_000_000 * UNIT,
         tag: str = "main",
+        name: ChainName = SEI,
     ) -> None:
         """`tag` names the fork: tasks, blocks and transactions of two forks differ."""
+        self.name = name
+        hot = Ed25519Signer(keccak(b"hot")).account
+        self._hot = hot if name == NEAR else account(5000)
+        """The key of every seat."""
         self.random_tag = tag
         self.random = random.Random(seed)
         self.records: list[LedgerRecord] = []
         self.block = 1
         self.nodes: list[NodeId] = []
         self.stakes: dict[NodeId, list[int]] = {}
-        self.signers: dict[NodeId, LocalSigner] = {}
+        self.signers: dict[NodeId, Signer] = {}
         self.open: list[OpenTask] = []
         self.ended: list[OpenTask] = []
         self.posted = 0
         self._index = 0
-        self.emit(TokensMoved(ZERO, account(0), Amount(minted)))
+        self.emit(TokensMoved(ZERO, account(0, self.name), Amount(minted)))
         for _ in range(nodes):
             self.register()
 
@@ -125,11 +130,13 @@ class Chain:
 
     # --- verbs
 
-    def register(self) -> NodeId:
+    def register(self, owner: AccountId | None = None) -> NodeId:
+        """One more node, of a made-up owner unless one is given."""
         number = len(self.nodes)
-        node = node_id(account(1000 + number), 0)
+        node = node_of(self.name, owner or account(1000 + number, self.name), 0)
         stake = 1000 * UNIT
-        signer = LocalSigner(keccak(f"operator {number}".encode()))
+        secret = keccak(f"operator {number}".encode())
+        signer = Ed25519Signer(secret) if self.name == NEAR else LocalSigner(secret)
         self.signers[node] = signer
         self.nodes.append(node)
         self.stakes[node] = [stake, 0]
@@ -142,7 +149,7 @@ class Chain:
         self, *, seats: int = 3, fee: int = UNIT // 10, policy: Policy = Policy.EXACT
     ) -> OpenTask:
         self.posted += 1
-        client = account(self.posted % 7)
+        client = account(self.posted % 7, self.name)
         digest = keccak(f"{self.random_tag}task{self.posted}".encode())
         task = Task(
             client, 0, self.posted, Amount(fee), Amount(fee // 100), seats, policy, 60,
@@ -155,7 +162,7 @@ class Chain:
 
     def assign(self, opened: OpenTask, nodes: list[NodeId] | None = None) -> None:
         chosen = nodes or self.random.sample(self.nodes, opened.task.seats)
-        opened.committee = tuple(Seat(node, account(5000), self.time + 60, 0) for node in chosen)
+        opened.committee = tuple(Seat(node, self._hot, self.time + 60, 0) for node in chosen)
         self.emit(TaskAssigned(opened.task_id, opened.committee))
 
     def commit(self, opened: OpenTask, seat: int) -> None:
@@ -176,7 +183,7 @@ class Chain:
 
     def reassign(self, opened: OpenTask, seat: int, node: NodeId) -> None:
         previous = opened.committee[seat]
-        new = Seat(node, account(5000), self.time + 60, previous.attempt + 1)
+        new = Seat(node, self._hot, self.time + 60, previous.attempt + 1)
         opened.committee = (*opened.committee[:seat], new, *opened.committee[seat + 1 :])
         released = seat in opened.released
         opened.released.discard(seat)
@@ -229,11 +236,13 @@ class Chain:
         taken = min(amount, bonded)
         self.stakes[node] = [bonded - taken, unbonding - (amount - taken)]
         bounty = amount // 100
-        self.emit(EquivocationProven(opened.task_id, seat, node, account(9)))
+        self.emit(EquivocationProven(opened.task_id, seat, node, account(9, self.name)))
         self.emit(
-            NodeSlashed(node, account(9), Amount(amount), Amount(bounty), Amount(amount - bounty))
+            NodeSlashed(
+                node, account(9, self.name), Amount(amount), Amount(bounty), Amount(amount - bounty)
+            )
         )
-        self.emit(TokensMoved(account(90), ZERO, Amount(amount - bounty)))
+        self.emit(TokensMoved(account(90, self.name), ZERO, Amount(amount - bounty)))
 
     def _end(self, opened: OpenTask) -> None:
         self.open.remove(opened)
@@ -262,7 +271,11 @@ class Chain:
             self.emit(NodeBeat(draw.choice(self.nodes), draw.randrange(1, 999)))
             return
         if chance < 0.08:
-            self.emit(Deposited(account(1), account(1), Amount(draw.randrange(UNIT))))
+            self.emit(
+                Deposited(
+                    account(1, self.name), account(1, self.name), Amount(draw.randrange(UNIT))
+                )
+            )
             return
         self._advance(draw.choice(self.open))
 
@@ -281,7 +294,7 @@ class Chain:
             self.emit(UnbondingStarted(node, Amount(unbonding + moved), self.time + 60))
         elif choice == 3 and unbonding:
             self.stakes[node][1] = 0
-            self.emit(StakeWithdrawn(node, account(3), Amount(unbonding)))
+            self.emit(StakeWithdrawn(node, account(3, self.name), Amount(unbonding)))
         elif self.ended and (done := draw.choice(self.ended)).committee:
             self.slash(done, 0)
             self.emit(StandingChanged(done.committee[0].node, Standing.PROBATION))
