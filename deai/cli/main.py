@@ -18,6 +18,7 @@ from deai.errors import ConfigError, DeaiError, NotSetUp
 
 OWN: Final = {
     "task": ("deai.cli.task:task", "Submit tasks, follow them, fetch results, check receipts."),
+    "account": ("deai.cli.account:account", "The account that pays for tasks."),
     "network": ("deai.cli.network:network", "Ask a coordinator about the network."),
     "stake": ("deai.cli.stake:stake", "Register nodes, add and withdraw stake."),
     "keys": ("deai.cli.keys:keys", "Create, list and move keys."),
@@ -32,8 +33,8 @@ PROGRAMS: Final = {
 }
 """Commands that other packages bring (entry-point group `deai.commands`) and the extra's name."""
 ORDER: Final = (
-    "demo", "devnet", "task", "node", "stake", "network", "workload", "keys", "config",
-    "coordinator",
+    "demo", "devnet", "task", "account", "node", "stake", "network", "workload", "keys",
+    "config", "coordinator",
 )  # fmt: skip
 
 _MISSING_HINT: Final = "install it: pip install 'deai[{extra}]'"
