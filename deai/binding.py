@@ -18,7 +18,7 @@ import msgspec
 from deai.codec import check_json_depth, decode_json, encode_canonical, encode_json
 from deai.errors import BadSignature, ConfigError, MalformedMessage, NotSetUp
 from deai.hashing import keccak
-from deai.ids import NEAR, SEI, AccountId, ChainName, account_on, node_on, owner_of, parse_operator
+from deai.ids import NEAR, SEI, ChainName, account_on, node_on, owner_of, parse_operator
 from deai.offers import Sequence
 from deai.signing import Signer, verify
 from deai.tasks import Account, Node, Operator, Seconds, Signature
@@ -200,10 +200,10 @@ def encode_draft(draft: Draft) -> bytes:
     return encode_json(document)
 
 
-def decode_draft(data: bytes) -> Draft:
-    """Read what `encode_draft` wrote; every half that is there is checked.
+def parse_draft(data: bytes) -> Draft:
+    """Read what `encode_draft` wrote without checking the halves; raise `MalformedMessage`.
 
-    Raises `MalformedMessage` (also for a field that stands twice) or `BadSignature`.
+    Also for a field that stands twice.
     """
     if len(data) > MAX_BINDING_FILE_BYTES:
         raise MalformedMessage(f"{len(data)} bytes exceed {MAX_BINDING_FILE_BYTES}")
@@ -218,18 +218,29 @@ def decode_draft(data: bytes) -> Draft:
         raise MalformedMessage(f"not a {FORMAT}: {file.format!r}")
     if set(file.signatures) - {SEI, NEAR}:
         raise MalformedMessage("signatures of chains that are none")
-    sides = {
-        name: Side(**msgspec.structs.asdict(side))
-        for name, side in (("sei", file.sei), ("near", file.near))
+    halves = {
+        name: Half(half.signer, bytes.fromhex(half.signature.removeprefix("0x")))
+        for name, half in file.signatures.items()
     }
-    draft = Draft(binding=Binding(**sides, nonce=file.nonce, issued_at=file.issued_at))
+    body = Binding(
+        sei=Side(**msgspec.structs.asdict(file.sei)),
+        near=Side(**msgspec.structs.asdict(file.near)),
+        nonce=file.nonce,
+        issued_at=file.issued_at,
+    )
+    return Draft(binding=body, sei=halves.get(SEI), near=halves.get(NEAR))
+
+
+def decode_draft(data: bytes) -> Draft:
+    """Read what `encode_draft` wrote; every half that is there is checked.
+
+    Raises `MalformedMessage` or `BadSignature`.
+    """
+    draft = parse_draft(data)
     check_form(draft.binding)
-    for name, half in file.signatures.items():
-        if (":" in half.signer) != (name == NEAR):
-            raise BadSignature(f"the {name} half of a binding is signed by a key of another kind")
-        draft = draft.with_half(
-            Half(AccountId(half.signer), bytes.fromhex(half.signature.removeprefix("0x")))
-        )
+    for chain in (SEI, NEAR):
+        if (half := draft.half(chain)) is not None:
+            check_half(draft.binding, chain, half)
     return draft
 
 

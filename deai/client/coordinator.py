@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from deai.client.directory import MAX_NODES, Hint
+from deai.binding import parse_draft
+from deai.client.directory import MAX_NODES, Bound, Hint
 from deai.codec import check_json_depth
 from deai.errors import CoordinatorUnreachable, Declined, MalformedMessage
 from deai.ids import any_node, parse_operator, parse_peer
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 TIMEOUT: Final = 5.0
 PAGE: Final = 500
+MAX_DIGITS: Final = 30
+"""Of a sum in base units."""
 
 
 class Coordinator:
@@ -132,7 +135,21 @@ def hint_of(item: object) -> Hint | None:
         signed = signed_of(item.get("offer"))
     except (KeyError, TypeError, MalformedMessage):
         return None
-    return Hint(peer, node, signed)
+    return Hint(peer, node, signed, bound_of(item.get("bound")))
+
+
+def bound_of(raw: object) -> Bound | None:
+    """A twin as a coordinator tells it; None if it cannot be read. Signatures are not checked."""
+    if not isinstance(raw, dict):
+        return None
+    slashed = str(raw.get("slashed"))
+    if not slashed.isascii() or not slashed.isdigit() or len(slashed) > MAX_DIGITS:
+        return None
+    try:
+        body = parse_draft(json.dumps(raw.get("binding")).encode())
+    except MalformedMessage:
+        return None
+    return Bound(body.signed, int(slashed)) if body.signed is not None else None
 
 
 def signed_of(raw: object) -> Signed | None:

@@ -7,15 +7,22 @@ operator key which the registry holds for it. A source that fails is noted and l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import trio
 
+from deai.binding import Binding, SignedBinding, check
 from deai.chain.ledger import Cursor, Ledger, NodeRecord
-from deai.client.matching import Candidate, Wish
+from deai.client.matching import Candidate, Twin, Wish
 from deai.client.sessions import Sessions
-from deai.errors import DeaiError, LedgerUnreachable, MalformedMessage, PeerUnreachable
+from deai.errors import (
+    BadSignature,
+    DeaiError,
+    LedgerUnreachable,
+    MalformedMessage,
+    PeerUnreachable,
+)
 from deai.events import NodeAnnounced, NodeRegistered
 from deai.ids import NodeId, PeerId, parse_peer
 from deai.net import PeerAddress
@@ -36,12 +43,22 @@ RECORD_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """What a source says of a node on the other chain, and both owners' signatures for it."""
+
+    binding: SignedBinding
+    slashed: int
+    """Base units; the source's word."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hint:
     """What a source knows of a node: an offer, or only where it may be reached."""
 
     peer: PeerAddress
     node: NodeId | None = None
     offer: Signed | None = None
+    bound: Bound | None = None
 
 
 class Source(Protocol):
@@ -131,6 +148,7 @@ class Directory:
         self._fallback = fallback
         # By node *and* signing key, so that a forged offer cannot displace the genuine one.
         self._nodes: dict[tuple[NodeId, str], _Known] = {}
+        self._twins: dict[NodeId, tuple[SignedBinding, Twin]] = {}
         self._places: dict[NodeId, PeerAddress] = {}
         self._looked_at = -1e9
         self.notes: list[str] = []
@@ -154,7 +172,7 @@ class Directory:
         fitting = self._fitting(wish, now)
         await self._read_records(fitting)
         return tuple(
-            Candidate(known.offer, known.peer, known.record)
+            Candidate(known.offer, known.peer, known.record, self._twin_of(known.offer.node))
             for known in fitting
             if known.record is not None and known.record.operator == known.operator
         )
@@ -197,6 +215,8 @@ class Directory:
                 nursery.start_soon(ask, source)
         unknown: dict[PeerId, Hint] = {}
         for hint in hints:
+            if hint.node is not None and hint.bound is not None:
+                self._bind(hint.node, hint.bound)
             if hint.offer is not None:
                 self._learn(hint.offer, hint.peer, now)
             elif not self._is_fresh(hint, now) and len(unknown) < MAX_DIALS:
@@ -254,6 +274,32 @@ class Directory:
             self._nodes[key] = _Known(address, offer, signed.operator)
         elif known.offer.sequence <= offer.sequence:
             known.peer, known.offer = address, offer
+
+    def _bind(self, node: NodeId, bound: Bound) -> None:
+        """Remember a node's twin if both owners signed for it.
+
+        What is not signed for is noted and left out: nobody's word makes two nodes one.
+        """
+        proof, known = self._twins.get(node, (None, None))
+        if known is None or proof != bound.binding:
+            try:
+                known = self._twin(node, check(bound.binding))
+            except DeaiError as error:
+                self.notes.append(f"{node}: its binding is not genuine: {error}")
+                return
+        if node in self._twins or len(self._twins) < MAX_NODES:
+            self._twins[node] = (bound.binding, replace(known, slashed=bound.slashed))
+
+    def _twin_of(self, node: NodeId) -> Twin | None:
+        found = self._twins.get(node)
+        return None if found is None else found[1]
+
+    def _twin(self, node: NodeId, body: Binding) -> Twin:
+        domain, twin = self._ledger.info.registry, body.twin(node)
+        mine = body.side(self._ledger.info.name)
+        if (mine.node, mine.chain_id, mine.registry) != (node, domain.chain_id, domain.contract):
+            raise BadSignature("it is about another network")
+        return Twin(twin.node, twin.chain, 0)
 
     def _expire(self, now: int) -> None:
         for key in [key for key, known in self._nodes.items() if known.offer.expires_at < now]:

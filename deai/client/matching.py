@@ -15,7 +15,7 @@ from typing import Final
 
 from deai.chain.ledger import NodeRecord
 from deai.errors import TaskDeclined
-from deai.ids import AccountId, NodeId, owner_of
+from deai.ids import AccountId, ChainName, NodeId, owner_of
 from deai.money import Amount, format_tokens
 from deai.net import PeerAddress
 from deai.offers import Offer, WorkloadOffer
@@ -43,12 +43,25 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class Twin:
+    """The same node's registration on another chain, which both owners signed for.
+
+    `slashed`: base units that it lost there by equivocation, in a coordinator's words.
+    """
+
+    node: NodeId
+    chain: ChainName
+    slashed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A node with a verified offer; `record` is what the registry says of it."""
 
     offer: Offer
     peer: PeerAddress
     record: NodeRecord
+    twin: Twin | None = None
 
     @property
     def node(self) -> NodeId:
@@ -141,6 +154,15 @@ def unfit(record: NodeRecord, epoch: int) -> Rejected | None:
     return None
 
 
+def slashed_elsewhere(node: NodeId, twin: Twin | None) -> Rejected | None:
+    """Why a node is held to what it did on another chain; None if it did nothing there."""
+    if twin is None or not twin.slashed:
+        return None
+    return Rejected(
+        node, "slashed_elsewhere", f"was slashed for equivocation on {twin.chain} as {twin.node}"
+    )
+
+
 def rank(
     candidates: Iterable[Candidate], wish: Wish, *, now: int, epoch: int, seed: bytes
 ) -> Ranking:
@@ -158,6 +180,7 @@ def rank(
         seen.add(candidate.node)
         judged = screen(candidate.offer, wish, now)
         bad = judged if isinstance(judged, Rejected) else unfit(candidate.record, epoch)
+        bad = bad or slashed_elsewhere(candidate.node, candidate.twin)
         if bad is not None:
             rejected.append(bad)
             continue

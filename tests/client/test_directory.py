@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
+from deai.binding import Binding, Half, Side, SignedBinding, encode_draft, sign_half
 from deai.client import local
-from deai.client.coordinator import Coordinator, CoordinatorNodes, hint_of
-from deai.client.directory import Directory, Hint, PeerList, RegistryEvents
+from deai.client.coordinator import Coordinator, CoordinatorNodes, bound_of, hint_of
+from deai.client.directory import Bound, Directory, Hint, PeerList, RegistryEvents
 from deai.client.local import open_local
-from deai.client.matching import Wish
+from deai.client.matching import Twin, Wish, rank
 from deai.client.sessions import Sessions
 from deai.errors import (
     CoordinatorUnreachable,
@@ -30,13 +32,17 @@ from deai.errors import (
     MalformedMessage,
     NotSetUp,
 )
+from deai.ids import NEAR, SEI
 from deai.money import UNIT
 from deai.net import PeerAddress
 from deai.offers import Signed, open_offer, sign_offer
 from deai.tasks import Policy
 from tests.client.support.node import Script
 from tests.client.support.world import World, open_world, peer_name, signer
+from tests.support.bindings import NEAR_OWNER, binding, draft, signed
 from tests.support.polling import eventually
+
+change = msgspec.structs.replace
 
 WISH = Wish(
     workload="matmul-proof", version=1, model="", policy=Policy.EXACT, seats=3, units=1,
@@ -92,6 +98,85 @@ async def test_a_forged_offer_is_not_believed_and_does_not_hide_the_genuine_one(
         for order in ([forged, broken, *genuine], [*genuine, broken, forged]):
             found = await find(world, tmp_path, Given(order))
             assert sorted(found) == sorted(node.node for node in world.nodes)
+
+
+async def bound_hint(world: World, index: int = 0) -> tuple[Hint, Binding]:
+    """A node of the world, whose owner signed that it is `owner.testnet#0`, slashed there."""
+    node, info, owner = world.nodes[index], world.chain.info, signer(f"owner of node-{index}")
+    mine = Side(
+        chain=SEI, chain_id=info.chain_id, registry=info.registry.contract, node=node.node,
+        owner=owner.account, operator=node.operator.account,
+    )  # fmt: skip
+    body = binding(sei=mine)
+    halves = (sign_half(body, owner), sign_half(body, NEAR_OWNER))
+    place = PeerAddress(node.net.peer_id, node.net.addresses)
+    return Hint(place, node.node, await node.offer(), Bound(SignedBinding(body, *halves), 5)), body
+
+
+async def test_a_twin_is_believed_when_both_owners_signed_for_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 2) as world, world.client(tmp_path) as client:
+        hint, body = await bound_hint(world)
+        source = Given([hint])
+        directory = Directory(world.chain.ledger(), client.tools.sessions, [source], ())
+        (found,) = await directory.candidates(WISH, world.chain.now)
+        assert found.twin == Twin(body.near.node, NEAR, 5)
+        (rejected,) = rank([found], WISH, now=world.chain.now, epoch=0, seed=b"s").rejected
+        assert rejected.code == "slashed_elsewhere"
+        assert hint.bound is not None
+        source._hints = [replace(hint, bound=replace(hint.bound, slashed=0))]
+        (found,) = await directory.candidates(WISH, world.chain.now, fresh=True)
+        assert found.twin == Twin(body.near.node, NEAR, 0)
+
+
+async def test_a_twin_that_an_owner_did_not_sign_for_is_left_out_and_the_node_stays(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 2) as world:
+        hint, body = await bound_hint(world)
+        bound = hint.bound
+        assert bound is not None
+        thief = signer("a thief")
+        elsewhere = change(body, sei=change(body.sei, registry=thief.account))
+        others = (await bound_hint(world, 1))[0].bound
+        forged = [
+            change(bound.binding, sei=Half(thief.account, bound.binding.sei.signature)),
+            change(bound.binding, sei=sign_half(body, thief)),
+            change(bound.binding, near=bound.binding.sei),
+            change(bound.binding, binding=change(body, nonce=8)),
+            SignedBinding(
+                elsewhere, sign_half(elsewhere, signer("owner of node-0")),
+                sign_half(elsewhere, NEAR_OWNER),
+            ),
+            others.binding if others is not None else None,
+        ]  # fmt: skip
+        for one in forged:
+            assert one is not None
+            lie = replace(hint, bound=Bound(one, 5))
+            async with world.client(tmp_path) as client:
+                directory = Directory(
+                    world.chain.ledger(), client.tools.sessions, [Given([lie])], ()
+                )
+                (found,) = await directory.candidates(WISH, world.chain.now)
+                assert found.twin is None
+                assert any("its binding is not genuine" in note for note in directory.notes)
+
+
+def test_a_coordinators_words_about_a_twin_are_read_within_bounds() -> None:
+    document = json.loads(encode_draft(draft()))
+    told: dict[str, Any] = {"slashed": "25", "binding": document, "standing": "jailed"}
+
+    assert bound_of(told) == Bound(signed(), 25)
+    half = json.loads(encode_draft(draft(near=False)))
+    wrongs: tuple[object, ...] = (
+        None, [], {}, {"slashed": "25"}, {**told, "slashed": "-1"}, {**told, "slashed": "٣"},
+        {**told, "slashed": "9" * 31}, {**told, "slashed": 2.5}, {**told, "binding": half},
+        {**told, "binding": {**document, "more": 1}}, {**told, "binding": "x" * 9000},
+        {**told, "binding": {**document, "nonce": float("nan")}},
+    )  # fmt: skip
+    for wrong in wrongs:
+        assert bound_of(wrong) is None
 
 
 async def test_without_the_chain_nobody_is_believed(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from deai.chain.ledger import NodeRecord
-from deai.client.matching import Candidate, Wish, choose, explain, fee_for, rank
-from deai.ids import AccountId, NodeId, PeerId, node_id
+from deai.client.matching import Candidate, Twin, Wish, choose, explain, fee_for, rank
+from deai.ids import NEAR, AccountId, NodeId, PeerId, node_id
 from deai.money import Amount
 from deai.net import PeerAddress
 from deai.offers import Hardware, Offer, WorkloadOffer
@@ -42,6 +42,7 @@ def candidate(
     capacity: int = 1,
     sandbox: str = "full",
     expires_at: int = NOW + 60,
+    twin: Twin | None = None,
 ) -> Candidate:
     node = node_id(owner(number if owned_by is None else owned_by), number)
     offer = Offer(
@@ -59,7 +60,7 @@ def candidate(
         node=node, operator=AccountId("0x" + "11" * 20), standing=standing, stake=stake,
         unbonding=0, unbond_at=0, reputation=reputation, checked_tasks=0, last_epoch=last_epoch,
     )  # fmt: skip
-    return Candidate(offer, PeerAddress(PeerId("p" * 40), ()), record)
+    return Candidate(offer, PeerAddress(PeerId("p" * 40), ()), record, twin)
 
 
 def wish(**changed: object) -> Wish:
@@ -193,3 +194,25 @@ def test_when_too_few_fit_the_error_names_the_price_that_would_be_enough() -> No
     error = explain(ranking, wish())
     assert error.reason_code == "no_offer"
     assert "--max-fee to 150" in error.hint
+
+
+@given(st.integers(1, 10**24), st.sampled_from([Policy.EXACT, Policy.NONE]))
+def test_a_node_that_was_slashed_as_its_twin_takes_no_seat(slashed: int, policy: Policy) -> None:
+    twin = Twin(NodeId("owner.near#0"), NEAR, slashed)
+    honest = [candidate(n, twin=Twin(NodeId(f"o{n}.near#0"), NEAR, 0)) for n in range(1, 4)]
+    ranking = rank(
+        [candidate(0, twin=twin), *honest], wish(policy=policy), now=NOW, epoch=EPOCH, seed=SEED
+    )
+
+    assert {one.node for one in ranking.fit} == {one.node for one in honest}
+    (rejected,) = ranking.rejected
+    assert rejected.code == "slashed_elsewhere"
+    assert "owner.near#0" in rejected.reason
+
+
+def test_what_the_chain_itself_says_is_told_before_what_is_told_of_the_twin() -> None:
+    twin = Twin(NodeId("owner.near#0"), NEAR, 1)
+    jailed = candidate(0, twin=twin, standing=Standing.JAILED)
+    ranking = rank([jailed], wish(), now=NOW, epoch=EPOCH, seed=SEED)
+
+    assert [one.code for one in ranking.rejected] == ["standing"]
