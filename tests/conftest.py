@@ -1,10 +1,41 @@
-"""What every test shares: property tests that do not depend on how busy the machine is."""
+"""What every test shares: profiles of property tests, and a light run for between two edits."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+import re
+from pathlib import Path
 
-settings.register_profile(
-    "deai", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
-settings.load_profile("deai")
+import pytest
+from hypothesis import settings
+
+from tests.support import examples
+
+HEAVY = ("chain", "network", "slow", "gpu")
+ALL_HEAVY = re.compile(rf"^pytestmark = .*\bpytest\.mark\.(?:{'|'.join(HEAVY)})\b", re.MULTILINE)
+
+examples.register()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--light",
+        action="store_true",
+        help=f"leave out what is marked {', '.join(HEAVY)}; fewer examples of each property",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--light"):
+        settings.load_profile(examples.LIGHT)
+        wanted = [f"not {mark}" for mark in HEAVY]
+        if config.option.markexpr:
+            wanted.append(f"({config.option.markexpr})")
+        config.option.markexpr = " and ".join(wanted)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A light run does not even import (torch, libp2p) files of which nothing would run."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    if config.getoption("--light") and is_test and ALL_HEAVY.search(collection_path.read_text()):
+        return True
+    return None

@@ -8,6 +8,8 @@ import pytest
 
 from tests.contracts.gas import LEDGER, PRICES, measure
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 0.02
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from deai.chain.tasks_view import TaskView, fold
 from deai.events import (
@@ -45,6 +45,7 @@ from node.planner import (
     progress_pace,
 )
 from node.store.records import SeatKey
+from tests.support.examples import examples
 
 NAME = TaskId("0x" + "11" * 32)
 OPERATOR = AccountId("0x" + "0a" * 20)
@@ -483,7 +484,7 @@ situations = st.builds(
 
 
 @given(situations)
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_nothing_leaks_before_every_commitment_is_on_chain(seen: View) -> None:
     said = list(everything(seen))
     assert seen.chain is not None
@@ -500,7 +501,7 @@ def test_nothing_leaks_before_every_commitment_is_on_chain(seen: View) -> None:
 
 
 @given(situations)
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_an_output_leaves_only_when_enough_openings_allow_it(seen: View) -> None:
     leaves = any(isinstance(a, Tell) and a.what == "output" for a in everything(seen))
     agreeing = 1 + sum(
@@ -512,7 +513,7 @@ def test_an_output_leaves_only_when_enough_openings_allow_it(seen: View) -> None
 
 
 @given(situations)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_plan_does_not_depend_on_when_it_is_asked_again(seen: View) -> None:
     first = plan(seen)
     assert plan(seen) == first

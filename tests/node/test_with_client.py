@@ -14,6 +14,7 @@ import trio.testing
 
 from deai.actions import Action
 from deai.chain.ledger import Ledger, Transaction
+from deai.chain.memory import DEFAULT_PARAMETERS
 from deai.errors import LedgerRejected
 from deai.events import TaskPosted
 from deai.lifecycle import SeatState
@@ -143,7 +144,9 @@ async def test_nobody_sends_what_the_contract_must_refuse_when_one_copied_its_co
     def noted(ports: Ports) -> Ports:
         return replace(ports, ledger=cast("Ledger", Refusals(ports.ledger, refused)))
 
-    async with open_world(tmp_path) as world:
+    # Long enough for every turn, and short: each second costs three nodes a dozen looks.
+    parameters = msgspec.structs.replace(DEFAULT_PARAMETERS, min_window=100)
+    async with open_world(tmp_path, parameters) as world:
         for index in range(2):
             bench = SmallBench(noise=index * 1e-4)
             await world.provider(f"node-{index}", bench=bench, wrap=noted)

@@ -145,10 +145,9 @@ class ScriptedNode:
                 if self.script.dies_on == "assigned":
                     self.die()
                 if self.script.releases:
-                    view = await self._view(id_)
-                    await self.ledger.submit(
-                        ReleaseSeat(view.task, view.committee, self.works[id_].seat)
-                    )
+                    view, seat = await self._view(id_), self.works[id_].seat
+                    if not view.released >> seat & 1:  # it is told of every change of the committee
+                        await self.ledger.submit(ReleaseSeat(view.task, view.committee, seat))
             case BlobHeader(kind="input", task_id=id_) if id_ in self.works:
                 self.works[id_].chunks = len(message.leaves)
             case BlobChunk(kind="input", task_id=id_) if id_ in self.works:

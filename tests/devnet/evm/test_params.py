@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from devnet.evm import params
 from devnet.evm.errors import INVALID_PARAMS, RpcError
+from tests.support.examples import examples
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("0x"),
@@ -35,7 +36,7 @@ READERS: list[Callable[[object], object]] = [
 ]
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(value=anything)
 def test_any_json_is_read_or_refused_as_invalid_params(value: object) -> None:
     for reader in READERS:
@@ -48,7 +49,6 @@ def test_any_json_is_read_or_refused_as_invalid_params(value: object) -> None:
         assert refusal.number == INVALID_PARAMS, reader
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**256 - 1))
 def test_a_quantity_is_read_back(value: int) -> None:
     assert params.quantity(hex(value)) == value
@@ -60,7 +60,6 @@ def test_a_quantity_in_any_other_form_is_refused(text: str) -> None:
         params.quantity(text)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_bytes_are_read_back(value: bytes) -> None:
     assert params.data("0x" + value.hex()) == value

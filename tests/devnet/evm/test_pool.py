@@ -4,7 +4,7 @@ import random
 
 import pytest
 from eth.db.atomic import AtomicDB
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from devnet.evm import pool as pool_module
 from devnet.evm.errors import RpcError
@@ -12,6 +12,7 @@ from devnet.evm.pool import Pool, Waiting
 from devnet.evm.rules import GWEI, Rules
 from devnet.evm.vm import Machine
 from tests.devnet.evm.tools import KEYS, RICH, address_of, sign
+from tests.support.examples import examples
 
 RULES = Rules()
 MACHINE = Machine(RULES, AtomicDB())
@@ -126,7 +127,7 @@ SIGNED = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 2**32))
 def test_whatever_happens_each_sender_waits_with_consecutive_nonces(seed: int) -> None:
     chance = random.Random(seed)

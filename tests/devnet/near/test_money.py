@@ -27,6 +27,7 @@ from tests.devnet.near.tools import (
     keys,
     transfer,
 )
+from tests.support.examples import examples
 
 NAMES = [ALICE, BOB, HELLO, ROOT, "nobody.near", f"child.{ALICE}", "ab" * 32]
 SIGNERS = [ALICE, BOB, HELLO, ROOT, f"child.{ALICE}"]
@@ -95,7 +96,7 @@ def counted(world: World, name: str) -> int:
     return 100 + code + data + own_keys
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(40)
 @given(sent=st.lists(sendings, max_size=12), shuffle=st.none() | st.integers(0, 2**32))
 def test_money_and_storage_always_add_up(
     sent: list[tuple[str, str, list[Any], str, int]], shuffle: int | None

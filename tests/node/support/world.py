@@ -16,7 +16,7 @@ from deai.actions import (
     RegisterNode,
     TransferTokens,
 )
-from deai.chain.ledger import ChainInfo, Ledger
+from deai.chain.ledger import ChainInfo, Ledger, Parameters
 from deai.chain.memory import DEFAULT_PARAMETERS, GENESIS_TIME, MemoryChain
 from deai.chain.tasks_view import TaskView, fold
 from deai.hashing import keccak
@@ -310,12 +310,14 @@ async def open_worlds(folder: Path) -> AsyncIterator[tuple[World, World]]:
 
 
 @asynccontextmanager
-async def open_world(folder: Path) -> AsyncIterator[World]:
+async def open_world(
+    folder: Path, parameters: Parameters = DEFAULT_PARAMETERS
+) -> AsyncIterator[World]:
     start = trio.current_time()
     chain = MemoryChain(
         RULES,
         holder=key("bank").account,
-        parameters=DEFAULT_PARAMETERS,
+        parameters=parameters,
         clock=lambda: GENESIS_TIME + trio.current_time() - start,
     )
     async with trio.open_nursery() as nursery:
