@@ -70,7 +70,7 @@ def init(
       deai node init --network network.json --stake 1000CT
     """
     from node import screens, setup
-    from node.program import open_ledger
+    from node.opening import open_ledger
 
     home = _home(settings)
     amount = int(typed("--stake", parse_amount, stake)) if stake is not None else None
@@ -261,7 +261,7 @@ def bench(settings: Settings) -> None:
 
 async def _measure(settings: Settings, home: Home) -> list[dict[str, Any]]:
     from node.bench import measure
-    from node.program import models_here, open_workbench
+    from node.opening import models_here, open_workbench
 
     async with open_workbench(home, _config(settings)) as workbench:
         return await measure(workbench, models_here(home), settings.err.print)

@@ -20,7 +20,7 @@ from deai.network import load_network
 from node.admin import client as daemon
 from node.config import SANDBOX_LEVELS, NodeConfig
 from node.home import Home
-from node.program import models_here, open_ledger, open_workbench
+from node.opening import models_here, open_ledger, open_workbench
 from node.services.watch import LOW_DISK, SKEW
 
 CHECK_TIMEOUT: Final = 30.0

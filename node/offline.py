@@ -13,7 +13,7 @@ from deai.errors import DeaiError
 from deai.ids import ChainName
 from deai.network import load_network
 from node.home import Home, Registration
-from node.program import open_ledger
+from node.opening import open_ledger
 from node.shapes import Document, earned, joined, listed
 from node.store.journal import Journal
 
