@@ -56,7 +56,7 @@ async def connect(
                 open_account(network, chain, signer, home, account)
             )
             net = await stack.enter_async_context(open_net(identity))
-            sources = sources_of(network, coordinators)
+            sources = sources_of(network, chain, coordinators)
             if mdns:
                 sources += (await stack.enter_async_context(open_local(network.name)),)
             client = await stack.enter_async_context(
@@ -115,10 +115,12 @@ def entry_of(network: Network, chain: str) -> ChainEntry:
     return entry
 
 
-def sources_of(network: Network, coordinators: Sequence[str] = ()) -> tuple[Source, ...]:
+def sources_of(
+    network: Network, chain: str, coordinators: Sequence[str] = ()
+) -> tuple[Source, ...]:
     """Where to look for nodes first."""
     urls = tuple(coordinators) or network.coordinators
-    return (CoordinatorNodes(Coordinator(urls)),) if urls else ()
+    return (CoordinatorNodes(Coordinator(urls), chain),) if urls else ()
 
 
 def fallback_of(network: Network, ledger: Ledger) -> tuple[Source, ...]:

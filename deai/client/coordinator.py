@@ -111,13 +111,15 @@ async def _read(client: httpx.AsyncClient, url: str, query: Mapping[str, str | i
 class CoordinatorNodes:
     """A source of nodes: the offers that a coordinator heard."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, chain: str = "") -> None:
+        """`chain`: only its nodes; empty for those of every chain."""
         self.name = "coordinator"
         self._coordinator = coordinator
+        self._query = {"chain": chain} if chain else {}
 
     async def hints(self) -> Sequence[Hint]:
         """Nodes with an offer; entries that cannot be read are passed over."""
-        items = await self._coordinator.pages("/nodes", MAX_NODES)
+        items = await self._coordinator.pages("/nodes", MAX_NODES, **self._query)
         found = (hint_of(item) for item in items)
         return tuple(hint for hint in found if hint is not None)
 

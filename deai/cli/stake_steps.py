@@ -1,0 +1,236 @@
+"""What each stake command does on the chain: looks first, then does only what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deai.cli.base import Settings
+from deai.cli.bind import binding_of
+from deai.cli.stake_common import (
+    CONSENT_LIFE,
+    holder,
+    lacking,
+    node_document,
+    once,
+    open_owner,
+    operator_key,
+    owner_key,
+    registered,
+    send,
+    step,
+)
+
+if TYPE_CHECKING:
+    from deai.chain.ledger import Ledger
+    from deai.ids import AccountId, NodeId
+    from deai.money import Amount
+
+
+async def register_node(
+    settings: Settings, options: dict[str, Any], amount: Amount | None
+) -> dict[str, Any]:
+    """Stake and register, then see that the operator can pay for its own transactions."""
+    from deai.actions import RegisterNode
+    from deai.chain.gas import GAS
+    from deai.cli.keys import peer_id_of
+    from deai.errors import ConfigError, UsageError
+    from deai.ids import node_of
+    from deai.keys import load_signer
+    from deai.money import Amount
+    from deai.tasks import operate_digest
+
+    gas = GAS[settings.chain]
+    key, passphrase = operator_key(settings, options)
+    operator = load_signer(key, passphrase, chain=settings.chain)
+    peer_id = peer_id_of(options["peer_key"] or settings.home / "keys" / "peer.key")
+    async with open_owner(settings, options) as (ledger, owner):
+        node = node_of(settings.chain, owner, options["index"])
+        parameters = await ledger.parameters()
+        least = int(parameters.min_stake)
+        amount = Amount(least) if amount is None else amount
+        if amount < least:
+            raise UsageError(
+                f"a stake of {int(amount)} is below the minimum of {least}",
+                hint=f"pass --stake {least} or more",
+                code="stake_too_low",
+            )
+        document: dict[str, Any] = {
+            "node_id": node, "owner": owner, "operator": operator.account,
+            "peer_id": peer_id, "needs": None, "steps": [],
+        }  # fmt: skip
+        record = await ledger.node(node)
+        if record is not None:
+            if record.operator != operator.account:
+                raise ConfigError(
+                    f"{node} is registered with another operator: {record.operator}",
+                    hint="pass --index for another node, or that operator's key",
+                )
+            document["steps"] = [step("register", "done_before")]
+            await _give_gas(settings, options, ledger, document)
+            return document
+        has = (await ledger.balances(operator.account)).gas
+        needed = gas.owner + (gas.operator if has < gas.little else 0)
+        document["needs"] = await lacking(ledger, owner, int(amount), needed)
+        if document["needs"] is not None:
+            document["steps"] = [step("register", "waiting"), step(gas.step, "waiting")]
+            return document
+        until = (await ledger.head()).time + CONSENT_LIFE
+        consent = operator.sign(operate_digest(ledger.info.registry, node, operator.account, until))
+        action = RegisterNode(
+            options["index"], operator.account, until, consent, amount, peer_id,
+            tuple(options["addresses"]),
+        )  # fmt: skip
+        done = await send(settings, options, ledger, action, f"register:{node}", int(amount))
+        document["steps"] = [step("register", "done", done)]
+        await _give_gas(settings, options, ledger, document)
+        return document
+
+
+async def _give_gas(
+    settings: Settings, options: dict[str, Any], ledger: Ledger, document: dict[str, Any]
+) -> None:
+    """The step that lets an operator send when it has little for gas; may set `needs`."""
+    from deai.actions import TransferGas
+    from deai.chain.gas import GAS
+    from deai.errors import InsufficientFunds
+    from deai.ids import NEAR
+    from deai.money import Amount
+
+    operator, gas = document["operator"], GAS[settings.chain]
+    has = (await ledger.balances(operator)).gas
+    if has >= gas.little:
+        document["steps"].append(step(gas.step, "done_before"))
+        return
+    # Until it has arrived the balance stays as it is, and so does the intent.
+    key = f"gas:{operator}:{has}"
+    needs = {"address": document["owner"], "gas": str(gas.operator), "tokens": "0"}
+    if settings.chain == NEAR:
+        # An allowance is no money: what is burnt comes from the owner's account.
+        document["needs"] = await lacking(ledger, document["owner"], 0, gas.operator)
+    if document["needs"] is None:
+        try:
+            action = TransferGas(operator, Amount(gas.operator))
+            done = await send(settings, options, ledger, action, key, 0)
+        except InsufficientFunds:
+            document["needs"] = needs
+    waits = document["needs"] is not None
+    document["steps"].append(
+        step(gas.step, "waiting" if waits else "done", None if waits else done)
+    )
+
+
+async def act(
+    settings: Settings,
+    options: dict[str, Any],
+    name: str,
+    make: Any,  # noqa: ANN401 - NodeId → Action
+    moved: int,
+    intent: str,
+) -> dict[str, Any]:
+    """Send one action about the owner's node, the same intent once."""
+    from deai.chain.gas import GAS
+
+    async with open_owner(settings, options) as (ledger, owner):
+        node, record = await registered(ledger, owner, options["index"])
+        document = node_document(node, owner, record)
+        if name == "add":
+            document["needs"] = await lacking(ledger, owner, moved, GAS[settings.chain].owner)
+            if document["needs"] is not None:
+                document["steps"] = [step(name, "waiting")]
+                return document
+        key = f"{name}:{node}:{intent}" if intent else await once(ledger, name, node)
+        done = await send(settings, options, ledger, make(node), key, moved)
+        document["steps"] = [step(name, "done", done)]
+        return document
+
+
+async def unbond_stake(
+    settings: Settings, options: dict[str, Any], units: int | None, intent: str
+) -> dict[str, Any]:
+    """Start taking stake back; `units` None: all of it. Raises `UsageError`."""
+    from deai.actions import RequestUnstake
+    from deai.errors import UsageError
+    from deai.money import Amount
+    from deai.standing import Standing
+
+    async with open_owner(settings, options) as (ledger, owner):
+        node, record = await registered(ledger, owner, options["index"])
+        document = node_document(node, owner, record)
+        if record.standing in (Standing.UNBONDING, Standing.EXITED):
+            document["steps"] = [step("unbond", "done_before")]
+            return document
+        amount = Amount(record.stake if units is None else units)
+        least = int((await ledger.parameters()).min_stake)
+        if amount != record.stake and record.stake - amount < least:
+            raise UsageError(
+                f"of a stake of {record.stake}, {max(0, record.stake - least)} can be unbonded"
+                f" without falling below the minimum of {least}",
+                hint="unbond less, or leave with --all",
+                code="stake_too_low",
+            )
+        key = f"unbond:{node}:{intent}" if intent else await once(ledger, "unbond", node)
+        action = RequestUnstake(node, amount)
+        done = await send(settings, options, ledger, action, key, int(amount))
+        document["steps"] = [step("unbond", "done", done)]
+        return document
+
+
+async def withdraw_stake(
+    settings: Settings, options: dict[str, Any], to: AccountId | None
+) -> dict[str, Any]:
+    """Take out what is free; raise `Declined` while it is not."""
+    from deai.actions import WithdrawStake
+    from deai.errors import Declined
+
+    async with open_owner(settings, options) as (ledger, owner):
+        node, record = await registered(ledger, owner, options["index"])
+        document = node_document(node, owner, record)
+        if not record.unbonding:
+            document["steps"] = [step("withdraw", "not_needed")]
+            return document
+        now = (await ledger.head()).time
+        if now <= record.unbond_at:
+            raise Declined(
+                f"the stake is free in {record.unbond_at - now + 1} s",
+                hint="run the same command then",
+                code="still_unbonding",
+            )
+        action = WithdrawStake(node, to or owner)
+        key = f"withdraw:{node}:{record.unbond_at}"
+        done = await send(settings, options, ledger, action, key, record.unbonding)
+        document["steps"] = [step("withdraw", "done", done)]
+        return document
+
+
+async def stake_status(
+    settings: Settings, node: NodeId | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What the chain says of a node, and what a binding file here says of its twin."""
+    from deai.client.access import open_reader
+    from deai.client.documents import rfc3339
+    from deai.ids import node_of, owner_of
+    from deai.keys import account_of
+
+    if node is None:
+        key = account_of(owner_key(settings, options), chain=settings.chain)
+        node = node_of(settings.chain, holder(settings, options, key), options["index"])
+    async with open_reader(settings.network, settings.chain) as ledger:
+        record = await ledger.node(node)
+        balances = await ledger.balances(owner_of(node))
+    return {
+        "node_id": node,
+        "owner": owner_of(node),
+        "chain": settings.chain,
+        "registered": record is not None,
+        "state": record.standing.label if record is not None else "none",
+        "operator": record.operator if record is not None else None,
+        "stake": str(record.stake) if record is not None else "0",
+        "unbonding": str(record.unbonding) if record is not None else "0",
+        "unbond_at": rfc3339(record.unbond_at) if record is not None and record.unbonding else None,
+        "reputation": record.reputation / 1000 if record is not None else None,
+        "checked_tasks": record.checked_tasks if record is not None else 0,
+        "wallet": str(balances.tokens),
+        "vault": str(balances.vault),
+        "gas": str(balances.gas),
+        "binding": binding_of(settings, node),
+    }
