@@ -10,12 +10,13 @@ import trio
 
 from deai.binding import SignedBinding, read_binding
 from deai.errors import ConfigError, NotSetUp
+from deai.ids import NEAR, SEI
 from node.daemon import Daemon
 
 logger = structlog.get_logger(__name__)
 
 EVERY: Final = 5.0
-AGAIN: Final = "make it again: deai stake bind"
+AGAIN: Final = "both owners sign anew: deai stake bind --renew"
 
 
 class BindingFile:
@@ -54,9 +55,14 @@ class BindingFile:
             logger.info("binding read", action="binding", nonce=daemon.binding.binding.nonce)
 
     def _load(self) -> SignedBinding:
-        signed = read_binding(self._path).signed
+        draft = read_binding(self._path)
+        signed = draft.signed
         if signed is None:
-            raise ConfigError(f"{self._path}: the owner of one chain has not signed yet")
+            lacking = next(chain for chain in (SEI, NEAR) if draft.half(chain) is None)
+            raise ConfigError(
+                f"{self._path}: the owner on {lacking} has not signed yet",
+                hint=f"deai stake bind --chain {lacking}",
+            )
         for branch in self._daemon.branches:
             side = signed.binding.side(branch.chain)
             if side.node != branch.node_id:

@@ -130,6 +130,21 @@ def test_a_stranger_serves_both_chains_and_is_paid_on_each(
     assert after == earned, "the journal says the same when nobody runs"
 
 
+def test_what_both_owners_sign_while_the_node_runs_is_published(both: Network, home: Path) -> None:
+    with daemon(both, home) as ready:
+        twin = ["--twin", ready["nodes"]["near"]]
+        for chain, more in (("sei", twin), ("near", [])):
+            at = ["--home", str(home), "--chain", chain]
+            both.plain(*at, "stake", "bind", "--yes", *more)
+
+        def bound() -> Any:
+            found = both.deai("network", "node", ready["nodes"]["sei"])["bound"]
+            return found["node_id"] if found is not None else None
+
+        assert wait(bound, 60) == ready["nodes"]["near"]
+        wait(lambda: not status(both, home)["problems"], 60)
+
+
 @pytest.mark.parametrize("down", CHAINS)
 def test_a_chain_that_is_down_is_said_and_the_other_goes_on(
     both: Network, home: Path, texts: Path, down: str
