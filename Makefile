@@ -27,7 +27,7 @@ test: $(STAMP) contracts/sei/node_modules/.ready
 e2e: $(STAMP)
 	$(BIN)/python -m pytest tests/e2e tests/benchmarks
 
-# Offline, no chain process, no sockets, no torch, under a minute: twenty examples of a property,
+# Offline, no chain process, no sockets, under a minute: twenty examples of each property,
 # of which `make test` tries the full number.
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .

@@ -17,7 +17,6 @@ from deai.net import Dialect, Net, PeerAddress
 from p2p.identity import Identity
 from p2p.limits import NetLimits
 from p2p.memory import MemoryNetwork
-from p2p.net import open_net
 from tests.p2p.proxy import Proxy
 
 
@@ -135,6 +134,8 @@ class LibP2PWorld:
 
     @asynccontextmanager
     async def open(self, name: str, limits: NetLimits = QUICK) -> AsyncIterator[Net]:
+        from p2p.net import open_net  # with libp2p
+
         async with open_net(identity(name), listen=["/ip4/127.0.0.1/tcp/0"], limits=limits) as net:
             yield net
 
