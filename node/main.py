@@ -163,11 +163,15 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
     except LedgerUnreachable as error:
         return error
     conversation = Conversation(node, Negotiator(node), Archive(node))
-    heartbeat = Heartbeat(node)
+    heartbeat, driver = Heartbeat(node), Driver(node, conversation)
+    # What was promised goes on at once after a restart, but not beside a twin that was heard: it
+    # may have the same tasks.
+    is_wary = branch.is_hopeless
     async with trio.open_nursery() as nursery:
         branch.node, branch.trouble, branch.is_hopeless = node, None, False
         nursery.start_soon(follower.run)
-        await nursery.start(Driver(node, conversation).run)
+        if not is_wary:
+            await nursery.start(driver.run)
         await nursery.start(conversation.run)
         await nursery.start(Offers(node).run)
         await nursery.start(heartbeat.run)
@@ -176,6 +180,8 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
         if not has_twin:
             # Not before: a second copy must not move the first one's address on chain.
             nursery.start_soon(announce, node)
+            if is_wary:
+                await nursery.start(driver.run)
             await _work(daemon, branch, node)
             await conversation.goodbye("the node leaves")
         nursery.cancel_scope.cancel()

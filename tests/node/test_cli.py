@@ -125,8 +125,8 @@ def test_doctor_of_an_empty_home_fails_check_by_check(deai: Deai) -> None:
 @pytest.mark.slow
 def test_the_daemon_loads_no_torch_and_help_loads_next_to_nothing() -> None:
     code = (
-        "import sys, node.program, node.opening, node.main, node.admin.server, node.metrics, p2p.net,"
-        " deai.chain.sei.ledger, workloads.pool; print([m for m in"
+        "import sys, node.program, node.opening, node.main, node.admin.server, node.metrics,"
+        " p2p.net, deai.chain.sei.ledger, workloads.pool; print([m for m in"
         " ('torch', 'transformers', 'web3', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

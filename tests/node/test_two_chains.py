@@ -24,7 +24,9 @@ from node import documents
 from node.admin.server import bind, serve_admin, url_of
 from node.config import NodeConfig
 from node.daemon import Mode
+from node.store.calls import Inline
 from node.store.errors import AlreadyRunning
+from node.store.journal import Journal
 from tests.node.hub import open_hub
 from tests.node.support.bench import SmallBench
 from tests.node.support.client import ScriptedClient
@@ -332,3 +334,42 @@ async def test_a_twin_on_one_chain_stops_that_one_and_a_twin_on_both_the_whole(
         )  # fmt: skip
         with pytest.raises(AlreadyRunning, match="key"):
             await third.start()
+
+
+async def test_nothing_is_computed_again_while_a_twin_that_was_heard_may_still_be_there(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_worlds(tmp_path) as (sei, near), open_hub(sei, near) as hub:
+        slow = SmallBench(seconds=5000)
+        first = await near.provider("node", hubs=(hub.address,), bench=slow)
+        client = await near.client()
+        task, spec = client.make(
+            b"hello", seats=1, policy=Policy.NONE, lease=2000,
+            commit_deadline=near.chain.now + 2500,
+        )  # fmt: skip
+        name = await client.engage([first], task, spec)
+        await client.send_input(first, name, b"hello")
+        await until(lambda: first.whole.running)
+        copy = Provider(
+            sei, "copy", tmp_path / "copy", SmallBench(seconds=5000), CONFIG,
+            await sei.register("node"), first.signer,
+            hubs=(hub.address,), elsewhere={NEAR: (near, first.node_id)},
+        )  # fmt: skip
+        # A restored copy of the home: the same promises in another journal.
+        (saved,) = await first.live.ports.journal.open_engagements()
+        journal = Journal(copy.home / "node.db", caller=Inline()).on(NEAR)
+        await journal.accept(saved)
+        await journal.has_input(saved.key, saved.members, b"hello")
+        journal.close()
+        await copy.start()
+
+        def tries() -> int:
+            offers = [(one.node, one.peer_id) for one in hub.offers]
+            return offers.count((first.node_id, copy.peer_id))
+
+        before = copy.bench.runs
+        assert (tries(), before) == (1, 1)
+        await trio.sleep(700)
+        assert (tries(), copy.bench.runs) == (3, before)
+        await first.kill()
+        await until(lambda: copy.bench.runs == before + 1, seconds=400)
