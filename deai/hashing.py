@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from Crypto.Hash import keccak as _keccak
+from sha3 import keccak_256
 
 from deai.errors import LimitExceeded, MalformedMessage
 
@@ -25,7 +25,8 @@ _BLOB: Final = b"deai blob/1\x00"
 
 def keccak(*parts: bytes) -> bytes:
     """Keccak-256 of the concatenated parts, as the EVM computes it."""
-    return _keccak.new(digest_bits=256, data=b"".join(parts)).digest()
+    digest: bytes = keccak_256(b"".join(parts)).digest()
+    return digest
 
 
 def chunk_count(length: int) -> int:
