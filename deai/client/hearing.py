@@ -68,7 +68,7 @@ class Hearing:
                     return not member.complaint
                 self._of.teller.once("output", member, f"{len(member.output or b'')} bytes")
             case FailedSeat():
-                self._of.teller.tell("note", member, f"gives up: {message.reason or message.code}")
+                self._of.teller.once("note", member, f"gives up: {message.reason or message.code}")
                 is_right = True
             case _:
                 return True

@@ -10,12 +10,14 @@ import trio
 from trio.testing import MockClock
 
 from deai.client.requests import TaskRequest
+from deai.messages import FailedSeat
 from deai.money import UNIT
 from deai.receipts import read_receipt, verify_receipt
 from deai.standing import Standing
 from tests.client.support.node import Script, honest
 from tests.client.support.tasks import check_money, expected, run, seat_states
 from tests.client.support.world import World, open_world
+from tests.support.polling import until
 
 
 def lie(spec: Any, data: bytes) -> bytes:
@@ -173,6 +175,22 @@ async def test_a_seat_may_return_to_a_node_that_gave_it_back_after_another_held_
         assert len(held) > 3
         assert outcome.document["attempts"][-1]["state"] == "paid"
         assert held.count(world.nodes[0].node) == 2
+
+
+async def test_a_node_that_gives_up_again_and_again_is_heard_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script(seconds=20)] * 3) as world, world.client(tmp_path) as client:
+        handle = await client.submit("matmul-proof", max_fee=UNIT)
+        task = await handle.posted()
+        node = world.nodes[0]
+        await until(lambda: task in node.works and node.works[task].input)
+        work = node.works[task]
+        for _ in range(50):
+            await work.link.send(FailedSeat(task, work.seat, work.attempt, "node_fault", "why"))
+        notes = [one async for one in handle.follow() if one.kind == "note"]
+        assert (await handle.wait()).ok
+        assert sum("gives up" in one.message for one in notes) == 1
 
 
 async def test_without_a_substitute_the_others_are_paid_when_the_deadline_has_passed(
