@@ -11,6 +11,9 @@ UV_VERSION := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 # Tests of one file share what they start, so a file stays with one worker.
 PYTEST_WORKERS := -n auto --dist loadfile
+# A network of seven nodes wants two cores; with fewer for each its windows of seconds get tight.
+E2E_WORKERS = -n $(shell $(PYTHON) -c 'import os; print(max(1, min(3, os.cpu_count() // 2)))') \
+	--dist loadfile
 
 .PHONY: demo test e2e check fix bench clean lock spec docs contracts contracts-near setup
 
@@ -25,7 +28,7 @@ test: $(STAMP) contracts/sei/node_modules/.ready
 
 # Faults on a network of seven nodes, and every benchmark once: minutes that CI spends on the demo.
 e2e: $(STAMP)
-	$(BIN)/python -m pytest tests/e2e tests/benchmarks
+	$(BIN)/python -m pytest $(E2E_WORKERS) tests/e2e tests/benchmarks
 
 # Offline, no chain process, no sockets, under a minute: twenty examples of each property,
 # of which `make test` tries the full number.
