@@ -1,0 +1,138 @@
+"""Recorded calls, run again one by one with something changed.
+
+The calls of `gas_plays` hold every method with all its arguments as they are accepted, so that a
+test which changes each of them forgets none.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from devnet.near.vm.call import CallContext
+from devnet.near.vm.machine import CallOutcome, Machine
+from tests.contracts_near.gas_plays import Meter
+from tests.contracts_near.recorder import Record
+
+MACHINE = Machine()
+
+
+@dataclass
+class Entries:
+    """Storage of one call."""
+
+    held: dict[bytes, bytes]
+    bytes_used: int
+    count: int = 0
+
+    def read(self, key: bytes) -> bytes | None:
+        return self.held.get(key)
+
+    def write(self, key: bytes, value: bytes) -> None:
+        self.held[key] = value
+
+    def remove(self, key: bytes) -> None:
+        self.held.pop(key, None)
+
+    def usage(self) -> int:
+        return self.bytes_used
+
+    def new_data_id(self) -> bytes:
+        self.count += 1
+        return self.count.to_bytes(32, "little")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A call that succeeds, on the state it needs."""
+
+    contract: str  # token or compute
+    method: str
+    arguments: Any
+    code_hash: bytes
+    code: bytes
+    context: CallContext
+    entries: dict[bytes, bytes] = field(repr=False)
+    usage: int = 0
+
+    def run(self, arguments: Any = None, **changed: Any) -> CallOutcome:
+        """The same call with other arguments, or another context."""
+        body = self.context.args if arguments is None else json.dumps(arguments).encode()
+        context = replace(self.context, args=body, **changed)
+        world = Entries(dict(self.entries), self.usage)
+        return MACHINE.run(self.code_hash, self.code, context, world)
+
+
+def known_calls(meter: Meter) -> list[Known]:
+    """Each method once, in the case with the most arguments."""
+    found: dict[tuple[str, str], Known] = {}
+    records = [record for one in meter.rows.values() for record in one.records]
+    for record in sorted(records, key=lambda one: -len(one["input"])):
+        known = _known(record, meter.recorder.codes[record["code"]])
+        wanted = (known.contract, known.method)
+        if record["method"] == "ft_on_transfer":  # three methods behind one door
+            wanted = (known.contract, f"ft_on_transfer {list(known.arguments['msg'])[:1]}")
+        found.setdefault(wanted, known)
+    return [found[name] for name in sorted(found)]
+
+
+def _known(record: Record, code: bytes) -> Known:
+    def raw(name: str) -> bytes:
+        return base64.b64decode(record[name])
+
+    context = CallContext(
+        current=record["account"], signer=record["signer"], signer_key=raw("signer_key"),
+        predecessor=record["predecessor"], method=record["method"], args=raw("input"),
+        deposit=int(record["deposit"]), prepaid_gas=record["gas"], height=record["height"],
+        timestamp=record["timestamp"], seed=raw("seed"),
+        balance=int(record["balance"]) + int(record["deposit"]), refund_to=record["refund_to"],
+        results=[None if one is None else base64.b64decode(one) for one in record["results"]],
+        outputs=record["outputs"],
+    )  # fmt: skip
+    try:
+        arguments: Any = json.loads(context.args or b"{}")
+    except ValueError:
+        arguments = None  # `upgrade` is given bare bytes
+    if isinstance(arguments, dict) and arguments.get("msg"):
+        arguments["msg"] = json.loads(arguments["msg"])
+    entries = {base64.b64decode(k): base64.b64decode(v) for k, v in record["before"]}
+    contract = record["account"].partition(".")[0]
+    return Known(
+        contract, context.method, arguments, bytes.fromhex(record["code"]), code, context,
+        entries, record["usage"],
+    )  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where something stands in a JSON document: every field, every first item of a list."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            found += places(inner, (*path, name))
+    elif isinstance(value, list) and value:
+        found += places(value[0], (*path, 0))
+    return found
+
+
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """The document with something else at one place; a message in it becomes text again."""
+    copied = json.loads(json.dumps(value))
+    inside = at(copied, path[:-1])
+    inside[path[-1]] = new
+    return plain(copied)
+
+
+def plain(arguments: Any) -> Any:
+    """Arguments as they are sent: the message of a transfer is text."""
+    message = arguments.get("msg") if isinstance(arguments, dict) else None
+    if isinstance(message, dict):
+        return {**arguments, "msg": json.dumps(message)}
+    return arguments
