@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from deai.chain.background import Background
+from deai.chain.flights import Flights
 from deai.chain.keyed import KeyedLocks
 from deai.chain.ledger import Transaction
 from deai.chain.near.calls import TGAS, NearCall
@@ -92,11 +93,8 @@ class Sender:
         self._nonces = trio.Lock()
         self._next = 0
         self._keys = KeyedLocks()
-        self._flying: dict[str, Intent] = {}
-        self._landed: dict[str, trio.Event] = {}
-        self._troubles: dict[str, LedgerRejected] = {}
+        self._flights = Flights(outbox, self._settings.patience_s)
         self._suspects: set[str] = set()
-        self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -119,9 +117,9 @@ class Sender:
                 await self._launch(call, kind, key)
             elif intent.state == FINAL:
                 return intent.transaction
-            elif self._troubles.pop(key, None) is not None:
-                self._landed[key] = trio.Event()  # it is tried again: wait for what comes of that
-            return await self._land(key)
+            else:
+                self._flights.solved(key)  # it is tried again: wait for what comes of that
+            return await self._flights.land(key)
 
     async def is_known(self, key: str) -> bool:
         """Whether an intent is in flight or has taken effect."""
@@ -157,8 +155,7 @@ class Sender:
         now = await self.check(call)
         self._crash("prepared")
         async with self._nonces:
-            while len(self._flying) >= self._settings.window:
-                await self._changed.wait()
+            await self._flights.room(self._settings.window)
             used = await self._outbox.run(self._outbox.next_nonce)
             # From here to the table a cancellation would lose a nonce.
             with trio.CancelScope(shield=True):
@@ -179,28 +176,10 @@ class Sender:
             hash=signed.hash, nonce=nonce, raw=signed.raw, expires=now.height + VALID_FOR_BLOCKS
         )
 
-    async def _land(self, key: str) -> Transaction:
-        if (landed := self._landed.get(key)) is not None:
-            with trio.move_on_after(self._settings.patience_s):
-                await landed.wait()
-        if (trouble := self._troubles.get(key)) is not None:
-            raise trouble
-        intent = await self._outbox.run(self._outbox.find, key)
-        if intent is None or intent.state == FLYING:
-            raise LedgerUnreachable(
-                "the transaction was sent, and is not final yet",
-                hint="the same command continues where this one stopped waiting",
-            )
-        if intent.state == REVERTED:
-            name, arguments = intent.refusal or ("Reverted", {})
-            raise refusal(name, arguments)
-        return intent.transaction
-
     def _take_off(self, intent: Intent) -> None:
-        self._flying[intent.key] = intent
-        self._landed.setdefault(intent.key, trio.Event())
         if self._nursery is None:
             raise RuntimeError("the sender does not run")
+        self._flights.take_off(intent)
         self._nursery.start_soon(self._fly, intent.key)
 
     async def _fly(self, key: str) -> None:
@@ -208,7 +187,7 @@ class Sender:
         sent_at = suspected_at = float("-inf")
         async with trio.open_nursery() as nursery:
             while True:
-                intent, now = self._flying[key], trio.current_time()
+                intent, now = self._flights.flying[key], trio.current_time()
                 if now - sent_at > self._settings.stuck_s:
                     sent_at = now
                     nursery.start_soon(self._broadcast, intent)
@@ -233,8 +212,8 @@ class Sender:
         heard = [one for one in answers if not isinstance(one, EndpointFailed)]
         refused = [one.invalid for one in heard if isinstance(one, RpcError)]
         if not heard or len(refused) < len(heard):
-            if heard and self._troubles.pop(intent.key, None) is not None:
-                self._landed[intent.key] = trio.Event()
+            if heard:
+                self._flights.solved(intent.key)
             return
         reason = next((one for one in refused if one is not None), None)
         if reason is None:
@@ -242,13 +221,7 @@ class Sender:
         if _name(reason) in _DATED:
             self._suspects.add(intent.key)
             return
-        self._tell(intent.key, invalid_transaction(reason, self._key.account))
-
-    def _tell(self, key: str, trouble: LedgerRejected) -> None:
-        """Let the caller hear of it; the intent stays in flight and goes out when it may."""
-        self._troubles[key] = trouble
-        if (landed := self._landed.get(key)) is not None:
-            landed.set()
+        self._flights.trouble(intent.key, invalid_transaction(reason, self._key.account))
 
     async def _look(self, intent: Intent) -> bool:
         """Write the outcome of an intent if it is final; whether it was."""
@@ -275,13 +248,8 @@ class Sender:
         self._crash("mined")
         await self._outbox.run(self._outbox.finish, outcome)
         self._crash("finished")
-        self._flying.pop(intent.key, None)
         self._suspects.discard(intent.key)
-        self._troubles.pop(intent.key, None)
-        if (landed := self._landed.pop(intent.key, None)) is not None:
-            landed.set()
-        self._changed.set()
-        self._changed = trio.Event()
+        self._flights.arrived(intent.key)
         return True
 
     def _outcome(self, intent: Intent, answer: dict[str, Any], block: object) -> Intent:
@@ -350,17 +318,13 @@ class Sender:
         try:
             now = await self.check(call)
         except LedgerRejected as error:
-            self._tell(intent.key, error)
+            self._flights.trouble(intent.key, error)
             return
         async with self._nonces:
             used = await self._outbox.run(self._outbox.next_nonce)
             attempt = self._sign(call, max(self._next, used, now.next_nonce), now)
-            with trio.CancelScope(shield=True):
-                await self._outbox.run(self._outbox.add_attempt, intent.key, attempt)
-                self._flying[intent.key] = msgspec.structs.replace(
-                    intent, nonce=attempt.nonce, attempts=(*intent.attempts, attempt)
-                )
-                self._next = attempt.nonce + 1
+            await self._flights.replace(intent, attempt)
+            self._next = attempt.nonce + 1
             self._crash("renewed")
 
 

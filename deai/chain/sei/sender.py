@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from deai.chain.background import Background
+from deai.chain.flights import Flights
 from deai.chain.keyed import KeyedLocks
 from deai.chain.ledger import Transaction
 from deai.chain.outbox import FINAL, FLYING, REVERTED, Attempt, Intent, Outbox
@@ -92,10 +93,7 @@ class Sender:
         self._nonces = trio.Lock()
         self._next: int | None = None
         self._keys = KeyedLocks()
-        self._flying: dict[str, Intent] = {}
-        self._landed: dict[str, trio.Event] = {}
-        self._troubles: dict[str, LedgerRejected] = {}
-        self._changed = trio.Event()
+        self._flights = Flights(outbox, self._settings.patience_s)
         self._count = -1
         self._progress_at = 0.0
         self._rounds = 0
@@ -106,11 +104,10 @@ class Sender:
         for intent in await self._outbox.run(self._outbox.flying):
             self._take_off(intent)
         task_status.started()
-        if self._flying:
+        if self._flights.flying:
             await self._resend(self._sorted())
         while True:
-            if not self._flying:
-                await self._changed.wait()
+            await self._flights.departure()
             # The pool rests and tries others; what is in flight stays there.
             with suppress(LedgerUnreachable, MalformedMessage):
                 await self._look()
@@ -127,7 +124,7 @@ class Sender:
                 await self._launch(call, kind, key)
             elif intent.state == FINAL:
                 return intent.transaction
-            return await self._land(key)
+            return await self._flights.land(key)
 
     async def estimate(self, call: ContractCall) -> int:
         """The gas that a call needs now; raises `LedgerRejected` if it would be refused."""
@@ -152,8 +149,7 @@ class Sender:
         gas, fee, tip = await self._price(call)
         self._crash("prepared")
         async with self._nonces:
-            while len(self._flying) >= self._settings.window:
-                await self._changed.wait()
+            await self._flights.room(self._settings.window)
             if self._next is None:
                 self._next = await self._first_nonce()
             # From here to the table a cancellation would lose a nonce.
@@ -170,33 +166,10 @@ class Sender:
             await self._broadcast(intent)
             self._crash("broadcast")
 
-    async def _land(self, key: str) -> Transaction:
-        if (landed := self._landed.get(key)) is not None:
-            with trio.move_on_after(self._settings.patience_s):
-                await landed.wait()
-        if (trouble := self._troubles.get(key)) is not None:
-            raise trouble
-        intent = await self._outbox.run(self._outbox.find, key)
-        if intent is None or intent.state == FLYING:
-            raise LedgerUnreachable(
-                "the transaction was sent, and is not final yet",
-                hint="the same command continues where this one stopped waiting",
-            )
-        if intent.state == REVERTED:
-            name, arguments = intent.refusal or ("Reverted", {})
-            raise refusal(name, arguments)
-        return intent.transaction
-
     def _take_off(self, intent: Intent) -> None:
-        if not self._flying:
+        if not self._flights.flying:
             self._progress_at, self._rounds = trio.current_time(), 0
-        self._flying[intent.key] = intent
-        self._landed.setdefault(intent.key, trio.Event())
-        self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._flights.take_off(intent)
 
     async def _price(self, call: ContractCall) -> tuple[int, int, int]:
         estimation, price, balance = await self._pool.batch(
@@ -245,17 +218,15 @@ class Sender:
         answers = await self._pool.broadcast(intent.current[-1].raw)
         said = [one.message.lower() for one in answers if isinstance(one, RpcError)]
         if None in answers or any(known in one for one in said for known in _KNOWN):
-            if self._troubles.pop(intent.key, None) is not None:
-                self._landed[intent.key] = trio.Event()
+            self._flights.solved(intent.key)
             return False
         if any("insufficient funds" in one for one in said):
             # It stays in flight and goes out when there is money; the caller hears of it now.
-            self._troubles[intent.key] = refusal("GasMoney")
-            self._landed[intent.key].set()
+            self._flights.trouble(intent.key, refusal("GasMoney"))
         return any(cheap in one for one in said for cheap in _CHEAP)
 
     def _sorted(self) -> list[Intent]:
-        return sorted(self._flying.values(), key=lambda intent: intent.nonce)
+        return sorted(self._flights.flying.values(), key=lambda intent: intent.nonce)
 
     async def _look(self) -> None:
         flying = self._sorted()
@@ -275,7 +246,10 @@ class Sender:
             await self._settle(list(mined.values()))
         self._note_progress(_count(count), bool(mined))
         await self._renew_dead([one for one in flying if one.key not in mined], _count(count))
-        if trio.current_time() - self._progress_at > self._settings.stuck_s and self._flying:
+        if (
+            trio.current_time() - self._progress_at > self._settings.stuck_s
+            and self._flights.flying
+        ):
             await self._unstick()
 
     def _note_progress(self, count: int, mined: bool) -> None:
@@ -299,12 +273,8 @@ class Sender:
             self._crash("mined")
             await self._outbox.run(self._outbox.finish, outcome)
             self._crash("finished")
-            self._flying.pop(intent.key, None)
             self._missing_since.pop(intent.key, None)
-            self._troubles.pop(intent.key, None)
-            if (landed := self._landed.pop(intent.key, None)) is not None:
-                landed.set()
-            self._wake()
+            self._flights.arrived(intent.key)
 
     async def _outcome(self, intent: Intent, receipt: dict[str, Any], time: int) -> Intent:
         good = quantity(receipt.get("status")) == 1
@@ -359,16 +329,9 @@ class Sender:
         if fee < last.fee + last.fee // 8:
             return
         attempt = self._sign(intent, intent.gas, intent.nonce, fee, tip)
-        await self._replace(intent, attempt)
+        await self._flights.replace(intent, attempt)
         self._crash("raised")
-        await self._broadcast(self._flying[intent.key])
-
-    async def _replace(self, intent: Intent, attempt: Attempt) -> None:
-        with trio.CancelScope(shield=True):
-            await self._outbox.run(self._outbox.add_attempt, intent.key, attempt)
-            self._flying[intent.key] = msgspec.structs.replace(
-                intent, nonce=attempt.nonce, attempts=(*intent.attempts, attempt)
-            )
+        await self._broadcast(self._flights.flying[intent.key])
 
     async def _renew_dead(self, missing: list[Intent], count: int) -> None:
         """Give a new nonce to intents whose old one somebody else has spent, provably."""
@@ -396,10 +359,10 @@ class Sender:
             nonce = max(chain, self._next if self._next is not None else 0)
             last = intent.current[-1]
             attempt = self._sign(intent, intent.gas, nonce, last.fee, last.tip)
-            await self._replace(intent, attempt)
+            await self._flights.replace(intent, attempt)
             self._next = nonce + 1
             self._crash("renewed")
-            await self._broadcast(self._flying[intent.key])
+            await self._broadcast(self._flights.flying[intent.key])
 
 
 @asynccontextmanager
