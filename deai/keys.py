@@ -39,9 +39,7 @@ from deai.signing import Ed25519Signer, LocalSigner, Signer, public_key
 
 MAX_KEY_FILE_BYTES: Final = 16 * 1024
 SCRYPT_N: Final = 1 << 14
-"""Interactive strength (0.05 s, 16 MiB). The passphrase is 256 random bits by default; choose
-`SCRYPT_N_STRONG` for one that a person remembers."""
-SCRYPT_N_STRONG: Final = 1 << 18
+"""Interactive strength (0.05 s, 16 MiB): the passphrase is 256 random bits."""
 _MAX_N: Final = 1 << 20
 _SCRYPT_R: Final = 8
 _SECP256K1: Final = "secp256k1"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -134,19 +133,6 @@ class Pool:
                 "the endpoints of the chain contradict each other",
                 hint="one may be a moment behind; if it lasts, remove the one that is wrong",
             )
-        return answers
-
-    async def sought(
-        self, requests: Sequence[Request], is_there: Callable[[list[Any]], bool]
-    ) -> list[Any]:
-        """Answers from the first endpoint that has what is sought, else from the best one."""
-        first, answers = await self._first(requests)
-        for health in self._ranked():
-            if is_there(answers):
-                break
-            if health is not first:
-                with suppress(EndpointFailed):
-                    answers = await self._ask(health, requests)
         return answers
 
     async def broadcast(self, raw: bytes) -> list[Any]:

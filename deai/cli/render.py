@@ -12,9 +12,6 @@ from deai.money import format_tokens
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDTH: Final = 100
-"""Status lines and sentences end here, however wide the terminal is."""
-
 MARKS: Final = {
     "pending": "○", "planned": "○", "waiting": "○", "dry_run": "○",
     "assigned": "◐", "committed": "◐", "sent": "◐", "probation": "◐", "joining": "◐",

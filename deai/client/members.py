@@ -26,7 +26,6 @@ from deai.tasks import (
     approval_digest,
     commit_digest,
     commitment_value,
-    fault_digests,
     result_digest,
 )
 
@@ -175,10 +174,6 @@ class Member:
     def result(self) -> Result | None:
         """Its signed result."""
         return _result(self.opened) if self.opened is not None else None
-
-    def says_fault(self, view: TaskView) -> bool:
-        """Whether its result is that the task itself is bad: there is no output to fetch."""
-        return self.opened is not None and self.opened.digest in fault_digests(view.task_id)
 
     def _opens(self, view: TaskView, opened: Opened) -> bool:
         """Whether it is the opening of the commitment on chain."""
