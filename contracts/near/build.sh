@@ -1,7 +1,18 @@
 #!/usr/bin/env bash
 # Builds the two contracts into deai/chain/artifacts/near, or with --check compares them byte for byte.
+# `--check-source` needs no toolchain: was anything changed since the shipped wasm was built?
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# All that decides the bytes: one line for each file.
+sources() {
+  find Cargo.toml Cargo.lock toolchain.sh package-lock.json {token,compute}/{Cargo.toml,src} -type f \
+    ! -path '*/tests/*' ! -name tests.rs | LC_ALL=C sort | xargs sha256sum
+}
+if [ "${1:-}" = --check-source ]; then
+  diff built-from <(sources) || { echo "built from other sources: make -C contracts/near build" >&2; exit 1; }
+  cd ../../deai/chain/artifacts/near && exec sha256sum --check --quiet SHA256SUMS
+fi
 ./toolchain.sh
 toolchain=${NEAR_TOOLCHAIN:-$PWD/.toolchain}
 toolchain=$(cd "$toolchain" && pwd)
@@ -37,5 +48,6 @@ if [ "${1:-}" = --check ]; then
 else
   mkdir -p "$artifacts"
   cp "$out"/* "$artifacts/"
+  sources > built-from
   cat "$artifacts/SHA256SUMS"
 fi
