@@ -143,9 +143,10 @@ def show(settings: Settings, directory: Path | None) -> None:
       deai devnet status
       deai devnet status --json --dir two-chains
     """
-    from devnet import launcher, status
+    from devnet import status
+    from devnet.network import opened
 
-    network = launcher.opened(_directory(settings, directory), settings.environment)
+    network = opened(_directory(settings, directory), settings.environment)
     document = run_trio(status.describe, network)
     emit(settings, document, partial(status.render, document))
 
@@ -193,11 +194,11 @@ def faucet(settings: Settings, address: str, amount: str, directory: Path | None
     Example:
       deai devnet faucet 0x70997970c51812dc3a010c7d01b50e0d17dc79c8 100CT
     """
-    from devnet import launcher
+    from devnet.network import opened
 
     account = typed("ADDRESS", any_account, address, hint=ADDRESS_HINT)
     tokens = typed("AMOUNT", parse_amount, amount)
-    network = launcher.opened(_directory(settings, directory), settings.environment)
+    network = opened(_directory(settings, directory), settings.environment)
     # What looks like a Sei address is none on NEAR: nobody could ever sign for it there.
     chain = SEI if account.startswith("0x") else NEAR
     if chain not in network.network.chains:

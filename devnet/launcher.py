@@ -6,11 +6,9 @@ directory resumes: chain state, keys, databases and journals are kept.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,76 +19,22 @@ import trio
 
 from deai.actions import TransferTokens
 from deai.chain.ledger import Ledger
-from deai.errors import DeaiError, NodeFault, NotSetUp
-from deai.ids import NEAR, SEI, AccountId, ChainName, account_on
+from deai.errors import NotSetUp
+from deai.ids import NEAR, SEI, ChainName
 from deai.keys import create_key, key_file
 from deai.money import UNIT, Amount
-from deai.network import BootstrapPeer, ChainEntry, Network, load_network, save_network
-from deai.signing import Signer
+from deai.network import BootstrapPeer, ChainEntry, Network, save_network
 from devnet import processes
-from devnet.behaviours import BEHAVIOURS
-from devnet.chains import Giver, LocalChain, chains_of
+from devnet.chains import LocalChain, chains_of
+from devnet.joining import STAKE, Joining
 from devnet.layout import Layout, NodePlan, Plan, State
+from devnet.network import Devnet, opened
 from devnet.processes import ProcessRecord
-from node.home import Home
+from devnet.starter import Starter, Tell
 from workloads.catalog import load as load_workloads
 from workloads.models import import_model
 
-STAKE: Final = 1_200 * UNIT
 CLIENT_TOKENS: Final = 10_000 * UNIT
-MAX_INITS: Final = 4
-"""`deai node init` asks at most for the owner's and the operator's needs, one after the other."""
-NEEDS_FUNDS: Final = 5
-SPEEDS: Final = {"embedding": 64_000, "portfolio-risk": 50_000}
-"""Thousandths of a unit that one core computes in a second. Nodes that promise nothing get short
-leases, and those of a devnet share the cores of one machine."""
-READY_POLL_S: Final = 0.2
-START_S: Final = 180.0
-"""How long one process may take until it says that it is ready."""
-
-Tell = Callable[[str, str], None]
-"""Called with the name of a step and what came of it."""
-
-
-@dataclass(frozen=True)
-class Devnet:
-    """A running devnet, as the commands and the demo see it."""
-
-    layout: Layout
-    plan: Plan
-    network: Network
-    environment: Mapping[str, str]
-
-    @property
-    def first(self) -> ChainName:
-        """The chain that is meant where none is named."""
-        return self.plan.chains[0]
-
-    def local(self, chain: ChainName | None = None) -> LocalChain:
-        """One of its chains."""
-        return chains_of(self.layout, self.plan)[chain or self.first]
-
-    def signer(self, name: str, chain: ChainName | None = None) -> Signer:
-        """A key of this devnet: `funder`, `faucet`, `treasury`, `client`, `node-0` (owner) …"""
-        return self.local(chain).signer(name)
-
-    def account(self, name: str, chain: ChainName | None = None) -> AccountId:
-        """The account for which that key speaks."""
-        return self.local(chain).account(name)
-
-    @asynccontextmanager
-    async def ledger(self, name: str = "", chain: ChainName | None = None) -> AsyncIterator[Ledger]:
-        """A chain, read by nobody in particular or sent to with a devnet key."""
-        local = self.local(chain)
-        async with local.ledger(self.network.chains[local.name], name) as ledger:
-            yield ledger
-
-    @asynccontextmanager
-    async def faucet(self, chain: ChainName | None = None) -> AsyncIterator[Giver]:
-        """The faucet of a chain."""
-        local = self.local(chain)
-        async with self.ledger("faucet", local.name) as ledger:
-            yield local.giver(self.network.chains[local.name], ledger)
 
 
 async def up(
@@ -100,7 +44,8 @@ async def up(
 
     Raises `NodeFault` naming the log of a program that does not come up.
     """
-    runner = _Runner(layout, plan, processes.child_environment(environment), tied, tell)
+    starter = Starter(layout, processes.child_environment(environment), tied, tell)
+    runner = _Runner(starter, plan)
     layout.keys.mkdir(parents=True, exist_ok=True)
     state = layout.load() if layout.state.exists() else State(plan=plan)
     layout.save(state)
@@ -115,7 +60,7 @@ async def up(
     network = Network(name="devnet", chains=entries)
     save_network(network, layout.network)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(runner.fund, Devnet(layout, plan, network, runner.environment))
+        nursery.start_soon(runner.fund, Devnet(layout, plan, network, starter.environment))
         hub = await runner.coordinator()
     network = msgspec.structs.replace(
         network,
@@ -123,21 +68,12 @@ async def up(
         bootstrap=(BootstrapPeer(peer_id=hub["peer_id"], addresses=tuple(hub["addresses"])),),
     )
     save_network(network, layout.network)
-    devnet = Devnet(layout, plan, network, runner.environment)
+    devnet = Devnet(layout, plan, network, starter.environment)
+    joining = Joining(starter, devnet)
     async with trio.open_nursery() as nursery:
         for node in plan.nodes:
-            nursery.start_soon(runner.node, devnet, node)
+            nursery.start_soon(joining.join, node)
     return devnet
-
-
-def opened(layout: Layout, environment: Mapping[str, str]) -> Devnet:
-    """A devnet that is (or was) up; raise `NotSetUp`."""
-    plan = layout.load().plan
-    if not layout.network.exists():
-        raise NotSetUp("the devnet never came up", hint="run `deai devnet up` again")
-    return Devnet(
-        layout, plan, load_network(layout.network), processes.child_environment(environment)
-    )
 
 
 async def down(layout: Layout, *, patience: float = 10.0) -> list[str]:
@@ -166,14 +102,15 @@ async def restart(
     `tied`: it dies with this process.
     """
     state = layout.load()
-    runner = _Runner(layout, state.plan, processes.child_environment(environment), tied, tell)
+    starter = Starter(layout, processes.child_environment(environment), tied, tell)
+    runner = _Runner(starter, state.plan)
     chains = chains_of(layout, state.plan)
     if name in chains:
         await runner.chain(chains[ChainName(name)])
     elif name == "coordinator":
         await runner.coordinator()
     else:
-        await runner.node(opened(layout, environment), planned(state.plan, name))
+        await Joining(starter, opened(layout, environment)).join(planned(state.plan, name))
 
 
 def planned(plan: Plan, name: str) -> NodePlan:
@@ -199,15 +136,14 @@ def coordinator_config(layout: Layout, plan: Plan) -> str:
 class _Runner:
     """The steps. Each may run again."""
 
-    layout: Layout
+    starter: Starter
     plan: Plan
-    environment: dict[str, str]
-    tied: bool
-    tell: Tell
-    at_faucet: trio.Lock = field(default_factory=trio.Lock)
-    """One at a time: the faucet's outbox has one owner."""
     entries: dict[ChainName, ChainEntry] = field(default_factory=dict)
     """The chains that are there, with their contracts."""
+
+    @property
+    def layout(self) -> Layout:
+        return self.starter.layout
 
     async def founded(self, chain: LocalChain) -> None:
         """The chain runs and its contracts are there."""
@@ -215,14 +151,16 @@ class _Runner:
 
     async def chain(self, chain: LocalChain) -> dict[str, Any]:
         chain.directory.mkdir(parents=True, exist_ok=True)
-        ready = await self._started(chain.name, chain.command(), chain.directory / "ready.json")
-        self.tell("chain", f"{chain.name} ({chain.kind}), chain id {ready['chain_id']}")
+        ready = await self.starter.started(
+            chain.name, chain.command(), chain.directory / "ready.json"
+        )
+        self.starter.tell("chain", f"{chain.name} ({chain.kind}), chain id {ready['chain_id']}")
         return ready
 
     async def contracts(self, chain: LocalChain, ready: dict[str, Any]) -> ChainEntry:
         entry = await chain.entry(ready)
         accounts = len(set(entry.contracts.values()))
-        self.tell("contracts", f"{accounts} deployed on {chain.name}, bytecode as shipped")
+        self.starter.tell("contracts", f"{accounts} deployed on {chain.name}, bytecode as shipped")
         return entry
 
     def keys(self) -> None:
@@ -265,8 +203,8 @@ class _Runner:
         if not config.exists():
             config.write_text(coordinator_config(self.layout, self.plan))
         command = processes.deai("coordinator", "run", "--home", str(home))
-        ready = await self._started("coordinator", command, home / "coordinator.json")
-        self.tell("coordinator", ready["url"])
+        ready = await self.starter.started("coordinator", command, home / "coordinator.json")
+        self.starter.tell("coordinator", ready["url"])
         return ready
 
     async def fund(self, devnet: Devnet) -> None:
@@ -279,7 +217,7 @@ class _Runner:
         wanted = {node.name: STAKE for node in self.plan.nodes if chain.name in node.chains}
         wanted["client"] = CLIENT_TOKENS
         mark = "" if chain.name == SEI else f"-{chain.name}"
-        markers = {name: self.layout.keys / f"funded-{name}{mark}" for name in wanted}
+        markers = {name: self.starter.marker(f"funded-{name}{mark}") for name in wanted}
         missing = [name for name in wanted if not markers[name].exists()]
         if not missing:
             return
@@ -295,92 +233,3 @@ class _Runner:
         ):
             for name in missing:
                 nursery.start_soon(give, ledger, name)
-
-    async def node(self, devnet: Devnet, node: NodePlan) -> None:
-        home = self.layout.node(node.name)
-        environment = {
-            **self.environment,
-            "DEAI_NODE__BEAT_SECONDS": "1",
-            "DEAI_NODE__LISTEN_FOR_TWIN": "2.5",
-            "DEAI_NODE__MIN_LEASE": "5",
-            "DEAI_NODE__CAPACITY": "1",
-            "DEAI_NODE__QUEUE": "4",
-        }
-        if node.behaviour:
-            target = BEHAVIOURS.get(node.behaviour, node.behaviour)
-            environment["DEAI_NODE__BEHAVIOUR"] = json.dumps(target)
-        marker = self.layout.keys / f"set-up-{node.name}"
-        if not marker.exists():
-            for chain in node.chains:
-                await self._init(devnet, node, chain, environment)
-            marker.touch()
-        kept = Home(home)
-        if not kept.speeds.exists():
-            kept.save(kept.speeds, SPEEDS)
-        command = processes.deai("node", "run", "--home", str(home))
-        ready = await self._started(node.name, command, home / "node.json", environment)
-        self.tell(node.name, ready["node_id"])
-
-    async def _init(
-        self, devnet: Devnet, node: NodePlan, chain: ChainName, environment: Mapping[str, str]
-    ) -> None:
-        """`deai node init` until it asks for nothing more; what it needs comes from the faucet."""
-        home = self.layout.node(node.name)
-        log = self.layout.log(f"{node.name}-init")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = processes.deai(
-            "node", "init", "--home", str(home), "--network", str(self.layout.network),
-            "--chain", chain, "--non-interactive", "--stake", str(STAKE), "--json",
-            "--listen", f"/ip4/127.0.0.1/tcp/{node.port}",
-        )  # fmt: skip
-        for _ in range(MAX_INITS):
-            with log.open("ab") as output, trio.move_on_after(START_S):
-                done = await trio.run_process(
-                    command, capture_stdout=True, stderr=output, env=dict(environment), check=False
-                )
-                output.write(done.stdout)
-                if done.returncode == 0:
-                    return
-                if done.returncode != NEEDS_FUNDS:
-                    break
-                needs = json.loads(done.stdout)["needs"]
-                address = account_on(chain, needs["address"])
-                async with self.at_faucet, devnet.faucet(chain) as faucet:
-                    await faucet.give(address, int(needs["tokens"]))
-        raise _not_up(f"{node.name}-init", log)
-
-    async def _started(
-        self,
-        name: str,
-        command: list[str],
-        ready: Path,
-        environment: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        """Start `command` unless it runs; wait for its ready file to name its own pid."""
-        state = self.layout.load()
-        known = state.process(name)
-        if known is None or not processes.is_alive(known):
-            ready.unlink(missing_ok=True)
-            known = processes.start(
-                name, command, log=self.layout.log(name), tied=self.tied,
-                environment=environment or self.environment,
-            )  # fmt: skip
-            state = self.layout.load()
-            others = tuple(record for record in state.processes if record.name != name)
-            self.layout.save(msgspec.structs.replace(state, processes=(*others, known)))
-        with trio.move_on_after(START_S):
-            while processes.is_alive(known):
-                if ready.exists():
-                    document: dict[str, Any] = json.loads(ready.read_bytes())
-                    if document.get("pid") == known.pid:
-                        return document
-                await trio.sleep(READY_POLL_S)
-        raise _not_up(name, self.layout.log(name))
-
-
-def _not_up(name: str, log: Path) -> DeaiError:
-    tail = log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()[-6:]
-    return NodeFault(
-        f"{name} did not come up: " + (" / ".join(tail) or "it said nothing"),
-        hint=f"its log is {log}",
-    )

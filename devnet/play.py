@@ -41,14 +41,10 @@ async def play(stages: list[Stage], ledgers: list[Ledger]) -> None:
     async with story.step("Portfolio risk, many paths; a node is killed half way") as lines:
         await scenes.killed_half_way(stages, ledgers, lines)
     async with trio.open_nursery() as nursery:
-        # The slower chain first: a slash on one chain costs a node its seats on all, so that the
-        # equivocator has to hold one on each before it is found out on any.
-        for stage, ledger in reversed(list(zip(stages, ledgers, strict=True))):
-            since = (await ledger.head()).number
+        # All at once: a slash on one chain costs a node its seats on all, so that the equivocator
+        # has to be drawn on each before it is found out on any.
+        for stage in stages:
             nursery.start_soon(_act, stage, _LATER)
-            if not stage.is_first:
-                with trio.move_on_after(scenes.SEATED_S):
-                    await scenes.committee(ledger, since)
     if len(stages) > 1:
         async with story.step("One client paid and one node earned on both chains") as lines:
             await scenes.earned_on_all(stages, lines)

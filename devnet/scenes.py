@@ -17,8 +17,6 @@ from devnet.stage import Stage
 
 TEXTS: Final = 600
 PATHS: Final = 1_000_000
-SEATED_S: Final = 30.0
-"""How long one chain's task waits at most for that of another."""
 
 
 async def heard(stage: Stage, registrations: int, lines: list[str]) -> None:
@@ -74,7 +72,7 @@ async def killed_half_way(stages: list[Stage], ledgers: list[Ledger], lines: lis
     seats: dict[str, list[str]] = {}
 
     async def listen(stage: Stage, ledger: Ledger, since: int) -> None:
-        holders = await committee(ledger, since)
+        holders = await _committee(ledger, since)
         names = {node["node_id"]: node["name"] for node in stage.nodes}
         seats[stage.chain] = [names[holder] for holder in holders]
 
@@ -128,7 +126,7 @@ def _replaced(stage: Stage, done: dict[str, Any], victims: list[str], lines: lis
     )
 
 
-async def committee(ledger: Ledger, since: int) -> list[str]:
+async def _committee(ledger: Ledger, since: int) -> list[str]:
     """Wait for the next task after a block to be assigned; the holders of its seats."""
     posted: set[str] = set()
     async with ledger.follow(None) as batches:
@@ -181,6 +179,8 @@ async def equivocator(stage: Stage, lines: list[str]) -> None:
         f"stake {format_tokens(int(before['stake']))} to {format_tokens(int(after['stake']))}, "
         f"{after['state']}, reputation {after['reputation']}"
     )
+    if (twin := after.get("bound")) is not None:
+        consequence += f"; on {twin['chain']} {twin['node_id'][:10]}… is held to it too"
     how = "two signed results with different outputs were shown to the contract"
     stage.story.caught.append(
         {
@@ -229,17 +229,21 @@ async def earned_on_all(stages: list[Stage], lines: list[str]) -> None:
     if not found:
         raise NodeFault(f"no node was paid on all chains: {earned}")
     name = max(found, key=lambda one: min(sums[one] for sums in earned))
-    peers = set()
+    peers, bound, ids = set(), set(), set()
     for stage, sums in zip(stages, earned, strict=True):
         place = next(place for place, node in enumerate(stage.nodes) if node["name"] == name)
-        known = await stage.node(place)
+        known = await stage.until(place, lambda one: bool(one.get("bound")))
         peers.add(known["peer_id"])
+        ids.add(known["node_id"])
+        bound |= {known["bound"]["node_id"]} if known.get("bound") else set()
         lines.append(
             f"{name}: {known['node_id']} earned {format_tokens(sums[name])} on {stage.chain}"
         )
     if len(peers) != 1:
         raise NodeFault(f"{name} is not one peer: {sorted(peers)}")
-    lines.append(f"{name} is one process and one peer on all chains: {peers.pop()}")
+    if bound != ids:
+        raise NodeFault(f"the registrations of {name} are not bound: {sorted(ids - bound)}")
+    lines.append(f"one process and peer {peers.pop()}; both owners signed that it is one node")
 
 
 def _earned(stage: Stage) -> Counter[str]:

@@ -12,7 +12,7 @@ import trio
 from deai.errors import NodeFault
 from deai.ids import ChainName
 from devnet import processes
-from devnet.launcher import Devnet
+from devnet.network import Devnet
 from devnet.story import Story
 
 TASK_S: Final = 150.0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from deai.ids import node_of
 from deai.keys import key_file
 from devnet import processes
-from devnet.launcher import Devnet
 from devnet.layout import NodePlan
+from devnet.network import Devnet
 
 if TYPE_CHECKING:
     from rich.console import Console

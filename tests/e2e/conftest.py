@@ -22,11 +22,11 @@ HONEST = (0, 1, 2)
 _BOOKS = """
 import json, sys, trio
 from pathlib import Path
-from devnet import launcher
 from devnet.accounts import escrow_difference, read_books
 from devnet.layout import Layout
+from devnet.network import opened
 
-net, chain = launcher.opened(Layout(Path(sys.argv[1])), {}), sys.argv[2]
+net, chain = opened(Layout(Path(sys.argv[1])), {}), sys.argv[2]
 
 async def main():
     async with net.ledger("", chain) as ledger:
