@@ -31,8 +31,8 @@ SUPPLY: Final = 1_000_000_000 * UNIT
 GENESIS_GAS: Final = 1_000_000 * 10**18
 NEAR_COIN: Final = 10**24
 NEAR_WINDOW: Final = 24
-"""Seconds. Members judge what they have after a quarter of it, and on NEAR they hear of the last
-commitment, which begins it, only two or three blocks later."""
+"""Seconds. Openings have half of it on chain, and on NEAR members hear of the last commitment,
+which begins it, only two or three blocks later."""
 BANK: Final = AccountId("devnet")
 """The NEAR account that deploys, and whose tokens and NEAR the faucet gives away."""
 
