@@ -164,5 +164,6 @@ def _names(report: dict[str, Any]) -> dict[str, str]:
     names = dict(report["ledger"]["names"])
     for node in report["endpoints"]["nodes"]:
         for found in node["chains"].values():
-            names[found["owner"]] += f" ({node['behaviour']})"
+            if node["behaviour"] != "honest":
+                names[found["owner"]] += f" ({node['behaviour']})"
     return names
