@@ -11,13 +11,14 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings, strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from coordinator.store import schema, store as store_module
 from coordinator.store.engine import open_engine, writer_lock
@@ -364,3 +365,34 @@ def test_killed_in_the_middle_of_indexing_it_goes_on_to_the_same_digest(
     assert at < chain.block
     store.apply_batch(SEI, chain.batch(above=at), 1.0)
     assert digest_of(store) == digest_of(filled(tmp_path, chain))
+
+
+def test_no_question_about_tasks_reads_a_whole_chain_or_sorts_it(tmp_path: Path) -> None:
+    reader = Reader(fresh(tmp_path).path)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, text: str, given: Any, *_: Any) -> None:
+        asked.append((text, given))
+
+    event.listen(reader._engine, "before_cursor_execute", note)
+    place = (1, "sei", 1, 1)
+    for chain in ("", "sei"):
+        reader.tasks(chain=chain, limit=5)
+        reader.tasks(chain=chain, before=place, limit=5)
+        reader.tasks(chain=chain, state="completed", limit=5)
+        reader.tasks(chain=chain, client="0x", before=place, limit=5)
+    reader.completed_since("sei", 1)
+    reader.completed_by_minute(1)
+    with sqlite3.connect(reader._engine.url.database or "", uri=True) as connection:
+        plans = [
+            [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", given)]
+            for text, given in asked
+            if text.startswith("SELECT")
+        ]
+    used = [plan[0].split("INDEX ")[1].split(" ")[0] for plan in plans]
+    assert used == [
+        "tasks_posted", "tasks_posted", "tasks_state", "tasks_client",
+        "tasks_chain", "tasks_chain", "tasks_state", "tasks_client",
+        "tasks_ended", "tasks_ended",
+    ]  # fmt: skip
+    assert not any("TEMP B-TREE FOR ORDER" in step for plan in plans for step in plan)
