@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from tests.contracts_near.world import (
 README = Path(__file__).parents[2] / "contracts" / "near" / "README.md"
 LONG, WIDE = "x" * 10_240, "é" * 5_000
 SHORT = ("", "☃", "\0")
-STRANGE = (LONG, WIDE, *SHORT, 5, -1, 2**64, 1.5, None, True, [], {}, [[]] * 50)
+STRANGE: tuple[object, ...] = (LONG, WIDE, *SHORT, 5, -1, 2**64, 1.5, None, True, [], {}, [[]] * 50)
 MALLORY = "mallory.near"
 OWN = ("on_withdrawn", "on_stake_withdrawn", "on_burned", "migrate", "ft_resolve_transfer")
 
@@ -44,8 +45,18 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Known]:
     return known_calls(play(tmp_path_factory.mktemp("calls")))
 
 
-def table() -> Iterator[tuple[str, list[str], str, str]]:
-    """Method, arguments, deposit and caller of every row of the README's method tables."""
+@dataclass(frozen=True)
+class Row:
+    """What the README says of a method."""
+
+    method: str
+    arguments: list[str]
+    deposit: str
+    caller: str
+
+
+def table() -> Iterator[Row]:
+    """Every method of the README's tables."""
     for line in README.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) < 5 or cells[2] not in ("none", "yocto", "storage", "NEP-145"):
@@ -54,19 +65,20 @@ def table() -> Iterator[tuple[str, list[str], str, str]]:
         if cells[0].startswith("`upgrade`"):
             arguments = []
         for method in re.findall(r"`(\w+)`", cells[0].partition(" (")[0]):
-            yield method, arguments, cells[2], cells[3]
+            yield Row(method, arguments, cells[2], cells[3])
 
 
-ROWS = {method: rest for method, *rest in table()}
+ROWS = {row.method: row for row in table()}
+NO_ROW = Row("", [], "", "")
 
 
 def test_every_argument_that_the_readme_names_is_among_those_changed(calls: list[Known]) -> None:
     assert len(ROWS) >= 33
     optional = {"account_id", "registration_only", "amount", "force"}
     by_name = {one.method: one for one in calls if one.contract == "compute"}
-    for method, (arguments, _, _) in ROWS.items():
+    for method, row in ROWS.items():
         held = by_name[method].arguments or {}
-        missing = set(arguments) - set(held)
+        missing = set(row.arguments) - set(held)
         assert not missing or missing <= optional, method
 
 
@@ -151,7 +163,7 @@ def test_only_exactly_one_yocto_shows_a_full_access_key(calls: list[Known]) -> N
     token = {"ft_transfer", "ft_transfer_call", "burn", "storage_withdraw", "storage_unregister"}
     seen = 0
     for call in calls:
-        rule = ROWS.get(call.method, ([], "none", ""))[1]
+        rule = ROWS.get(call.method, NO_ROW).deposit
         yocto = rule == "yocto" if call.contract == "compute" else call.method in token
         if not yocto or call.method in OWN:
             continue
@@ -169,7 +181,7 @@ def test_a_method_without_deposit_takes_none(calls: list[Known]) -> None:
         # `upgrade` writes nothing itself, so near-sdk does not look; only the owner may call it.
         if call.contract != "compute" or call.method == "upgrade":
             continue
-        if ROWS.get(call.method, ([], "", ""))[1] == "none":
+        if ROWS.get(call.method, NO_ROW).deposit == "none":
             seen += 1
             assert "doesn't accept deposit" in str(call.run(deposit=1).failure), call
     assert seen >= 13
@@ -183,7 +195,7 @@ def test_neither_a_strangers_account_nor_another_key_of_the_owner_will_do(
     for call in calls:
         if call.contract != "compute":
             continue
-        who = ROWS.get(call.method, ([], "", ""))[2]
+        who = ROWS.get(call.method, NO_ROW).caller
         if call.method == "ft_on_transfer" or call.method in OWN:
             who = "the contract"
         if who.startswith("anybody") or not who:

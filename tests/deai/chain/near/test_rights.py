@@ -1,0 +1,154 @@
+"""Keys that may not, and accounts that cannot pay."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import trio
+
+pytest.importorskip("py_near", reason="py-near is not installed")
+
+from deai import actions as act
+from deai.chain.near.calls import NearCall, Send, operator_key
+from deai.chain.near.keys import NearKey
+from deai.chain.near.ledger import open_near_ledger
+from deai.chain.near.rpc import open_pool
+from deai.chain.near.sender import open_sender
+from deai.errors import (
+    InsufficientFunds,
+    LedgerRejected,
+)
+from deai.ids import AccountId, near_node_id
+from deai.money import Amount
+from deai.signing import Ed25519Signer
+from tests.deai.chain.near.faulty import IMPATIENT, funded, key_of, pay, through
+from tests.deai.chain.near.harness import NEAR, NearChain, settings
+from tests.deai.chain.proxy import PASS, open_proxy
+from tests.support.ledger_conformance import refused
+
+pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
+
+
+async def test_an_account_that_does_not_exist_has_no_money_for_gas(chain: NearChain) -> None:
+    nobody = NearKey(AccountId("nobody.near"), Ed25519Signer(b"n" * 32))
+    async with open_near_ledger(chain.entry, nobody, settings=settings()) as ledger:
+        with pytest.raises(InsufficientFunds) as caught:
+            await pay(ledger, chain.holder.account, 1, "x")
+        assert (caught.value.name, caught.value.arguments["available"]) == ("GasMoney", 0)
+        assert caught.value.hint
+
+
+async def test_more_money_than_there_is_cannot_be_sent(chain: NearChain) -> None:
+    signer = chain.signer()
+    async with open_near_ledger(chain.entry, key_of(signer), settings=settings()) as ledger:
+        action = act.TransferGas(chain.holder.account, Amount(2_000 * NEAR))
+        await refused(ledger.submit(action), "GasMoney")
+        await refused(ledger.simulate(action), "GasMoney")
+
+
+async def test_a_key_that_the_account_does_not_have_is_forbidden(chain: NearChain) -> None:
+    thief = NearKey(chain.holder.account, Ed25519Signer(b"t" * 32))
+    async with open_near_ledger(chain.entry, thief, settings=settings()) as ledger:
+        await refused(pay(ledger, AccountId("thief.near"), 1, "x"), "Forbidden")
+
+
+async def test_a_nodes_key_moves_nothing_and_its_allowance_ends(chain: NearChain) -> None:
+    owner, hot = await funded(chain), Ed25519Signer(b"h" * 32)
+    node = near_node_id(owner.account, 0)
+    operator = NearKey(owner.account, hot)
+    async with AsyncExitStack() as stack:
+        by_owner = await stack.enter_async_context(
+            open_near_ledger(chain.entry, key_of(owner), settings=settings())
+        )
+        by_node = await stack.enter_async_context(
+            open_near_ledger(chain.entry, operator, settings=settings())
+        )
+        await refused(by_node.submit(act.Heartbeat(node, 1)), "Forbidden")
+        await by_owner.submit(act.TransferGas(hot.account, Amount(14 * 10**20)))
+        assert (await by_node.balances(hot.account)).gas == 14 * 10**20
+        before = await by_owner.balances(owner.account)
+        for action in (
+            act.TransferTokens(chain.holder.account, Amount(1)),
+            act.Deposit(Amount(1)),
+            act.WithdrawVault(chain.holder.account, Amount(1)),
+            act.RequestUnstake(node, Amount(1)),
+            act.TransferGas(chain.holder.account, Amount(1)),
+            act.TransferGas(Ed25519Signer(b"x" * 32).account, Amount(1)),
+            act.RotateOperator(node, hot.account, 1 << 39, bytes(64)),
+        ):
+            await refused(by_node.submit(action), "Forbidden", caller=owner.account)
+        after = await by_owner.balances(owner.account)
+        assert (after.tokens, after.gas) == (before.tokens, before.gas), "not even a fee"
+        # It may beat, and is told by the contract that no such node is its own; that costs gas.
+        await refused(by_node.submit(act.Heartbeat(node, 2)), "Forbidden")
+        await refused(by_node.submit(act.Heartbeat(node, 3)), "GasMoney")
+        # More for the same key, in place of what was left.
+        await by_owner.submit(act.TransferGas(hot.account, Amount(10**24)), key="again")
+        assert (await by_node.balances(hot.account)).gas == 10**24
+        await refused(by_node.submit(act.Heartbeat(node, 3)), "Forbidden")
+
+
+async def test_what_cannot_be_sent_anew_is_told_and_goes_out_when_it_can(
+    chain: NearChain,
+) -> None:
+    owner, hot = await funded(chain), Ed25519Signer(b"r" * 32)
+    beat = act.Heartbeat(near_node_id(owner.account, 0), 1)
+    lost = trio.Event()
+
+    async def forget_one(request: dict[str, Any]) -> object:
+        if request["method"] == "send_tx" and not lost.is_set():
+            lost.set()
+            return {"result": {"final_execution_status": "NONE"}}
+        return PASS
+
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(open_proxy(chain.rpc_url))
+        by_owner = await stack.enter_async_context(
+            open_near_ledger(chain.entry, key_of(owner), settings=settings())
+        )
+        await by_owner.submit(act.TransferGas(hot.account, Amount(NEAR)))
+        operator = NearKey(owner.account, hot)
+        by_node = await stack.enter_async_context(
+            open_near_ledger(through(chain, proxy), operator, settings=IMPATIENT)
+        )
+        proxy.fault = forget_one
+
+        async def try_in_vain() -> None:
+            await refused(by_node.submit(beat), "GasMoney")
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(try_in_vain)
+                await lost.wait()
+                # The key begins anew with other nonces, and with nothing to spend.
+                await by_owner.submit(act.TransferGas(hot.account, Amount(1)))
+            await by_owner.submit(act.TransferGas(hot.account, Amount(NEAR)), key="more")
+            await refused(by_node.submit(beat), "Forbidden")  # the contract's own answer
+
+
+async def test_the_chain_itself_refuses_what_a_nodes_key_may_not(chain: NearChain) -> None:
+    """The sender looks first; without that look the chain says the same."""
+    owner, hot = await funded(chain), Ed25519Signer(b"c" * 32)
+    compute = chain.entry.contracts["NodeRegistry"]
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool([chain.rpc_url], timeout=10))
+
+        async def sender(by: NearKey) -> Any:
+            opening = open_sender(pool, by, None, "test", settings=IMPATIENT)
+            return await stack.enter_async_context(opening)
+
+        grant = NearCall(None, (operator_key(hot.account, compute, NEAR),))
+        await (await sender(key_of(owner))).send(grant, kind="Grant", key="grant")
+        by_node = await sender(NearKey(owner.account, hot))
+        allowed = await by_node.check(NearCall(compute, ()))
+
+        async def let_all_pass(_: NearCall) -> Any:
+            return allowed
+
+        by_node.check = let_all_pass
+        stolen = NearCall(chain.holder.account, (Send(1),))
+        with pytest.raises(LedgerRejected) as caught:
+            await by_node.send(stolen, kind="Theft", key="theft")
+        assert caught.value.name == "Forbidden"
