@@ -55,9 +55,7 @@ async def up(
         nursery.start_soon(partial(trio.to_thread.run_sync, runner.models))
         for chain in chains_of(layout, plan).values():
             nursery.start_soon(runner.founded, chain)
-    # In the plan's order, whichever was ready first.
-    entries = {name: runner.entries[name] for name in plan.chains}
-    network = Network(name="devnet", chains=entries)
+    network = Network(name="devnet", chains=runner.entries)
     save_network(network, layout.network)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(runner.fund, Devnet(layout, plan, network, starter.environment))
