@@ -17,8 +17,9 @@ E2E_WORKERS = -n $(shell $(PYTHON) -c 'import os; print(max(1, min(3, os.cpu_cou
 
 .PHONY: demo test e2e check fix bench clean lock spec docs contracts contracts-near setup
 
+# On Sei; CHAIN=near or CHAIN=both for the others.
 demo: $(STAMP)
-	$(BIN)/deai demo
+	$(BIN)/deai demo $(if $(CHAIN),--chain $(CHAIN))
 
 test: $(STAMP) contracts/sei/node_modules/.ready
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) --ignore=tests/e2e --ignore=tests/benchmarks
