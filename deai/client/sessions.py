@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import trio
 
-from deai.errors import LimitExceeded, MalformedMessage, PeerUnreachable
+from deai.errors import MalformedMessage, PeerUnreachable
 from deai.ids import ChainName, PeerId, TaskId
 from deai.messages import (
     TASK_DIALECTS,
@@ -26,6 +26,7 @@ from deai.net import Link, Net, PeerAddress
 from deai.offers import Signed
 
 MAX_SESSIONS: Final = 512
+"""Links at once; beyond them the one that was silent for longest makes room."""
 
 
 class Listener(Protocol):
@@ -50,6 +51,8 @@ class Session:
         self.closed = trio.Event()
         self.error: Exception | None = None
         self.scope = trio.CancelScope()
+        self.used_at = trio.current_time()
+        """When something was last sent or heard."""
         self._offers: list[trio.MemorySendChannel[Signed]] = []
 
     @property
@@ -61,6 +64,7 @@ class Session:
         """Send one message; raise `PeerUnreachable` when the link is gone or stuck."""
         if self.link is None or self.closed.is_set():
             raise PeerUnreachable(f"the link to {self.peer_id} is gone")
+        self.used_at = trio.current_time()
         await self.link.send(message)
 
     async def ask_offer(self, timeout: float) -> Signed:
@@ -89,8 +93,11 @@ class Session:
 class Sessions:
     """All links of this client, about the tasks of one chain."""
 
-    def __init__(self, net: Net, nursery: trio.Nursery, chain: ChainName) -> None:
+    def __init__(
+        self, net: Net, nursery: trio.Nursery, chain: ChainName, most: int = MAX_SESSIONS
+    ) -> None:
         self._net = net
+        self._most = most
         self._dialect = TASK_DIALECTS[chain]
         self._nursery = nursery
         self._sessions: dict[PeerId, Session] = {}
@@ -115,8 +122,8 @@ class Sessions:
         """The link to a node, dialled if there is none; raise `PeerUnreachable`."""
         session = self._sessions.get(peer.peer_id)
         if session is None or session.closed.is_set():
-            if len(self._sessions) >= MAX_SESSIONS and not self._forget_one():
-                raise LimitExceeded(f"more than {MAX_SESSIONS} nodes at once")
+            if len(self._sessions) >= self._most:
+                self._forget_one()
             session = Session(peer.peer_id)
             self._sessions[peer.peer_id] = session
             self._nursery.start_soon(self._carry, session, peer, timeout)
@@ -141,7 +148,9 @@ class Sessions:
                     session.link = link
                     session.ready.set()
                     while True:
-                        self._route(session, await link.receive())
+                        message = await link.receive()
+                        session.used_at = trio.current_time()
+                        self._route(session, message)
         except (PeerUnreachable, MalformedMessage) as error:
             session.error = error
         finally:
@@ -166,9 +175,8 @@ class Sessions:
         for listener in list(listeners):
             listener.heard(session.peer_id, message)
 
-    def _forget_one(self) -> bool:
-        for session in self._sessions.values():
-            if not self._listeners:
-                session.scope.cancel()
-                return True
-        return False
+    def _forget_one(self) -> None:
+        """End the link that was silent for longest; who still needs it dials again."""
+        idle = min(self._sessions.values(), key=lambda one: one.used_at)
+        del self._sessions[idle.peer_id]
+        idle.scope.cancel()
