@@ -42,7 +42,7 @@ class Client:
         self._connection = connection
 
     async def get_message(self) -> str:
-        text = await trio.to_thread.run_sync(lambda: self._connection.recv(timeout=20))
+        text = await trio.to_thread.run_sync(lambda: self._connection.recv(timeout=40))
         assert isinstance(text, str)
         return text
 
@@ -61,7 +61,7 @@ async def opened(url: str) -> AsyncIterator[Client]:
 
 
 async def read(client: Client) -> dict[str, Any]:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         found: dict[str, Any] = json.loads(await client.get_message())
     return found
 

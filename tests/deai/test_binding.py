@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgpack
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
@@ -22,6 +23,7 @@ from deai.binding import (
     sign_half,
     write_binding,
 )
+from deai.codec import ENCODER
 from deai.errors import BadSignature, ConfigError, MalformedMessage, NotSetUp
 from deai.ids import NEAR, SEI, AccountId, near_node_id, node_id
 from tests.support.bindings import NEAR_OWNER, SEI_OWNER, binding, draft, near_signer, signed
@@ -179,6 +181,41 @@ def test_a_binding_cut_short_is_malformed(cut: int) -> None:
         messages.decode_beat(wire[:-cut])
     with pytest.raises(MalformedMessage):
         messages.decode_beat(wire + b"\x00")
+
+
+@pytest.mark.parametrize(
+    ("side", "name", "value"),
+    [
+        ("sei", "chain", "x" * 40_000),
+        ("sei", "registry", "x" * 65),
+        ("near", "chain_id", "near:" + "x" * 33),
+        ("near", "chain_id", "near:tést"),
+        ("near", "owner", "ówner.testnet"),
+        ("near", "node", "owner.testnet#٣"),
+        ("near", "node", "owner.testnet#0\n"),
+        ("sei", "chain_id", -1),
+        ("sei", "chain_id", 1.0),
+        ("sei", "chain_id", True),
+        ("sei", "owner", None),
+    ],
+)
+def test_a_field_on_the_wire_that_is_too_long_or_of_another_script_is_malformed(
+    side: str, name: str, value: object
+) -> None:
+    body = binding()
+    wrong = change(body, **{side: change(body.side(side), **{name: value})})
+    wire = b"\x01" + ENCODER.encode(messages.PublishBinding(change(signed(), binding=wrong)))
+
+    with pytest.raises(MalformedMessage):
+        messages.decode_beat(wire)
+
+
+def test_a_field_more_on_the_wire_is_malformed() -> None:
+    kind, whole = msgpack.unpackb(messages.encode_beat(messages.PublishBinding(signed()))[1:])
+    more = [[*whole, 1], [[*whole[0], 1], *whole[1:]], [whole[0], [*whole[1], 1], whole[2]]]
+    for one in more:
+        with pytest.raises(MalformedMessage):
+            messages.decode_beat(b"\x01" + msgpack.packb([kind, one]))
 
 
 @pytest.mark.parametrize("halves", [(True, True), (True, False), (False, True), (False, False)])
