@@ -35,13 +35,14 @@ logger = structlog.get_logger(__name__)
 
 BACK_OFF: Final = (1.0, 2.0, 5.0, 10.0)
 SEND_TIMEOUT: Final = 10.0
-BIND_TRIES: Final = 3
+BIND_TRIES: Final = 8
 """Times that a binding is said on one link: a hub hangs up on who insists."""
 BIND_AGAIN: Final = 60.0
+"""Seconds after the first refusal; each further wait is twice as long."""
 
 
 @dataclass(slots=True)
-class _Said:
+class Said:
     """What was published on one link to a hub."""
 
     offer: Signed | None = None
@@ -56,7 +57,8 @@ class _Said:
         """Whether to say it now, which is then noted: once, or again where it was refused."""
         if binding != self.binding:
             self.binding, self.tries, self.is_bound = binding, 0, False
-        elif self.is_bound or self.tries >= BIND_TRIES or now - self.tried_at < BIND_AGAIN:
+        wait = BIND_AGAIN * 2 ** (self.tries - 1) if self.tries else 0.0
+        if self.is_bound or self.tries >= BIND_TRIES or now - self.tried_at < wait:
             return False
         self.tries, self.tried_at, self.is_binding_open = self.tries + 1, now, True
         return True
@@ -123,7 +125,7 @@ class Heartbeat:
     async def _talk(self, link: Link[BeatMessage]) -> None:
         """Beat and listen until the link ends; raise why it did."""
         why: PeerUnreachable | ProtocolError | None = None
-        said = _Said()
+        said = Said()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_beats, link, said, nursery.cancel_scope)
             try:
@@ -134,7 +136,7 @@ class Heartbeat:
             nursery.cancel_scope.cancel()
         raise why or PeerUnreachable("the hub left")
 
-    def _hear(self, link: Link[BeatMessage], said: _Said, message: BeatMessage) -> None:
+    def _hear(self, link: Link[BeatMessage], said: Said, message: BeatMessage) -> None:
         node = self._node
         match message:
             case BeatSeen():
@@ -152,7 +154,7 @@ class Heartbeat:
                 pass
 
     async def _send_beats(
-        self, link: Link[BeatMessage], said: _Said, scope: trio.CancelScope
+        self, link: Link[BeatMessage], said: Said, scope: trio.CancelScope
     ) -> None:
         node = self._node
         try:

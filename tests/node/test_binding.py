@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import trio.testing
 
 from deai.binding import Binding, Draft, Side, sign_half, write_binding
 from node import documents
+from node.services.heartbeat import Said
 from tests.node.hub import open_hub
 from tests.node.support.names import key, until
 from tests.node.support.world import Provider, World, open_world
-from tests.support.bindings import NEAR_OWNER, binding as sample
+from tests.support.bindings import NEAR_OWNER, binding as sample, signed
 
 Clock = trio.testing.MockClock
 
@@ -80,7 +82,17 @@ async def test_a_refused_binding_is_said_again_a_few_times_and_shown(
         world.network.drop(provider.peer_id)
         before = hub.told.count("PublishBinding")
         await trio.sleep(600)
-        assert hub.told.count("PublishBinding") - before == 3
+        # At once, then after 60, 120 and 240 seconds.
+        assert hub.told.count("PublishBinding") - before == 4
+
+
+def test_a_binding_is_insisted_on_eight_times_ever_more_slowly() -> None:
+    said, one, other = Said(), signed(), signed(sample(nonce=8))
+    times = [at for at in range(0, 100_000, 10) if said.wants(one, at)]
+    assert [b - a for a, b in pairwise(times)] == [60 * 2**n for n in range(7)]
+    assert said.wants(other, 100_000), "a new one is said at once"
+    said.is_bound = True
+    assert not any(said.wants(other, at) for at in range(100_000, 200_000, 10))
 
 
 @pytest.mark.parametrize("fault", ["nonsense", "half", "another node", "another operator"])
