@@ -24,7 +24,8 @@ QUESTIONS_PER_SECOND: Final = 5.0
 QUESTION_BURST: Final = 50.0
 MAX_WAITING: Final = 32
 """Statements that wait for an answer of the chain at once."""
-CHAIN_TIMEOUT: Final = 10.0
+CHAIN_TIMEOUT: Final = 5.0
+"""Seconds from the turn being asked for to the answer of the chain."""
 
 SpeaksFor = Callable[[ChainName, AccountId, AccountId], Awaitable[bool]]
 """`Ledger.speaks_for` of the named chain."""
@@ -76,6 +77,17 @@ class Bindings:
             await self._operators.check(chain, side.node, side.operator)
         if self._asking.statistics().tasks_waiting >= MAX_WAITING:
             raise Refusal("busy", "too many bindings wait for the chain; say it again later")
+        try:
+            # Waiting for one's turn included: heartbeats of the same link wait behind this.
+            with trio.fail_after(CHAIN_TIMEOUT):
+                return await self._in_turn(signed)
+        except (trio.TooSlowError, DeaiError) as error:
+            raise Refusal(
+                "chain_unreachable", f"{NEAR} does not tell whose key it is: {str(error)[:200]}"
+            ) from error
+
+    async def _in_turn(self, signed: SignedBinding) -> int:
+        body = signed.binding
         async with self._asking:
             # Somebody else's statement may have been taken meanwhile.
             if (known := self._known(body)) is not None:
@@ -109,14 +121,7 @@ class Bindings:
             raise Refusal("busy", "too many bindings at once; say it again later")
         self._allowance -= 1
         owner = body.near.owner
-        try:
-            with trio.fail_after(CHAIN_TIMEOUT):
-                speaks = await self._speaks_for(NEAR, owner, key)
-        except (trio.TooSlowError, DeaiError) as error:
-            raise Refusal(
-                "chain_unreachable", f"{NEAR} does not tell whose key it is: {str(error)[:200]}"
-            ) from error
-        if not speaks:
+        if not await self._speaks_for(NEAR, owner, key):
             raise Refusal("not_the_owner", f"{key} is no full-access key of {owner}")
 
     def _keep(self, signed: SignedBinding) -> None:

@@ -74,7 +74,6 @@ def node_row(chain: ChainName, node: NodeState) -> Row:
 
 
 def node_of(row: Mapping[str, Any]) -> NodeState:
-    """A node as a row."""
     """The reducer's record of a node from its row."""
     fields = {name: row[name] for name in NodeState.__struct_fields__ if name in row}
     fields |= {name: int(row[name]) for name in _NODE_SUMS}
@@ -99,7 +98,7 @@ def day_row(chain: ChainName, day: DayEarned) -> Row:
 
 
 def day_of(row: Mapping[str, Any]) -> DayEarned:
-    """A day's earnings as a row."""
+    """A day's earnings from their row."""
     return DayEarned(
         node=NodeId(row["node_id"]),
         day=row["day"],
@@ -109,7 +108,7 @@ def day_of(row: Mapping[str, Any]) -> DayEarned:
 
 
 def totals_row(chain: ChainName, totals: Totals) -> Row:
-    """A day's earnings from their row."""
+    """A chain's sums as a row."""
     row: Row = {"chain": chain}
     for name in Totals.__struct_fields__:
         value = getattr(totals, name)
@@ -118,12 +117,12 @@ def totals_row(chain: ChainName, totals: Totals) -> Row:
 
 
 def totals_of(row: Mapping[str, Any]) -> Totals:
-    """A chain's sums as a row."""
+    """A chain's sums from their row."""
     return Totals(**{name: int(row[name]) for name in Totals.__struct_fields__})
 
 
 def task_row(chain: ChainName, view: TaskView) -> Row:
-    """A chain's sums from their row."""
+    """A task as the lists show it."""
     task, money = view.task, view.money
     return {
         "chain": chain,
@@ -154,7 +153,6 @@ def task_row(chain: ChainName, view: TaskView) -> Row:
 
 
 def attempt_rows(chain: ChainName, view: TaskView) -> list[Row]:
-    """A task as the lists show it."""
     """Every holder of every seat of a task."""
     rows = []
     for number, attempt in enumerate(view.attempts):
@@ -229,7 +227,6 @@ COLUMNS: Final = {table.name: table for table in schema.DERIVED}
 
 
 def rfc3339(time: float) -> str:
-    """Stored records as the reducer takes them; raise `MalformedMessage`."""
     """A Unix time as RFC 3339 in UTC: `2026-11-21T12:40:07Z`, with milliseconds if it has any."""
     moment = dt.datetime.fromtimestamp(time, dt.UTC)
     timespec = "milliseconds" if moment.microsecond else "seconds"
