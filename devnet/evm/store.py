@@ -96,7 +96,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
+        # What a killed process wrote is in the files; only a power cut could lose the last blocks.
+        self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(_SCHEMA)
         self.nodes = Nodes(self._connection)
         if self.setting("format", FORMAT) != FORMAT:

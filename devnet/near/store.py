@@ -89,7 +89,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
+        # What a killed process wrote is in the files; only a power cut could lose the last blocks.
+        self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(_SCHEMA)
         self._codes = {bytes(row[0]) for row in self._run("SELECT hash FROM code")}
         self._has_pending = self._one("SELECT 1 FROM pending LIMIT 1", ()) is not None

@@ -8,7 +8,7 @@ from deai.ids import TaskId
 from deai.lifecycle import SeatState
 from deai.messages import TaskMessage
 from deai.net import Link
-from node.services.sending import opened, send, send_output
+from node.services.sending import opened, send_output
 from node.state import Node
 from node.store.records import Saved
 
@@ -26,7 +26,7 @@ class Archive:
             return False
         if not await self._may_hand_over(saved):
             return False
-        await send(link, opened(saved.key, saved.result))
+        await link.send(opened(saved.key, saved.result))
         blobs = self._node.ports.blobs
         is_here = saved.output is not None or saved.key.blob("output") in blobs
         if not saved.result.fault and is_here:

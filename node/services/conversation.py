@@ -42,7 +42,6 @@ from node.services.checks import (
     is_true_approval,
 )
 from node.services.negotiation import Negotiator
-from node.services.sending import send
 from node.state import Node
 from node.store.blobs import SmallReceiver
 from node.store.errors import StoreFull
@@ -120,16 +119,16 @@ class Conversation:
 
     async def _offer(self, link: Link[TaskMessage]) -> None:
         if self._node.offer is None:
-            await send(link, Refused(None, "joining", "no offer yet"))
+            await link.send(Refused(None, "joining", "no offer yet"))
         else:
-            await send(link, OfferReply(self._node.offer))
+            await link.send(OfferReply(self._node.offer))
 
     async def _propose(self, link: Link[TaskMessage], message: Propose) -> None:
         reply = await self._negotiator.propose(message, link.peer_id)
         engagement = self._node.engagements.get(reply.task_id)
         if engagement is not None and link.peer_id in engagement.client_peers:
             engagement.attach(link)
-        await send(link, reply)
+        await link.send(reply)
 
     async def _about_a_task(
         self, link: Link[TaskMessage], task: TaskId, message: TaskMessage
@@ -143,14 +142,14 @@ class Conversation:
         except (StoreFull, NodeFault) as error:
             # What was said is not kept, so it was not heard; the peer says it again later.
             self._node.daemon.disk_failed(error)
-            await send(link, Refused(task, "disk_full", "the node cannot keep this now"))
+            await link.send(Refused(task, "disk_full", "the node cannot keep this now"))
 
     async def _unknown(self, link: Link[TaskMessage], task: TaskId, message: TaskMessage) -> None:
         if isinstance(message, Resume | Ask) and await self._archive.deliver(link, task):
             return
         if isinstance(message, BlobChunk | Ended):
             return  # one answer per blob is enough; an end needs none
-        await send(link, Refused(task, "unknown_task", "the node holds no seat of this task"))
+        await link.send(Refused(task, "unknown_task", "the node holds no seat of this task"))
 
     async def _about(
         self, link: Link[TaskMessage], engagement: Engagement, message: TaskMessage
@@ -159,7 +158,7 @@ class Conversation:
         is_client = peer in engagement.client_peers
         member = member_seat(engagement, peer)
         if not is_client and member is None:
-            await send(link, Refused(task, "unknown_peer", "propose the task on this link first"))
+            await link.send(Refused(task, "unknown_peer", "propose the task on this link first"))
             return
         if is_client:
             engagement.attach(link)
@@ -188,7 +187,7 @@ class Conversation:
                 pass
         engagement.changed()
         if refusal is not None:
-            await send(link, refusal)
+            await link.send(refusal)
 
     async def _assigned(
         self, engagement: Engagement, message: Assigned, *, is_client: bool

@@ -20,7 +20,7 @@ from deai.net import Link, PeerAddress
 from node.engagement import Engagement
 from node.planner import Tell, What
 from node.services.conversation import Conversation
-from node.services.sending import opened, send, send_output
+from node.services.sending import opened, send_output
 from node.state import Node
 from node.store.records import OwnResult
 
@@ -67,11 +67,11 @@ class Delivery:
         assert seat is not None
         match action.what:
             case "opening" if seat not in engagement.digests():
-                await send(link, Ask(engagement.task_id, "opening", seat))
+                await link.send(Ask(engagement.task_id, "opening", seat))
             case "output" if seat not in engagement.outputs:
-                await send(link, Ask(engagement.task_id, "output", seat))
+                await link.send(Ask(engagement.task_id, "output", seat))
             case "approval" if seat not in engagement.approvals:
-                await send(link, Ask(engagement.task_id, "approval", seat))
+                await link.send(Ask(engagement.task_id, "approval", seat))
             case _:
                 pass
 
@@ -80,22 +80,21 @@ class Delivery:
         match what:
             case "progress":
                 done = min(999, int(engagement.done * 1000))
-                await send(link, Progress(key.task_id, key.seat, key.attempt, done))
+                await link.send(Progress(key.task_id, key.seat, key.attempt, done))
             case "failed":
                 code, reason = engagement.gave_up or ("node_fault", "")
-                await send(link, FailedSeat(key.task_id, key.seat, key.attempt, code, reason[:512]))
+                await link.send(FailedSeat(key.task_id, key.seat, key.attempt, code, reason[:512]))
             case "committed":
                 own = _present(own)
-                await send(
-                    link,
-                    Committed(key.task_id, key.seat, key.attempt, own.value, own.commit_signature),
+                await link.send(
+                    Committed(key.task_id, key.seat, key.attempt, own.value, own.commit_signature)
                 )
             case "opening":
-                await send(link, opened(key, _present(own)))
+                await link.send(opened(key, _present(own)))
             case "output":
                 await send_output(link, self._node.ports.blobs, key, engagement.small_output)
             case "approval":
-                await send(link, engagement.approvals[key.seat])
+                await link.send(engagement.approvals[key.seat])
             case _:
                 assert_never(what)
 

@@ -1,28 +1,12 @@
-"""Sends messages and blobs to one peer, never waiting for it without end."""
+"""What is sent to a peer in several messages, or always in the same words."""
 
 from __future__ import annotations
 
-from typing import Final
-
-import trio
-
-from deai.errors import PeerUnreachable
 from deai.hashing import CHUNK_BYTES, chunk_count, leaf
 from deai.messages import BlobChunk, BlobHeader, Opened, TaskMessage
 from deai.net import Link
 from node.store.blobs import BlobStore
 from node.store.records import OwnResult, SeatKey
-
-SEND_TIMEOUT: Final = 30.0
-"""Seconds a message may wait for room in a link before the peer counts as gone."""
-
-
-async def send(link: Link[TaskMessage], message: TaskMessage) -> None:
-    """Send within `SEND_TIMEOUT`; raise `PeerUnreachable`."""
-    with trio.move_on_after(SEND_TIMEOUT) as scope:
-        await link.send(message)
-    if scope.cancelled_caught:
-        raise PeerUnreachable(f"{link.peer_id} takes no messages")
 
 
 def opened(key: SeatKey, own: OwnResult) -> Opened:
@@ -47,12 +31,12 @@ async def send_output(
     """
     if small is not None:
         header = BlobHeader(key.task_id, "output", key.seat, len(small), (leaf(small),))
-        await send(link, header)
-        await send(link, BlobChunk(key.task_id, "output", key.seat, 0, small))
+        await link.send(header)
+        await link.send(BlobChunk(key.task_id, "output", key.seat, 0, small))
         return
     name = key.blob("output")
     length, leaves = await blobs.leaves(name)
-    await send(link, BlobHeader(key.task_id, "output", key.seat, length, leaves))
+    await link.send(BlobHeader(key.task_id, "output", key.seat, length, leaves))
     for index in range(chunk_count(length)):
         chunk = await blobs.read_chunk(name, index) if length > index * CHUNK_BYTES else b""
-        await send(link, BlobChunk(key.task_id, "output", key.seat, index, chunk))
+        await link.send(BlobChunk(key.task_id, "output", key.seat, index, chunk))
