@@ -55,6 +55,8 @@ class Settings:
     home: Path
     config: Config
     environment: Mapping[str, str] = field(repr=False)
+    only_chain: str | None = None
+    """The chain that the command named itself: lists are of this one, else of all."""
 
     @property
     def chain(self) -> str:
@@ -254,7 +256,13 @@ def load_settings(options: Options) -> Settings:
         raise wrong(
             f"unknown chain: {config.chain[:40]!r}", hint="one of sei, near", code="unknown_chain"
         )
-    return Settings(json=options.json, home=home, config=config, environment=environment)
+    return Settings(
+        json=options.json,
+        home=home,
+        config=config,
+        environment=environment,
+        only_chain=options.chain,
+    )
 
 
 def typed(name: str, parse: Callable[[str], T], text: str, *, code: str = "", hint: str = "") -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -106,11 +107,12 @@ def health(settings: Settings, coordinator: str | None) -> None:
 @URL
 @LIMIT
 def nodes(settings: Settings, coordinator: str | None, limit: int) -> None:
-    r"""List the nodes.
+    r"""List the nodes, of all chains or of one.
 
     \b
-    Example:
+    Examples:
       deai network nodes --limit 20
+      deai network nodes --chain near
     """
     from deai.cli.render import bare, marked, short, table
 
@@ -162,6 +164,9 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
         "last_heartbeat", "workloads",
     )  # fmt: skip
 
+    twin = document.get("bound")
+    also = "" if not twin else f"{twin['node_id']} on {twin['chain']}, {twin['standing']}"
+
     def render(console: Console) -> None:
         say(console, f"Node {document['node_id']}")
         say(console, f"{marked(document['state'])}   {marked(document['status'])}")
@@ -169,6 +174,7 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
             console,
             [
                 ("Owner", document["owner"]),
+                ("Also", also),
                 ("Peer", document["peer_id"] or ""),
                 ("Stake", tokens(document["stake"])),
                 ("Reputation", f"{document['reputation']:.1f} of 1000"),
@@ -188,11 +194,12 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
 @URL
 @LIMIT
 def tasks(settings: Settings, coordinator: str | None, limit: int) -> None:
-    r"""List the newest tasks.
+    r"""List the newest tasks, of all chains or of one.
 
     \b
-    Example:
+    Examples:
       deai network tasks --limit 20
+      deai network tasks --chain near
     """
     from deai.cli.render import bare, marked, short, table
 
@@ -242,7 +249,8 @@ def _pages(
 ) -> list[dict[str, Any]]:
     from deai.client.coordinator import Coordinator
 
-    items = run_trio(Coordinator(_urls(settings, url)).pages, path, limit)
+    filters = {"chain": settings.only_chain} if settings.only_chain else {}
+    items = run_trio(partial(Coordinator(_urls(settings, url)).pages, path, limit, **filters))
     for item in items:
         _check(item, path, wanted)
     return items
