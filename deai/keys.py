@@ -15,6 +15,7 @@ import os
 import secrets
 import stat
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,9 +109,19 @@ def holder_of(key: AccountId, named: AccountId | None = None) -> AccountId:
 
 
 def create_peer_key(path: Path) -> None:
-    """Write a new Ed25519 identity (32 raw bytes) unless there is one."""
-    if not path.exists():
-        _write_private(path, Ed25519PrivateKey.generate().private_bytes_raw())
+    """Write a new Ed25519 identity (32 raw bytes) unless there is one.
+
+    Of several processes that need it at the same time, the first one's stays.
+    """
+    if path.exists():
+        return
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    _write_private(draft, Ed25519PrivateKey.generate().private_bytes_raw())
+    try:
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)  # there with all its bytes, or not there
+    finally:
+        draft.unlink()
 
 
 def export_key(path: Path, passphrase_file: Path | None, target: Path, target_pass: Path) -> None:

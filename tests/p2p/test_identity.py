@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,20 @@ def test_an_identity_is_what_its_file_says(tmp_path: Path) -> None:
     create_peer_key(file)
     identity = load_identity(file)
     assert identity == Identity.from_seed(file.read_bytes()) == load_identity(file)
+
+
+def test_programs_that_make_a_key_at_the_same_time_have_one(tmp_path: Path) -> None:
+    file, count = tmp_path / "keys" / "peer.key", 8
+    together = threading.Barrier(count)
+
+    def begin(_: int) -> Identity:
+        together.wait(30)
+        create_peer_key(file)
+        return load_identity(file)
+
+    with ThreadPoolExecutor(count) as pool:
+        assert len({found.peer_id for found in pool.map(begin, range(count))}) == 1
+    assert list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
