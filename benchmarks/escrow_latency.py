@@ -34,7 +34,8 @@ FUNDS: Final = Amount(100 * UNIT)
 """In the vault beforehand, as `deai account deposit` does it, so that no task moves any."""
 PARAMETERS: Final = {"size": 64, "rounds": 1}
 NAMES: Final = {SEI: "escrow_latency", NEAR: "near_escrow_latency"}
-KINDS: Final = {SEI: "embedded", NEAR: "near"}
+BLOCKS: Final = {SEI: ("embedded", 0.4), NEAR: ("near", 1.0)}
+"""What is started, and the seconds between its blocks."""
 
 
 def deai(*arguments: str) -> Any:  # noqa: ANN401 - a command's document
@@ -103,9 +104,11 @@ def main(chain: ChainName = SEI) -> None:
     options = parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = str(Path(name) / "net")
+        kind, seconds = BLOCKS[chain]
         document = deai(
-            "devnet", "up", "--detach", "--nodes", "3", "--dir", folder, "--chain", KINDS[chain]
-        )
+            "devnet", "up", "--detach", "--nodes", "3", "--dir", folder,
+            "--chain", kind, "--block-time", str(seconds),
+        )  # fmt: skip
         try:
             rounds = QUICK_ROUNDS if options.quick else ROUNDS
             report = trio.run(measure, document, chain, rounds)

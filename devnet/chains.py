@@ -181,7 +181,8 @@ class SeiChain(LocalChain):
         module = "devnet.evm.anvil" if self.kind == "anvil" else "devnet.evm"
         return [
             sys.executable, "-m", module, "--dir", str(self.directory), "--port",
-            str(self.plan.chain_port), "--block-time", str(self.block_seconds),
+            str(self.plan.chain_port), "--block-time",
+            str(self.plan.block_seconds or self.block_seconds),
             "--genesis", str(genesis),
         ]  # fmt: skip
 
@@ -230,7 +231,8 @@ class NearChain(LocalChain):
             genesis.write_text(json.dumps(document))
         return [
             sys.executable, "-m", "devnet.near", "--dir", str(self.directory), "--port",
-            str(self.plan.near_port), "--block-time", str(self.block_seconds),
+            str(self.plan.near_port), "--block-time",
+            str(self.plan.block_seconds or self.block_seconds),
             "--genesis", str(genesis),
         ]  # fmt: skip
 

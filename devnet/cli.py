@@ -91,9 +91,15 @@ def devnet() -> None:
 @DIRECTORY
 @click.option("--behaviour", multiple=True, metavar="IDX=NAME", help="A node that misbehaves.")
 @click.option("--seed", default="1", show_default=True, help="Keys follow from it.")
+@click.option(
+    "--block-time",
+    type=click.FloatRange(0.05, 60),
+    metavar="SECONDS",
+    help="Between blocks; default 0.4 on Sei, 0.6 on NEAR.",
+)
 def up(
     settings: Settings, detach: bool, nodes: int, kind: str, directory: Path | None,
-    behaviour: tuple[str, ...], seed: str,
+    behaviour: tuple[str, ...], seed: str, block_time: float | None,
 ) -> None:  # fmt: skip
     r"""Start a chain, a coordinator and nodes; resume if they exist already.
 
@@ -109,7 +115,11 @@ def up(
     layout = _directory(settings, directory)
     misbehaving = parse_behaviours(behaviour)
     fresh = not layout.state.exists()
-    plan = make_plan(kind, nodes, seed, misbehaving) if fresh else layout.load().plan
+    plan = (
+        make_plan(kind, nodes, seed, misbehaving, block_seconds=block_time or 0)
+        if fresh
+        else layout.load().plan
+    )
     if not fresh and (misbehaving or len(plan.nodes) != nodes != 3):
         settings.err.print("resuming: nodes and behaviours are those of the first start")
     tell = _teller(settings)

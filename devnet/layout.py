@@ -53,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     coordinator_p2p_port: int
     coordinator_metrics_port: int = 0
     """0 in a directory from before it was kept: any free port at each start."""
+    block_seconds: float = 0
+    """Between blocks; 0: as long as the chain's own usually take."""
     nodes: tuple[NodePlan, ...]
 
     @property
@@ -164,8 +166,13 @@ def free_ports(count: int) -> list[int]:
             listener.close()
 
 
-def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> Plan:
-    """A fresh plan; raise `UsageError` for numbers out of range."""
+def make_plan(
+    chain: str, nodes: int, seed: str, behaviours: dict[int, str], *, block_seconds: float = 0
+) -> Plan:
+    """A fresh plan; raise `UsageError` for numbers out of range.
+
+    `block_seconds` is the time between blocks, 0 for what the chain's own usually take.
+    """
     if not 1 <= nodes <= MAX_NODES:
         raise UsageError(
             f"a devnet has 1 to {MAX_NODES} nodes, not {nodes}", hint="--nodes 3 is a good start"
@@ -180,6 +187,7 @@ def make_plan(chain: str, nodes: int, seed: str, behaviours: dict[int, str]) -> 
     plan = Plan(
         chain=chain, seed=seed, chain_port=chain_port, near_port=near_port, coordinator_port=http,
         coordinator_p2p_port=p2p, coordinator_metrics_port=metrics, nodes=(),
+        block_seconds=block_seconds,
     )  # fmt: skip
     first, *others = plan.chains
     planned = tuple(

@@ -54,3 +54,15 @@ def test_keys_follow_from_the_seed_on_both_chains(tmp_path: Path) -> None:
     )
     assert one.account("client") == again.account("client") != other.account("client")
     assert len(one.account("client")) == 64
+
+
+@pytest.mark.parametrize(("asked", "takes"), [(0.0, ("0.4", "0.6")), (1.5, ("1.5", "1.5"))])
+def test_blocks_take_as_long_as_was_asked_for(
+    tmp_path: Path, asked: float, takes: tuple[str, str]
+) -> None:
+    plan = make_plan("both", 1, "1", {}, block_seconds=asked)
+    for chain, seconds in zip((SeiChain, NearChain), takes, strict=True):
+        made = chain(Layout(tmp_path), plan)
+        made.directory.mkdir()
+        command = made.command()
+        assert command[command.index("--block-time") + 1] == seconds
