@@ -267,8 +267,9 @@ def test_setting_up_that_is_killed_at_any_step_goes_on_and_pays_once(
     assert done["needs"] is None
     found = near.plain("--home", str(home), "--chain", "near", "stake", "status")
     assert found["stake"] == needs["tokens"]
-    # One intent of each, however often it was taken up again.
-    assert sorted(key.partition(":")[0] for key in intents.all()) == ["gas", "register"]
+    # One intent of each, however often it was taken up again (`…/vault` pays for its storage).
+    own = [key.partition(":")[0] for key in intents.all() if "/" not in key]
+    assert sorted(own) == ["gas", "register"]
     left = near.devnet("faucet", needs["address"], "0")["balance"]
     assert left["tokens"] == needs["tokens"], "the stake was paid once, from twice as much"
 
