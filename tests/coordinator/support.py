@@ -119,8 +119,10 @@ class ScriptedLedger:
             rewind, self.rewind_to = self.rewind_to, None
             if rewind is not None:
                 at = rewind
-            yield self.chain.batch(above=at, rewind_to=rewind)
-            at = self.chain.block
+            batch = self.chain.batch(above=at, rewind_to=rewind)
+            yield batch
+            # Not the chain's block: it may have grown while the batch was taken in.
+            at = batch.cursor.number
             with trio.move_on_after(0.5):
                 await grown.wait()
 
