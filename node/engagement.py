@@ -66,8 +66,8 @@ class Engagement:
     window_at: float | None = None
     news: tuple[int, int] | None = None
     """How many openings and outputs are here, once the window runs."""
-    news_at: int = 0
-    """Chain time at which that changed last."""
+    news_at: float = float("-inf")
+    """When that changed last."""
     ready_at: float | None = None
     progress_at: float = float("-inf")
     started_at: float | None = None
@@ -238,8 +238,8 @@ class Engagement:
             self.window_at = clock
         news = (len(view.openings), len(view.outputs))
         if view.window_runs and news != self.news:
-            self.news, self.news_at = news, now
-            view = replace(view, news_at=now)
+            self.news, self.news_at = news, clock
+            view = replace(view, news_at=clock)
         if self.ready_at is None and view.window_runs and view.has_everything:
             self.ready_at = clock
         return view

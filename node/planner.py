@@ -139,8 +139,8 @@ class View:
     """When two signed results of one seat were here; None once that is proven on chain."""
     window_at: float | None = None
     """When we saw the window begin."""
-    news_at: int = 0
-    """Chain time at which the window's begin, an opening or an output came to us last."""
+    news_at: float = float("-inf")
+    """When the window's begin, an opening or an output came to us last."""
     ready_at: float | None = None
     """When everything that an early settlement needs was here."""
     progress_at: float = 0.0
@@ -392,24 +392,27 @@ def _judging(view: View, chain: TaskView) -> Iterator[Action]:
     if 1 + len(view.openings) < view.task.quorum:
         return
     complete = all(seat in view.openings and not _needs_output(view, seat) for seat in view.others)
-    if complete or view.now >= _judge_at(view, chain):
+    if complete or _is_time_to_judge(view, chain):
         yield Judge()
 
 
-def _judge_at(view: View, chain: TaskView) -> int:
-    """The chain time at which what is missing is waited for no longer.
+def _is_time_to_judge(view: View, chain: TaskView) -> bool:
+    """Whether what is missing is waited for no longer.
 
     A loaded machine hears late of the last commitment and then of everything else, so a quarter
-    of the window passes without news first, long enough to ask the members themselves. Who has
-    not opened may still do so on chain until half of the window. The last quarter is left for
-    bringing the approval to the chain.
+    of the window passes without news first, long enough to ask the members themselves: by our
+    own clock, for the chain's stands still while we catch up with it. Who has not opened may
+    still do so on chain until half of the window. The last quarter is left for bringing the
+    approval to the chain.
     """
-    start, window = chain.window_from, view.task.window
+    window = view.task.window
+    past = view.now - chain.window_from
+    if past >= window * 3 // 4:
+        return True
     quiet = max(window // 4, math.ceil(2 * view.patience.client))
-    at = max(start, view.news_at) + quiet
-    if any(seat not in view.openings for seat in view.others):
-        at = max(at, start + window // 2 + 1)
-    return min(at, start + window * 3 // 4)
+    if past < quiet or view.clock - view.news_at < quiet:
+        return False
+    return past > window // 2 or all(seat in view.openings for seat in view.others)
 
 
 def _settling(view: View, chain: TaskView, mine: AttemptView) -> Iterator[Action]:

@@ -359,17 +359,17 @@ TABLE: dict[str, tuple[View, Action | None]] = {
     ),
     "tolerance: we heard late of the last commitment, others get their quarter": (
         view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
-             chain=OPENED_TOLERANT, news_at=T0 + QUARTER, now=T0 + 2 * QUARTER - 1),
+             chain=OPENED_TOLERANT, news_at=501.0 - QUARTER, now=T0 + 2 * QUARTER),
         None,
     ),
     "tolerance: a quarter without news": (
         view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
-             chain=OPENED_TOLERANT, news_at=T0 + QUARTER, now=T0 + 2 * QUARTER),
+             chain=OPENED_TOLERANT, news_at=500.0 - QUARTER, now=T0 + 2 * QUARTER),
         Judge(),
     ),
     "tolerance: news until the end do not hold up the judgement": (
         view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
-             chain=OPENED_TOLERANT, news_at=T0 + 3 * QUARTER, now=T0 + 3 * QUARTER),
+             chain=OPENED_TOLERANT, news_at=500.0, now=T0 + 3 * QUARTER),
         Judge(),
     ),
     "tolerance: an opening is missing that may still come on chain": (
@@ -389,7 +389,7 @@ TABLE: dict[str, tuple[View, Action | None]] = {
     ),
     "tolerance: a short window leaves time to approve on chain": (
         view(Policy.TOL32, digest=MINE, openings={1: OTHER, 2: MINE}, told=SAID,
-             task=SHORT, chain=SHORT_OPENED, news_at=T0 + 6, now=T0 + 7),
+             task=SHORT, chain=SHORT_OPENED, news_at=499.0, now=T0 + 7),
         Judge(),
     ),
     "tolerance: approved, the client listens": (
