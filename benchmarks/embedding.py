@@ -36,7 +36,7 @@ from workloads.pool import open_workbench
 
 TEXTS: Final = 5_000
 QUICK_TEXTS: Final = 60
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 FLOOR_SHARE: Final = 0.95  # what the project promises
 DIRECT: Final = """
 import sys, time

@@ -28,7 +28,7 @@ from deai.keys import key_file
 from deai.money import UNIT, Amount
 from deai.network import load_network
 
-ROUNDS: Final = 20
+ROUNDS: Final = {SEI: 20, NEAR: 10}
 QUICK_ROUNDS: Final = {SEI: 5, NEAR: 2}
 FUNDS: Final = Amount(100 * UNIT)
 """In the vault beforehand, as `deai account deposit` does it, so that no task moves any."""
@@ -110,7 +110,7 @@ def main(chain: ChainName = SEI) -> None:
             "--chain", kind, "--block-time", str(seconds),
         )  # fmt: skip
         try:
-            rounds = QUICK_ROUNDS[chain] if options.quick else ROUNDS
+            rounds = QUICK_ROUNDS[chain] if options.quick else ROUNDS[chain]
             report = trio.run(measure, document, chain, rounds)
         finally:
             deai("devnet", "down", "--dir", folder)
