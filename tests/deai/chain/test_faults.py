@@ -12,7 +12,6 @@ import pytest
 import trio
 
 from deai import actions as act
-from deai.chain.ledger import Cursor
 from deai.chain.sei.ledger import SeiLedger, open_sei_ledger
 from deai.chain.sei.sender import SenderSettings
 from deai.errors import ConfigError, InsufficientFunds, LedgerUnreachable
@@ -35,6 +34,7 @@ from tests.deai.chain.proxy import (
     open_proxy,
     slow,
 )
+from tests.support.following import follow_until
 from tests.support.polling import eventually, until
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
@@ -291,21 +291,6 @@ async def test_an_endpoint_that_stands_still_is_left_alone(chain: ChainProcess) 
         asked = sum(late.asked.values())
         assert (await ledger.head()).number >= 20
         assert sum(late.asked.values()) == asked
-
-
-async def follow_until(
-    ledger: SeiLedger, cursor: Cursor | None, block: int
-) -> tuple[list[LedgerRecord], Cursor]:
-    found: list[LedgerRecord] = []
-    with trio.fail_after(30):
-        async with ledger.follow(cursor) as batches:
-            async for batch in batches:
-                if batch.rewind_to is not None:
-                    found = [r for r in found if r.position.block <= batch.rewind_to]
-                found += batch.records
-                if batch.cursor.number >= block:
-                    return found, batch.cursor
-    raise AssertionError
 
 
 def forging(request: dict[str, Any], result: Any) -> Any:

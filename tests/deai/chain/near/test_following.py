@@ -12,7 +12,7 @@ import trio
 pytest.importorskip("py_near", reason="py-near is not installed")
 
 from deai.chain.ledger import Cursor
-from deai.chain.near.ledger import NearLedger, open_near_ledger
+from deai.chain.near.ledger import open_near_ledger
 from deai.errors import (
     LedgerUnreachable,
 )
@@ -20,6 +20,8 @@ from deai.events import LedgerRecord, TokensMoved
 from tests.deai.chain.near.faulty import funded, key_of, pay, through
 from tests.deai.chain.near.harness import NearChain, settings
 from tests.deai.chain.proxy import PASS, Status, open_proxy
+from tests.support.following import follow_until
+from tests.support.polling import until
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
 
@@ -43,21 +45,6 @@ async def test_an_endpoint_with_a_false_head_is_not_believed(chain: NearChain) -
         assert ledger.pool.health[1].distrusted_until <= trio.current_time()
 
 
-async def follow_until(
-    ledger: NearLedger, cursor: Cursor | None, block: int
-) -> tuple[list[LedgerRecord], Cursor]:
-    found: list[LedgerRecord] = []
-    with trio.fail_after(30):
-        async with ledger.follow(cursor) as batches:
-            async for batch in batches:
-                if batch.rewind_to is not None:
-                    found = [r for r in found if r.position.block <= batch.rewind_to]
-                found += batch.records
-                if batch.cursor.number >= block:
-                    return found, batch.cursor
-    raise AssertionError
-
-
 def forging(request: dict[str, Any], result: Any) -> Any:
     """Every sum of a token's event is ten times what it was."""
     if request["method"] != "tx" or "receipts_outcome" not in result:
@@ -73,14 +60,14 @@ async def test_forged_events_are_outvoted_by_two_honest_endpoints(chain: NearCha
         honest = await stack.enter_async_context(open_proxy(chain.rpc_url))
         liar.tamper = forging
         reader = await stack.enter_async_context(open_near_ledger(chain.entry))
-        until = (await reader.head()).number
-        cursor = Cursor(until - 40, "")
-        truth, _ = await follow_until(reader, cursor, until)
+        last = (await reader.head()).number
+        cursor = Cursor(last - 40, "")
+        truth, _ = await follow_until(reader, cursor, last)
         assert any(isinstance(r.event, TokensMoved) for r in truth)
         ledger = await stack.enter_async_context(
             open_near_ledger(through(chain, liar, honest, direct=True))
         )
-        told, _ = await follow_until(ledger, cursor, until)
+        told, _ = await follow_until(ledger, cursor, last)
         assert told == truth
 
 
@@ -104,16 +91,15 @@ async def test_nothing_is_told_while_two_endpoints_contradict_each_other(
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen)
-                while liar.asked["tx"] < 3:  # contradicted, and asked again
-                    await trio.sleep(0.02)
+                await until(lambda: liar.asked["tx"] >= 3, 60)  # contradicted, and asked again
                 nursery.cancel_scope.cancel()
 
 
 async def test_following_survives_failing_endpoints(chain: NearChain) -> None:
     await funded(chain)
     async with open_near_ledger(chain.entry) as reader:
-        until = (await reader.head()).number
-        truth, _ = await follow_until(reader, Cursor(until - 40, ""), until)
+        last = (await reader.head()).number
+        truth, _ = await follow_until(reader, Cursor(last - 40, ""), last)
     async with open_proxy(chain.rpc_url) as proxy:
         calls = 0
 
@@ -125,7 +111,7 @@ async def test_following_survives_failing_endpoints(chain: NearChain) -> None:
 
         async with open_near_ledger(through(chain, proxy)) as ledger:
             proxy.gate = gate
-            told, _ = await follow_until(ledger, Cursor(until - 40, ""), until)
+            told, _ = await follow_until(ledger, Cursor(last - 40, ""), last)
     assert told == truth
 
 
