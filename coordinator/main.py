@@ -29,6 +29,7 @@ from coordinator.store.reader import Reader
 from coordinator.store.store import Store
 from deai.chain.ledger import Ledger
 from deai.errors import ConfigError
+from deai.files import replace_file
 from deai.ids import AccountId, ChainName
 from deai.messages import BEAT_DIALECT, BeatMessage
 from deai.net import Link, Net
@@ -138,6 +139,4 @@ def _serve_metrics(metrics: Metrics, where: Endpoint, stack: ExitStack) -> Endpo
 
 def _announce(path: Path, document: Mapping[str, Any]) -> None:
     """Write the ready file in one step."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document, indent=2) + "\n")
-    temporary.replace(path)
+    replace_file(path, json.dumps(document, indent=2).encode() + b"\n", flush=False)

@@ -9,7 +9,6 @@ key speaks for an account only that chain can tell; `Ledger.speaks_for` asks it.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +16,7 @@ import msgspec
 
 from deai.codec import check_json_depth, decode_json, encode_canonical, encode_json
 from deai.errors import BadSignature, ConfigError, MalformedMessage, NotSetUp
+from deai.files import replace_file
 from deai.hashing import keccak
 from deai.ids import NEAR, SEI, ChainName, account_on, node_on, owner_of, parse_operator
 from deai.offers import Sequence
@@ -266,14 +266,9 @@ def read_binding(path: Path) -> Draft:
 def write_binding(path: Path, draft: Draft) -> None:
     """Write a binding file, replacing an old one in one step; raise `ConfigError`."""
     data = msgspec.json.format(encode_draft(draft), indent=2) + b"\n"
-    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, data)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 

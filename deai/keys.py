@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from deai.errors import ConfigError, MalformedMessage, NotSetUp, UsageError
+from deai.files import create_file
 from deai.hashing import keccak
 from deai.ids import (
     NEAR,
@@ -61,11 +62,15 @@ def create_key(
     for a `secret` that is no key of the chain's curve.
     """
     if path.exists():
-        raise ConfigError(f"{path} exists", hint="a key is never overwritten; choose another file")
+        raise _exists(path)
     secret = secrets.token_bytes(32) if secret is None else secret
     signer = _signer(path, secret, chain)
     passphrase = _ensure_passphrase(passphrase_file)
-    _write_private(path, json.dumps(_seal(secret, passphrase, signer.account), indent=1).encode())
+    store = json.dumps(_seal(secret, passphrase, signer.account), indent=1)
+    try:
+        _write_private(path, store.encode())
+    except FileExistsError:  # somebody else was faster
+        raise _exists(path) from None
     return signer.account
 
 
@@ -115,13 +120,8 @@ def create_peer_key(path: Path) -> None:
     """
     if path.exists():
         return
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    _write_private(draft, Ed25519PrivateKey.generate().private_bytes_raw())
-    try:
-        with suppress(FileExistsError):
-            path.hardlink_to(draft)  # there with all its bytes, or not there
-    finally:
-        draft.unlink()
+    with suppress(FileExistsError):
+        _write_private(path, Ed25519PrivateKey.generate().private_bytes_raw())
 
 
 def export_key(path: Path, passphrase_file: Path | None, target: Path, target_pass: Path) -> None:
@@ -245,7 +245,8 @@ def _aes(key: bytes, iv: bytes, data: bytes) -> bytes:
 
 def _ensure_passphrase(path: Path) -> bytes:
     if not path.exists():
-        _write_private(path, secrets.token_hex(32).encode() + b"\n")
+        with suppress(FileExistsError):
+            _write_private(path, secrets.token_hex(32).encode() + b"\n")
     return _read_passphrase(path)
 
 
@@ -256,13 +257,13 @@ def _read_passphrase(path: Path) -> bytes:
     return passphrase
 
 
+def _exists(path: Path) -> ConfigError:
+    return ConfigError(f"{path} exists", hint="a key is never overwritten; choose another file")
+
+
 def _write_private(path: Path, data: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    create_file(path, data)
 
 
 def _read_private(path: Path) -> bytes:

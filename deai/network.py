@@ -10,6 +10,7 @@ import msgspec
 
 from deai.codec import decode_json, encode_json
 from deai.errors import ConfigError, MalformedMessage, UsageError
+from deai.files import replace_file
 from deai.ids import NEAR, SEI, AccountId, ChainName, account_on, parse_peer
 from deai.net import PeerAddress
 from deai.signing import Domain
@@ -135,6 +136,4 @@ def _problem(name: ChainName, chain: ChainEntry) -> str:
 
 def save_network(network: Network, path: Path) -> None:
     """Write a network file, replacing an old one in one step."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.format(encode_json(network), indent=2) + b"\n")
-    temporary.replace(path)
+    replace_file(path, msgspec.json.format(encode_json(network), indent=2) + b"\n")

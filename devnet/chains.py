@@ -19,6 +19,7 @@ from deai.chain.ledger import Ledger, Parameters, Transaction
 from deai.chain.opening import open_ledger
 from deai.codec import decode_json, encode_json
 from deai.errors import LedgerRejected, NotSetUp, UsageError
+from deai.files import replace_file
 from deai.ids import NEAR, SEI, AccountId, ChainName
 from deai.keys import holder_of
 from deai.money import UNIT, Amount
@@ -143,7 +144,7 @@ class LocalChain(ABC):
             found = decode_json(path.read_bytes(), Deployed)
         else:
             found = await self.deployed(ready)
-            path.write_bytes(encode_json(found))
+            replace_file(path, encode_json(found), flush=False)
         return ChainEntry(
             kind=self.kind,
             chain_id=found.chain_id,
@@ -177,7 +178,8 @@ class SeiChain(LocalChain):
             people = self._people()
             operators = [f"{name}/operator" for name in people[1:]]
             names = ["funder", "faucet", *people, *operators]
-            genesis.write_text(json.dumps({self.account(name): str(GENESIS_GAS) for name in names}))
+            document = {self.account(name): str(GENESIS_GAS) for name in names}
+            replace_file(genesis, json.dumps(document).encode(), flush=False)
         module = "devnet.evm.anvil" if self.kind == "anvil" else "devnet.evm"
         return [
             sys.executable, "-m", module, "--dir", str(self.directory), "--port",
@@ -228,7 +230,7 @@ class NearChain(LocalChain):
                 }
                 for name, coins in begun.items()
             }
-            genesis.write_text(json.dumps(document))
+            replace_file(genesis, json.dumps(document).encode(), flush=False)
         return [
             sys.executable, "-m", "devnet.near", "--dir", str(self.directory), "--port",
             str(self.plan.near_port), "--block-time",

@@ -20,6 +20,7 @@ import trio
 from deai.actions import TransferTokens
 from deai.chain.ledger import Ledger
 from deai.errors import NotSetUp
+from deai.files import replace_file
 from deai.ids import NEAR, SEI, ChainName
 from deai.keys import create_key, key_file
 from deai.money import UNIT, Amount
@@ -173,7 +174,8 @@ class _Runner:
         config = client / "config.toml"
         if not config.exists():
             first = self.plan.chains[0]
-            config.write_text(f'network = "{self.layout.network}"\nchain = "{first}"\n')
+            text = f'network = "{self.layout.network}"\nchain = "{first}"\n'
+            replace_file(config, text.encode(), flush=False)
 
     def _key(self, chain: LocalChain, home: Path, kind: str, secret_of: str) -> None:
         path = key_file(home, kind, chain.name)
@@ -199,7 +201,8 @@ class _Runner:
         home.mkdir(parents=True, exist_ok=True)
         config = home / "config.toml"
         if not config.exists():
-            config.write_text(coordinator_config(self.layout, self.plan))
+            text = coordinator_config(self.layout, self.plan)
+            replace_file(config, text.encode(), flush=False)
         command = processes.deai("coordinator", "run", "--home", str(home))
         ready = await self.starter.started("coordinator", command, home / "coordinator.json")
         self.starter.tell("coordinator", ready["url"])

@@ -16,6 +16,7 @@ import msgspec
 
 from deai.codec import decode_json
 from deai.errors import ConfigError, MalformedMessage, NotSetUp, UsageError
+from deai.files import replace_file
 from deai.ids import NEAR, SEI, ChainName
 from devnet.processes import ProcessRecord
 
@@ -126,9 +127,8 @@ class Layout:
     def save(self, state: State) -> None:
         """Remember, in one step."""
         self.root.mkdir(parents=True, exist_ok=True)
-        draft = self.state.with_suffix(".tmp")
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
-        draft.replace(self.state)
+        document = msgspec.json.format(msgspec.json.encode(state), indent=1)
+        replace_file(self.state, document, flush=False)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

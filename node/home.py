@@ -18,6 +18,7 @@ import msgspec
 
 from deai.codec import decode_json, encode_json
 from deai.errors import ConfigError, MalformedMessage, NotSetUp
+from deai.files import replace_file
 from deai.ids import NEAR, SEI, AccountId, ChainName, NodeId
 from deai.keys import key_file
 from node.store.errors import AlreadyRunning
@@ -174,13 +175,7 @@ class Home:
 
     def save(self, path: Path, document: object) -> None:
         """Replace a JSON file in one step, readable by this user only."""
-        temporary = path.with_name(path.name + ".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(encode_json(document), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, msgspec.json.format(encode_json(document), indent=2) + b"\n", mode=0o600)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

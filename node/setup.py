@@ -17,6 +17,7 @@ from deai.actions import RegisterNode, TransferGas
 from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
 from deai.errors import ConfigError, InsufficientFunds, UsageError
+from deai.files import replace_file
 from deai.ids import NEAR, AccountId, ChainName, index_of, node_of
 from deai.keys import account_of, create_key, create_peer_key, holder_of, load_signer
 from deai.money import Amount
@@ -179,12 +180,13 @@ def _config(plan: Plan, listen: tuple[str, ...]) -> None:
         plan.steps.append(Step("config", "done_before"))
         return
     addresses = ", ".join(f'"{one}"' for one in listen or NodeConfig().listen)
-    path.write_text(
+    text = (
         f"# Settings of this node; `deai config show` lists all of them.\n"
         f'network = "network.json"\nchain = "{plan.chain}"\n\n'
         f"[node]\nlisten = [{addresses}]\ncapacity = 1\n\n"
         f'[node.prices.default]\nbase_fee = "0.01CT"\nunit_fee = "0"\n'
     )
+    replace_file(path, text.encode())
     plan.steps.append(Step("config", "done"))
 
 

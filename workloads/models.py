@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from deai.errors import ConfigError, NodeFault, NotSetUp
+from deai.files import replace_file, sync_directory
 from workloads.manifests.known import digest_of, manifests, resolve
 from workloads.spec import ModelFiles
 
@@ -187,14 +188,14 @@ def import_model(
         for copied in _copy(file, source / file.name, partial / file.name):
             done += copied
             on_progress(done, wanted.total)
-    _write_durably(partial / "manifest.json", data)
+    replace_file(partial / "manifest.json", data)
     try:
         partial.rename(final)
     except OSError:
         # Somebody else finished the same model meanwhile; anything else is a real failure.
         if not final.is_dir():
             raise
-    _sync_directory(models)
+    sync_directory(models)
     return digest
 
 
@@ -274,20 +275,5 @@ def _copy(file: ModelFile, source: Path, target: Path) -> Iterator[int]:
             os.fsync(sink.fileno())
     except OSError as error:
         raise ConfigError(f"cannot import {source}: {error}") from error
-    finally:
-        os.close(descriptor)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as sink:
-        sink.write(data)
-        sink.flush()
-        os.fsync(sink.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

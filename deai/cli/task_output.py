@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from deai.errors import ConfigError, UsageError, WorkloadFault
+from deai.files import replace_file
 
 if TYPE_CHECKING:
     from deai.ports import Catalogue
@@ -61,16 +62,12 @@ def converted(workload: str, data: bytes, output: Path) -> bytes:
 
 def write_output(path: Path, data: bytes) -> None:
     """Write a file in one step, or straight into what is no file (`/dev/stdout`, a pipe)."""
-    target = path.resolve()
-    temporary = target.with_name(target.name + ".part")
     try:
         if _is_device(path):
             path.write_bytes(data)
-            return
-        temporary.write_bytes(data)
-        temporary.replace(target)
+        else:
+            replace_file(path.resolve(), data, flush=False)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigError(
             f"cannot write {path}: {error.strerror}",
             hint="nothing is lost: `deai task result ID --output FILE` writes it again",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from deai.client.submission import Submission
 from deai.client.tools import Tools
 from deai.client.updates import Feed
 from deai.errors import ConfigError, DeaiError, Declined, TaskDeclined
+from deai.files import replace_file
 from deai.ids import NodeId, TaskId
 from deai.receipts import write_receipt
 from deai.tasks import TaskSpec
@@ -279,12 +279,5 @@ def _save_all(
 
 
 def _save(path: Path, data: bytes, *, flush: bool) -> None:
-    """Write a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        if flush:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(path, data, flush=flush)

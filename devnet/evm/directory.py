@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from deai.errors import ConfigError
+from deai.files import replace_file
 
 READY_FILE: Final = "ready.json"
 MAX_GENESIS_BYTES: Final = 16 << 20
@@ -47,9 +48,7 @@ def publish_ready(directory: Path, *, rpc_url: str, chain_id: int | str, ws_url:
     document = {"pid": os.getpid(), "rpc_url": rpc_url, "chain_id": chain_id}
     if ws_url:
         document["ws_url"] = ws_url
-    draft = directory / (READY_FILE + ".new")
-    draft.write_text(json.dumps(document) + "\n", encoding="utf-8")
-    draft.replace(directory / READY_FILE)
+    replace_file(directory / READY_FILE, json.dumps(document).encode() + b"\n", flush=False)
 
 
 def read_genesis(path: Path) -> dict[bytes, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from deai.errors import ConfigError
+from deai.files import create_file
 from node.admin.app import make_app
 from node.daemon import Daemon
 
@@ -21,9 +22,8 @@ def ensure_token(path: Path) -> str:
     """The token of this home, made at first; raise `ConfigError` if others can read it."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32) + "\n")
+        with suppress(FileExistsError):
+            create_file(path, secrets.token_hex(32).encode() + b"\n")
     return read_token(path)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from deai.errors import MalformedMessage, NodeFault
+from deai.files import sync_directory
 from deai.hashing import CHUNK_BYTES, chunk_count, digest_of_leaves, leaf
 from node.store.calls import Caller, InThreads
 from node.store.errors import StoreFull, raise_os
@@ -114,11 +115,7 @@ class BlobStore:
 
     def _publish(self, name: str) -> None:
         (self.directory / (name + _PART)).replace(self.directory / name)
-        folder = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(self.directory)
 
     def _read_chunk(self, name: str, index: int) -> bytes:
         with (self.directory / name).open("rb") as file:
@@ -181,16 +178,13 @@ class BlobReceiver:
         self._length = length
         self._leaves = leaves
         self._missing = set(range(len(leaves)))
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every chunk has arrived."""
-        return not self._missing
+        self._writing = 0
 
     async def put(self, index: int, data: bytes) -> bool:
         """Take a chunk; True once the blob is complete and durable under its name.
 
-        Raises `MalformedMessage` for a chunk that is not the announced one.
+        Raises `MalformedMessage` for a chunk that is not the announced one, `StoreFull` or
+        `NodeFault` when the disk does not take it: then it is missing as before.
         """
         if index >= len(self._leaves):
             raise MalformedMessage(f"the blob has no chunk {index}")
@@ -199,11 +193,21 @@ class BlobReceiver:
         if leaf(data) != self._leaves[index]:
             raise MalformedMessage(f"chunk {index} is not the announced one")
         self._missing.discard(index)
-        await self._store.put_chunk(self._part, index * CHUNK_BYTES, data)
-        if self._missing:
-            return False
-        await self._store.finish(self._part, self._name, self._length)
-        return True
+        self._writing += 1
+        lost = {index}
+        try:
+            await self._store.put_chunk(self._part, index * CHUNK_BYTES, data)
+            # Chunks may come over several links: whoever is the last to have written finishes.
+            is_last = not self._missing and self._writing == 1
+            # After a flush that failed, nobody knows which chunks the disk has.
+            lost = set(range(len(self._leaves))) if is_last else set()
+            if is_last:
+                await self._store.finish(self._part, self._name, self._length)
+                lost = set()
+        finally:
+            self._writing -= 1
+            self._missing |= lost
+        return is_last
 
 
 class SmallReceiver:
