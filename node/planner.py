@@ -81,6 +81,9 @@ REVEAL_STAGGER: Final = 8.0
 make a transaction final, for the contract refuses an opening that it has."""
 CLIENT_TURNS: Final = 2
 """Turns that a client has on which we have a link, before the first member's."""
+INPUT_WAIT: Final = 30
+"""Chain seconds for which an input is awaited however short the lease: a client that died after
+posting, and was started again, needs them. Another node may have the seat meanwhile."""
 EXPIRE_AFTER: Final = 30
 """Chain seconds after the deadline before a member ends the task for an absent client."""
 PROVE_WITHIN: Final = 30
@@ -328,7 +331,8 @@ def _input_until(view: View, mine: AttemptView) -> int:
     seat may still commit while nobody else has it.
     """
     quarters = 3 if view.input_began else 2
-    return max(mine.since.time, view.seated_at) + view.task.lease * quarters // 4
+    wait = max(view.task.lease * quarters // 4, INPUT_WAIT)
+    return max(mine.since.time, view.seated_at) + wait
 
 
 def _carry(view: View) -> Iterator[Action]:

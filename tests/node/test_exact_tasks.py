@@ -13,6 +13,7 @@ from deai.hashing import leaf
 from deai.lifecycle import SeatState, TaskState
 from deai.messages import Assigned, BlobChunk, BlobHeader, DeclinedSeat, Opened, Refused
 from deai.tasks import FaultCode, Policy, fault_digest
+from node.planner import INPUT_WAIT
 from tests.node.support.bench import SmallBench
 from tests.node.support.client import send_blob
 from tests.node.support.names import FEE, LEASE, WINDOW, until
@@ -98,7 +99,7 @@ async def test_a_seat_whose_input_never_comes_is_given_back(
         client, nodes, _, name = await begin(world, feed=False)
         await until(lambda: world.view(name).released == 0b111)
         view = world.view(name)
-        assert view.updated.time - view.posted.time < LEASE
+        assert INPUT_WAIT < view.updated.time - view.posted.time <= INPUT_WAIT + 3
         await until(lambda: all(client.heard[name, seat].failed for seat in range(3)))
         failed = client.heard[name, 0].failed
         assert failed is not None

@@ -29,6 +29,7 @@ from deai.money import Amount
 from deai.tasks import Policy, Seat, Task
 from node.planner import (
     EXPIRE_AFTER,
+    INPUT_WAIT,
     REVEAL_STAGGER,
     Action,
     End,
@@ -115,6 +116,8 @@ OPENED_TOLERANT = chain(
 )
 SHORT = msgspec.structs.replace(task(Policy.TOL32), window=10)
 SHORT_OPENED = chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO), made=SHORT)
+LONG = msgspec.structs.replace(task(), lease=90)
+LONG_ASSIGNED = chain(made=LONG)
 SAID = frozenset({Tell("opening"), Tell("output"), Tell("approval"), Tell("committed")})
 FINAL = TaskFinalised(
     NAME, MINE, fault=False, refunded=Amount(0), protocol_fee=Amount(30),
@@ -146,11 +149,19 @@ TABLE: dict[str, tuple[View, Action | None]] = {
     ),
     "input is here": (view(has_input=True), Execute()),
     "computing": (view(has_input=True, held=frozenset({Execute()})), None),
-    "no input at half of the lease": (
-        view(now=T0 + LEASE // 2 + 1),
+    "no input at half of a long lease": (
+        view(now=T0 + LONG.lease // 2 + 1, task=LONG, chain=LONG_ASSIGNED),
         GiveUp("no_input", "the input did not arrive in time"),
     ),
-    "half an input at half of the lease": (view(now=T0 + LEASE // 2 + 1, input_began=True), None),
+    "half an input at half of a long lease": (
+        view(now=T0 + LONG.lease // 2 + 1, task=LONG, chain=LONG_ASSIGNED, input_began=True),
+        None,
+    ),
+    "no input at half of a short lease": (view(now=T0 + LEASE // 2 + 1), None),
+    "no input for long": (
+        view(now=T0 + INPUT_WAIT + 1),
+        GiveUp("no_input", "the input did not arrive in time"),
+    ),
     "no input yet after a restart": (view(now=T0 + LEASE, seated_at=T0 + LEASE - 1), None),
     "gave up": (view(gave_up="node_fault"), Submit("release")),
     "gave up, the client listens": (view(gave_up="x", client_linked=True), Tell("failed")),
