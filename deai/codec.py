@@ -20,10 +20,11 @@ T = TypeVar("T")
 MAX_VALUE_BYTES: Final = 32 * 1024
 MAX_VALUE_DEPTH: Final = 8
 MAX_VALUE_ITEMS: Final = 4096
-
-
 MAX_JSON_DEPTH: Final = 64
-_JSON_BRACKETS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+
+# A string without an end is one too: looking for its end from every quote inside it would take
+# time that grows with the square of the text.
+_JSON_BRACKETS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _to_wire(value: object) -> str:

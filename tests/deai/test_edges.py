@@ -62,6 +62,11 @@ def test_depth_counts_brackets_outside_of_text_only(before: str) -> None:
         check_json_depth(before + "[" * MAX_JSON_DEPTH + '{"a": 1')
 
 
+@pytest.mark.timeout(20)
+def test_looking_at_the_depth_takes_no_longer_than_reading() -> None:
+    check_json_depth('"' + '\\"' * (1 << 20))  # hours, if every quote began a text of its own
+
+
 @given(st.integers(0, MAX_AMOUNT))
 def test_a_base_unit_amount_reads_back(units: int) -> None:
     assert parse_amount(str(Amount(units))) == units
