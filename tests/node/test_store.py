@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -23,6 +26,7 @@ from node.store.journal import Journal
 from node.store.records import OwnResult, Saved, SeatKey
 from tests.node.test_negotiation import SPEC, TASK
 
+T = TypeVar("T")
 KEY = SeatKey(TaskId("0x" + "11" * 32), 0, 0)
 SAVED = Saved(
     key=KEY, task=TASK, spec=SPEC, valid_until=5, signature=bytes(64), since=7, accepted_at=3,
@@ -274,6 +278,75 @@ async def test_a_blob_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     assert "a" in store
     assert await store.read("a") == data
     assert await store.digest("a") == blob_digest(data)
+
+
+async def test_a_chunk_that_the_disk_did_not_take_is_asked_for_again(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, max_bytes=1 << 20)
+    data = bytes(range(256)) * 600
+    parts = chunks(data)
+    receiver = store.receive("a", len(data), [leaf(part) for part in parts])
+    (tmp_path / "a.part").symlink_to("/dev/full")
+    with pytest.raises(StoreFull):
+        await receiver.put(1, parts[1])
+    (tmp_path / "a.part").unlink()
+    assert not await receiver.put(0, parts[0])
+    assert not await receiver.put(2, parts[2]), "chunk 1 is not there"
+    assert "a" not in store
+    assert await receiver.put(1, parts[1])
+    assert await store.read("a") == data
+
+
+async def test_after_a_flush_that_failed_every_chunk_is_asked_for_again(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 600
+    parts = chunks(data)
+    calls: list[int] = []
+
+    async def breaks_at_the_flush(work: Callable[[], T], /) -> T:
+        calls.append(1)
+        if len(calls) == len(parts) + 1:
+            (tmp_path / "a.part").unlink()  # what a failed flush may leave: nothing
+            raise OSError(errno.ENOSPC, "full")
+        return work()
+
+    store = BlobStore(tmp_path, max_bytes=1 << 20, caller=breaks_at_the_flush)
+    receiver = store.receive("a", len(data), [leaf(part) for part in parts])
+    for index in (0, 1):
+        await receiver.put(index, parts[index])
+    with pytest.raises(StoreFull):
+        await receiver.put(2, parts[2])
+    whole = [await receiver.put(index, parts[index]) for index in (2, 0, 1)]
+    assert whole == [False, False, True]
+    assert await store.read("a") == data
+
+
+async def test_a_blob_that_comes_over_two_links_is_whole_when_it_appears(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 400
+    parts = chunks(data)
+    first_may_write = trio.Event()
+    calls: list[int] = []
+
+    async def keeps_the_first_back(work: Callable[[], T], /) -> T:
+        calls.append(1)
+        if len(calls) == 1:
+            await first_may_write.wait()
+        return work()
+
+    store = BlobStore(tmp_path, max_bytes=1 << 20, caller=keeps_the_first_back)
+    receiver = store.receive("a", len(data), [leaf(part) for part in parts])
+    done: dict[int, bool] = {}
+
+    async def put(index: int) -> None:
+        done[index] = await receiver.put(index, parts[index])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(put, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "a" not in store
+        first_may_write.set()
+    assert done == {0: True, 1: False}
+    assert await store.read("a") == data
 
 
 async def test_an_empty_blob_is_a_blob(tmp_path: Path) -> None:
