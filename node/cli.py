@@ -14,7 +14,7 @@ from deai.errors import ConfigError, UsageError
 from deai.ids import AccountId, ChainName, account_on
 from deai.money import parse_amount
 from deai.network import load_network
-from node.config import NodeConfig, node_config
+from node.config import NodeConfig, node_config, parse_listen
 from node.home import Home
 
 NEEDS_FUNDS: Final = 5
@@ -74,6 +74,8 @@ def init(
 
     home = _home(settings)
     amount = int(typed("--stake", parse_amount, stake)) if stake is not None else None
+    for address in listen:
+        typed("--listen", parse_listen, address, code="bad_address")
     config = _config(settings)
     plan = setup.prepare(
         home,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -11,6 +12,8 @@ from deai.errors import ConfigError
 from deai.money import Amount, parse_amount
 
 SANDBOX_LEVELS: Final = ("none", "partial", "full")
+
+_LISTEN: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]+)/tcp/([0-9]{1,5})")
 
 Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
@@ -99,6 +102,17 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.prices.get(workload) or self.prices.get("default") or Price()
 
 
+def parse_listen(address: str) -> tuple[str, int]:
+    """IP address and port of a multiaddr to listen on; raise `ConfigError` for any other."""
+    found = _LISTEN.fullmatch(address)
+    if found is None or int(found[2]) > 65535:
+        raise ConfigError(
+            f"{address[:80]!r} is no TCP multiaddr",
+            hint="write /ip4/ADDRESS/tcp/PORT, for example /ip4/0.0.0.0/tcp/4001",
+        )
+    return found[1], int(found[2])
+
+
 def node_config(config: Config) -> NodeConfig:
     """The checked section of a loaded configuration; raise `ConfigError` naming the setting."""
     own = section(config, "node", NodeConfig)
@@ -111,6 +125,13 @@ def node_config(config: Config) -> NodeConfig:
                     f"{config.path or 'config'}: setting node.prices.{workload}.{name}: {error}",
                     hint=error.hint,
                 ) from error
+    for address in own.listen:
+        try:
+            parse_listen(address)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{config.path or 'config'}: setting node.listen: {error}", hint=error.hint
+            ) from error
     host, _, port = own.admin.rpartition(":")
     if host not in ("127.0.0.1", "localhost", "[::1]") or not port.isdigit() or int(port) > 65535:
         raise ConfigError(

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -18,7 +19,8 @@ from deai.keys import account_of, load_signer
 from deai.money import format_tokens
 from deai.network import load_network
 from node.admin import client as daemon
-from node.config import SANDBOX_LEVELS, NodeConfig
+from node.config import SANDBOX_LEVELS, NodeConfig, parse_listen
+from node.gpu import gpus_here
 from node.home import Home
 from node.opening import models_here, open_ledger, open_workbench
 from node.services.watch import LOW_DISK, SKEW
@@ -46,10 +48,11 @@ class Check:
 class Doctor:
     """The checks of one home, those of a chain for each chain it is set up on."""
 
-    def __init__(self, home: Home, config: NodeConfig) -> None:
+    def __init__(self, home: Home, config: NodeConfig, *, system: Path = Path("/")) -> None:
         """Before anything is set up, the chain meant is that of `home`."""
         self._home = home
         self._config = config
+        self._system = system
 
     async def examine(self) -> list[Check]:
         """Every check, in the order in which things are set up."""
@@ -67,6 +70,7 @@ class Doctor:
             ("port", self._port),
             ("hubs", self._hubs),
             ("disk", self._disk),
+            ("gpu", self._gpu),
             ("models", self._models),
             ("worker", self._worker),
         ]
@@ -89,10 +93,7 @@ class Doctor:
         if running is not None:
             return Check("port", ok=True, detail="in use by the node: " + str(running["addresses"]))
         for address in self._config.listen:
-            parts = address.split("/")
-            if len(parts) < 5 or parts[1] not in ("ip4", "ip6") or parts[3] != "tcp":
-                return Check("port", ok=False, detail=f"{address} is no TCP multiaddr")
-            await self._bindable(parts[2], int(parts[4]))
+            await self._bindable(*parse_listen(address))
         return Check("port", ok=True, detail="free: " + ", ".join(self._config.listen))
 
     async def _bindable(self, host: str, port: int) -> None:
@@ -130,7 +131,10 @@ class Doctor:
         )
 
     async def _disk(self) -> Check:
-        free = shutil.disk_usage(self._home.path).free
+        # Before the set-up the home is not there yet: what counts is the disk it will be on.
+        there = next(path for path in (self._home.path, *self._home.path.absolute().parents)
+                     if path.exists())  # fmt: skip
+        free = shutil.disk_usage(there).free
         wanted = LOW_DISK + (self._config.max_store_mib << 20)
         return Check(
             "disk",
@@ -138,6 +142,11 @@ class Doctor:
             detail=f"{free >> 20} MiB free, the node may use {wanted >> 20}",
             fix="" if free >= LOW_DISK else "free some space",
         )
+
+    async def _gpu(self) -> Check:
+        found = ", ".join(gpus_here(self._system))
+        detail = f"{found}: not used yet, workers compute on the CPU" if found else "none found"
+        return Check("gpu", ok=True, detail=detail)
 
     async def _models(self) -> Check:
         found = models_here(self._home)
@@ -265,6 +274,11 @@ async def _one(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
         with trio.fail_after(CHECK_TIMEOUT):
             return replace(await check(), name=name)
     except trio.TooSlowError:
-        return Check(name, ok=False, detail=f"no answer within {CHECK_TIMEOUT:.0f} s")
+        return Check(
+            name,
+            ok=False,
+            detail=f"no answer within {CHECK_TIMEOUT:.0f} s",
+            fix="try again; if it stays so, something here or at the other end is overloaded",
+        )
     except DeaiError as error:
         return Check(name, ok=False, detail=str(error), fix=error.hint)

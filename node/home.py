@@ -161,10 +161,9 @@ class Home:
     def load_ready(self) -> dict[str, Any] | None:
         """What the running daemon wrote about itself, None if there is none."""
         try:
-            found: dict[str, Any] = msgspec.json.decode(self.ready.read_bytes())
+            return msgspec.json.decode(self.ready.read_bytes(), type=dict[str, Any])
         except (OSError, msgspec.DecodeError):
             return None
-        return found
 
     def load_speeds(self) -> dict[str, int]:
         """Measured thousandths of a unit per second, by workload; empty before `bench`."""
@@ -199,4 +198,7 @@ def _load(path: Path) -> Registration:
     try:
         return decode_json(path.read_bytes(), Registration)
     except (OSError, MalformedMessage) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(
+            f"{path}: {error}",
+            hint="put a copy back, or move it away and run: deai node init",
+        ) from error

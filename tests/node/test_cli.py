@@ -112,6 +112,27 @@ def test_init_without_a_network_names_the_option(deai: Deai) -> None:
 
 
 @pytest.mark.slow
+def test_init_refuses_an_address_before_it_writes_it_anywhere(deai: Deai, tmp_path: Path) -> None:
+    done = deai("init", "--non-interactive", "--json", "--listen", '/ip4/0.0.0.0/tcp/1"]\nx=["')
+    assert done.returncode == 2
+    error = document(done)["error"]
+    assert error["message"].startswith("--listen: ")
+    assert "/ip4/0.0.0.0/tcp/4001" in error["hint"]
+    assert not (tmp_path / "config.toml").exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"admin_url": 5}', "{", ""])
+def test_what_a_daemon_left_behind_damaged_is_no_daemon(
+    text: str, deai: Deai, tmp_path: Path
+) -> None:
+    (tmp_path / "node.json").write_text(text)
+    (tmp_path / "admin.token").write_text("t")
+    (tmp_path / "admin.token").chmod(0o600)
+    done = deai("why", "--json")
+    assert done.returncode == 75
+    assert document(done)["error"]["code"] == "node_not_running"
+
+
 def test_doctor_of_an_empty_home_fails_check_by_check(deai: Deai) -> None:
     done = deai("doctor", "--json")
     assert done.returncode == 4

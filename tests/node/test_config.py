@@ -51,6 +51,9 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         ('[node.prices.embedding]\nbase_fee = "cheap"\n', "setting node.prices.embedding.base_fee"),
         ('[node]\nadmin = "0.0.0.0:80"\n', "setting node.admin"),
         ('[node]\nadmin = "127.0.0.1:99999"\n', "setting node.admin"),
+        ('[node]\nlisten = ["/ip4/0.0.0.0/tcp/99999"]\n', "setting node.listen"),
+        ('[node]\nlisten = ["/ip4/0.0.0.0/tcp/web"]\n', "setting node.listen"),
+        ('[node]\nlisten = ["/ip4/0.0.0.0/udp/4001/quic-v1"]\n', "setting node.listen"),
         ("[node.patience]\ndrain = -1\n", "setting node.patience.drain"),
     ],
 )

@@ -12,6 +12,8 @@ from deai.money import UNIT
 from node import doctor, screens
 from node.config import NodeConfig
 from node.doctor import Doctor
+from node.gpu import gpus_here
+from node.home import Home
 from tests.node.test_setup import Setting
 
 
@@ -37,3 +39,41 @@ async def test_the_stake_is_shown_in_tokens_and_documented_in_base_units(
     assert "1,250.000000 CT of at least " in out.getvalue()
     assert str(UNIT)[1:] not in out.getvalue(), "no base units on a screen"
     assert "of the chain's coin" in out.getvalue()
+
+
+async def test_before_the_set_up_every_check_answers_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    home = Home(tmp_path / "not" / "there")
+    examiner = Doctor(home, NodeConfig(listen=()), system=tmp_path)
+    found = {check.name: check for check in await examiner.examine()}
+    assert {"keys", "network", "stake", "disk", "models", "worker"} <= set(found)
+    assert found["disk"].detail.endswith(f"may use {512 + 4096}")
+    assert all(check.fix for check in found.values() if not check.ok)
+    assert found["gpu"].ok
+    assert found["gpu"].detail == "NVIDIA GPU: not used yet, workers compute on the CPU"
+    assert not home.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "models"),
+    [
+        ({"dev/null": ""}, ()),
+        ({"dev/nvidia0": "", "dev/nvidia1": "", "dev/nvidiactl": ""}, ("NVIDIA GPU",) * 2),
+        (
+            {
+                "dev/nvidia0": "",
+                "proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t NVIDIA X\nIRQ: 7\n",
+            },
+            ("NVIDIA X",),
+        ),
+        ({"proc/driver/nvidia/gpus/0000:01:00.0/information": "IRQ: 7\n"}, ("NVIDIA GPU",)),
+    ],
+)
+def test_gpus_are_counted_and_named(
+    tmp_path: Path, files: dict[str, str], models: tuple[str, ...]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert gpus_here(tmp_path) == models
