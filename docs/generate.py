@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deai import lifecycle, standing
+from deai import channels, lifecycle, standing
 
 HERE: Final = Path(__file__).parent
 
 INTRO: Final = """\
 # Life cycles
 
-Generated from `deai/lifecycle.py` and `deai/standing.py` by `make docs`; do not edit. The
-contracts implement these tables, the memory ledger and the index run them, and tests enumerate
-every state with every event. A step that is not drawn here is refused.
+Generated from `deai/lifecycle.py`, `deai/standing.py` and `deai/channels.py` by `make docs`; do
+not edit. The contracts implement these tables, the memory ledger and the index run them, and tests
+enumerate every state with every event. A step that is not drawn here is refused.
 """
 
 
@@ -69,6 +69,10 @@ def page() -> str:
         f"* **{state}**: {', '.join(sorted(events))}"
         for state, events in lifecycle.ANYBODY_ENDS.items()
     )
+    leaving = "\n".join(
+        f"* **{state.label}**: " + ", ".join(f"{event} by {who}" for who, event in ways.items())
+        for state, ways in channels.CHANNEL_EXITS.items()
+    )
     parts = [INTRO]
     for title, initial, table, text in (
         (
@@ -91,6 +95,13 @@ def page() -> str:
             standing.ON_CHAIN,
             "Joining, draining and suspended (missed heartbeats) are known to the index only: "
             "no money depends on them.",
+        ),
+        (
+            "A payment channel",
+            "none",
+            channels.CHANNEL_TRANSITIONS,
+            "Not used by any program yet. While a channel holds "
+            f"money, nobody needs the other side to get out:\n\n{leaving}",
         ),
     ):
         named = plain(table)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from deai import lifecycle, standing, tasks
+from deai import channels, lifecycle, standing, tasks
 from deai.binding import Binding, Side, binding_digest, sign_half
 from deai.codec import encode_canonical
 from deai.hashing import blob_digest
@@ -61,6 +61,15 @@ def tables() -> dict[str, Any]:
                 state.label: {event: after.label for event, after in row.items()}
                 for state, row in standing.ON_CHAIN.items()
             },
+        },
+        "channel": {
+            "initial": channels.ChannelState.NONE.label,
+            "numbers": {state.label: int(state) for state in channels.ChannelState},
+            "transitions": {
+                state.label: {event: after.label for event, after in row.items()}
+                for state, row in channels.CHANNEL_TRANSITIONS.items()
+            },
+            "exits": {state.label: dict(ways) for state, ways in channels.CHANNEL_EXITS.items()},
         },
     }
 
