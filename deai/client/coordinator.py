@@ -135,23 +135,30 @@ def hint_of(item: object) -> Hint | None:
         )
         node = any_node(str(item["node_id"]))
         signed = signed_of(item.get("offer"))
+        slashed = _sum(item.get("slashed", "0"))
     except (KeyError, TypeError, MalformedMessage):
         return None
-    return Hint(peer, node, signed, bound_of(item.get("bound")))
+    return Hint(peer, node, signed, bound_of(item.get("bound")), slashed > 0)
 
 
 def bound_of(raw: object) -> Bound | None:
     """A twin as a coordinator tells it; None if it cannot be read. Signatures are not checked."""
     if not isinstance(raw, dict):
         return None
-    slashed = str(raw.get("slashed"))
-    if not slashed.isascii() or not slashed.isdigit() or len(slashed) > MAX_DIGITS:
-        return None
     try:
+        slashed = _sum(raw.get("slashed"))
         body = parse_draft(json.dumps(raw.get("binding")).encode())
     except MalformedMessage:
         return None
-    return Bound(body.signed, int(slashed)) if body.signed is not None else None
+    return Bound(body.signed, slashed) if body.signed is not None else None
+
+
+def _sum(raw: object) -> int:
+    """A sum in base units, as text; raise `MalformedMessage`."""
+    text = str(raw)
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
+        raise MalformedMessage("not a sum in base units")
+    return int(text)
 
 
 def signed_of(raw: object) -> Signed | None:

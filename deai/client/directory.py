@@ -23,7 +23,7 @@ from deai.errors import (
     MalformedMessage,
     PeerUnreachable,
 )
-from deai.events import NodeAnnounced, NodeRegistered
+from deai.events import NodeAnnounced, NodeRegistered, NodeSlashed
 from deai.ids import NodeId, PeerId, parse_peer
 from deai.net import PeerAddress
 from deai.offers import Offer, Signed, open_offer
@@ -59,6 +59,8 @@ class Hint:
     node: NodeId | None = None
     offer: Signed | None = None
     bound: Bound | None = None
+    slashed: bool = False
+    """Whether it lost stake to an equivocation on this chain, ever."""
 
 
 class Source(Protocol):
@@ -93,6 +95,7 @@ class RegistryEvents:
         self.name = "registry"
         self._ledger = ledger
         self._known: dict[NodeId, PeerAddress] = {}
+        self._slashed: dict[NodeId, None] = {}
         self._lock = trio.Lock()
         self._cursor: Cursor | None = None
 
@@ -104,10 +107,14 @@ class RegistryEvents:
                     event = record.event
                     if isinstance(event, NodeRegistered | NodeAnnounced):
                         self._learn(event)
+                    elif isinstance(event, NodeSlashed):
+                        _keep(self._slashed, event.node)
                 self._cursor = batch.cursor
                 if batch.cursor.number >= batch.head.number:
                     break
-        return tuple(Hint(peer, node) for node, peer in self._known.items())
+        return tuple(
+            Hint(peer, node, slashed=node in self._slashed) for node, peer in self._known.items()
+        )
 
     def _learn(self, event: NodeRegistered | NodeAnnounced) -> None:
         try:
@@ -118,6 +125,14 @@ class RegistryEvents:
         if len(self._known) >= MAX_NODES:
             self._known.pop(next(iter(self._known)))
         self._known[event.node] = peer
+
+
+def _keep(slashed: dict[NodeId, None], node: NodeId) -> None:
+    """Remember a slashed node, and forget the one that was told longest ago if they are many."""
+    slashed.pop(node, None)
+    if len(slashed) >= MAX_NODES:
+        del slashed[next(iter(slashed))]
+    slashed[node] = None
 
 
 @dataclass(slots=True)
@@ -149,6 +164,7 @@ class Directory:
         # By node *and* signing key, so that a forged offer cannot displace the genuine one.
         self._nodes: dict[tuple[NodeId, str], _Known] = {}
         self._twins: dict[NodeId, tuple[SignedBinding, Twin]] = {}
+        self._slashed: dict[NodeId, None] = {}
         self._places: dict[NodeId, PeerAddress] = {}
         self._looked_at = -1e9
         self.notes: list[str] = []
@@ -172,7 +188,13 @@ class Directory:
         fitting = self._fitting(wish, now)
         await self._read_records(fitting)
         return tuple(
-            Candidate(known.offer, known.peer, known.record, self._twin_of(known.offer.node))
+            Candidate(
+                known.offer,
+                known.peer,
+                known.record,
+                self._twin_of(known.offer.node),
+                known.offer.node in self._slashed,
+            )
             for known in fitting
             if known.record is not None and known.record.operator == known.operator
         )
@@ -217,6 +239,9 @@ class Directory:
         for hint in hints:
             if hint.node is not None and hint.bound is not None:
                 self._bind(hint.node, hint.bound)
+            if hint.node is not None and hint.slashed:
+                # Whatever another source says, or leaves out.
+                _keep(self._slashed, hint.node)
             if hint.offer is not None:
                 self._learn(hint.offer, hint.peer, now)
             elif not self._is_fresh(hint, now) and len(unknown) < MAX_DIALS:
@@ -283,12 +308,16 @@ class Directory:
         proof, known = self._twins.get(node, (None, None))
         if known is None or proof != bound.binding:
             try:
-                known = self._twin(node, check(bound.binding))
+                twin = self._twin(node, check(bound.binding))
             except DeaiError as error:
                 self.notes.append(f"{node}: its binding is not genuine: {error}")
                 return
+            if known is None or (known.chain, known.node) != (twin.chain, twin.node):
+                known = twin
         if node in self._twins or len(self._twins) < MAX_NODES:
-            self._twins[node] = (bound.binding, replace(known, slashed=bound.slashed))
+            # What was slashed never falls, whatever a source says later.
+            most = max(known.slashed, bound.slashed)
+            self._twins[node] = (bound.binding, replace(known, slashed=most))
 
     def _twin_of(self, node: NodeId) -> Twin | None:
         found = self._twins.get(node)

@@ -62,6 +62,8 @@ class Candidate:
     peer: PeerAddress
     record: NodeRecord
     twin: Twin | None = None
+    slashed: bool = False
+    """Whether a source knows of an equivocation here; the registry forgets it with the release."""
 
     @property
     def node(self) -> NodeId:
@@ -154,13 +156,18 @@ def unfit(record: NodeRecord, epoch: int) -> Rejected | None:
     return None
 
 
-def slashed_elsewhere(node: NodeId, twin: Twin | None) -> Rejected | None:
-    """Why a node is held to what it did on another chain; None if it did nothing there."""
-    if twin is None or not twin.slashed:
-        return None
-    return Rejected(
-        node, "slashed_elsewhere", f"was slashed for equivocation on {twin.chain} as {twin.node}"
-    )
+def slashed(candidate: Candidate) -> Rejected | None:
+    """Why a node is passed over for good, on whichever chain it was slashed; None if it was not.
+
+    Its owner can release it from jail at once, so that a release ends nothing here.
+    """
+    node, twin = candidate.node, candidate.twin
+    if candidate.slashed:
+        return Rejected(node, "slashed", "was slashed for equivocation")
+    if twin is not None and twin.slashed:
+        why = f"was slashed for equivocation on {twin.chain} as {twin.node}"
+        return Rejected(node, "slashed_elsewhere", why)
+    return None
 
 
 def rank(
@@ -180,7 +187,7 @@ def rank(
         seen.add(candidate.node)
         judged = screen(candidate.offer, wish, now)
         bad = judged if isinstance(judged, Rejected) else unfit(candidate.record, epoch)
-        bad = bad or slashed_elsewhere(candidate.node, candidate.twin)
+        bad = bad or slashed(candidate)
         if bad is not None:
             rejected.append(bad)
             continue

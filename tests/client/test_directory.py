@@ -125,9 +125,34 @@ async def test_a_twin_is_believed_when_both_owners_signed_for_it(
         (rejected,) = rank([found], WISH, now=world.chain.now, epoch=0, seed=b"s").rejected
         assert rejected.code == "slashed_elsewhere"
         assert hint.bound is not None
-        source._hints = [replace(hint, bound=replace(hint.bound, slashed=0))]
-        (found,) = await directory.candidates(WISH, world.chain.now, fresh=True)
-        assert found.twin == Twin(body.near.node, NEAR, 0)
+        newer = change(body, nonce=body.nonce + 1)
+        owner = signer("owner of node-0")
+        again = SignedBinding(newer, sign_half(newer, owner), sign_half(newer, NEAR_OWNER))
+        for bound in (replace(hint.bound, slashed=0), Bound(again, 0)):
+            source._hints = [replace(hint, bound=bound)]
+            (found,) = await directory.candidates(WISH, world.chain.now, fresh=True)
+            assert found.twin == Twin(body.near.node, NEAR, 5)
+
+
+async def test_a_slash_that_one_source_told_is_not_taken_back_by_another(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_world(*[Script()] * 2) as world, world.client(tmp_path) as client:
+        places = [PeerAddress(one.net.peer_id, one.net.addresses) for one in world.nodes]
+        hints = [
+            Hint(place, one.node, await one.offer())
+            for place, one in zip(places, world.nodes, strict=True)
+        ]
+        source = Given([hints[0], replace(hints[1], slashed=True)])
+        directory = Directory(world.chain.ledger(), client.tools.sessions, [source], ())
+        for fresh in (False, True):
+            found = await directory.candidates(WISH, world.chain.now, fresh=fresh)
+            assert [one.slashed for one in found] == [False, True]
+            ranking = rank(found, WISH, now=world.chain.now, epoch=0, seed=b"s")
+            assert [(one.node, one.code) for one in ranking.rejected] == [
+                (world.nodes[1].node, "slashed")
+            ]
+            source._hints = hints
 
 
 async def test_a_twin_that_an_owner_did_not_sign_for_is_left_out_and_the_node_stays(
@@ -280,8 +305,16 @@ async def test_a_coordinators_entry_is_read_and_a_broken_one_passed_over(
         hint = hint_of(json.loads(json.dumps(entry)))
         assert hint is not None
         assert hint.offer == signed
+        assert not hint.slashed
+        for told, slashed in (("0", False), ("1", True), ("9" * 30, True)):
+            hint = hint_of({**entry, "slashed": told})
+            assert hint is not None
+            assert hint.slashed is slashed
         broken: object
-        for broken in (None, [], {}, {**entry, "peer_id": "?"}, {**entry, "node_id": 7}):
+        for broken in (
+            None, [], {}, {**entry, "peer_id": "?"}, {**entry, "node_id": 7},
+            {**entry, "slashed": "-1"}, {**entry, "slashed": "9" * 31}, {**entry, "slashed": None},
+        ):  # fmt: skip
             assert hint_of(broken) is None
         without = hint_of({**entry, "offer": {"body": "%%"}})
         assert without is not None

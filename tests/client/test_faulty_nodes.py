@@ -9,14 +9,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from deai.actions import Unjail
+from deai.client.directory import FRESH_SECONDS
 from deai.client.requests import TaskRequest
+from deai.errors import TaskDeclined
 from deai.messages import FailedSeat
 from deai.money import UNIT
 from deai.receipts import read_receipt, verify_receipt
 from deai.standing import Standing
 from tests.client.support.node import Script, honest
 from tests.client.support.tasks import check_money, expected, run, seat_states
-from tests.client.support.world import World, open_world
+from tests.client.support.world import World, open_world, signer
 from tests.support.polling import until
 
 
@@ -269,6 +272,28 @@ async def test_a_node_that_signs_two_results_is_slashed_and_holds_nothing_up(
         assert [one["reason"] for one in caught] == ["signed two different results"]
         kinds = {one["kind"] for one in outcome.document["transactions"]}
         assert "prove_equivocation" in kinds
+
+
+async def test_a_node_that_was_slashed_gets_no_seat_after_its_owner_released_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    scripts = Script(), Script(signs_twice=True), Script()
+    async with open_world(*scripts) as world, world.client(tmp_path) as client:
+        liar = world.nodes[1].node
+        assert (await run(client)).ok
+        owner = world.chain.ledger(signer("owner of node-1"))
+        await owner.submit(Unjail(liar))
+        record = await owner.node(liar)
+        assert record is not None
+        assert record.standing.is_assignable
+        await world.add(Script())
+        await trio.sleep(FRESH_SECONDS + 1)
+
+        outcome = await run(client)
+        assert outcome.ok
+        assert liar not in {one["node_id"] for one in outcome.document["attempts"]}
+        with pytest.raises(TaskDeclined, match="was slashed for equivocation"):
+            await run(client, policy="none/1", nodes=[liar])
 
 
 async def test_a_lost_link_is_dialled_again_and_nothing_is_lost(

@@ -43,6 +43,7 @@ def candidate(
     sandbox: str = "full",
     expires_at: int = NOW + 60,
     twin: Twin | None = None,
+    slashed: bool = False,
 ) -> Candidate:
     node = node_id(owner(number if owned_by is None else owned_by), number)
     offer = Offer(
@@ -60,7 +61,7 @@ def candidate(
         node=node, operator=AccountId("0x" + "11" * 20), standing=standing, stake=stake,
         unbonding=0, unbond_at=0, reputation=reputation, checked_tasks=0, last_epoch=last_epoch,
     )  # fmt: skip
-    return Candidate(offer, PeerAddress(PeerId("p" * 40), ()), record, twin)
+    return Candidate(offer, PeerAddress(PeerId("p" * 40), ()), record, twin, slashed)
 
 
 def wish(**changed: object) -> Wish:
@@ -81,6 +82,9 @@ pools = st.lists(
         reputation=st.integers(0, 1_000_000),
         standing=st.sampled_from(Standing),
         last_epoch=st.integers(EPOCH - 3, EPOCH),
+        slashed=st.booleans(),
+        twin=st.none()
+        | st.builds(Twin, st.just(NodeId("a.near#0")), st.just(NEAR), st.integers(0, 1)),
     ),
     max_size=30,
 )
@@ -97,6 +101,8 @@ def test_the_chosen_are_affordable_assignable_and_of_distinct_owners(
         assert one.ask <= limit
         assert one.candidate.record.standing.is_assignable
         assert one.candidate.record.last_epoch >= EPOCH - 1
+        assert not one.candidate.slashed
+        assert one.candidate.twin is None or not one.candidate.twin.slashed
     if chosen:
         assert all(one.ask <= fee_for(chosen, 0) <= limit for one in chosen)
 
@@ -169,6 +175,8 @@ def test_where_nobody_checks_the_cheapest_comes_first_and_speed_decides_between_
         ({"standing": Standing.JAILED}, {}, "standing"),
         ({"standing": Standing.UNBONDING}, {}, "standing"),
         ({"last_epoch": EPOCH - 2}, {}, "silent"),
+        ({"slashed": True}, {}, "slashed"),
+        ({"slashed": True, "standing": Standing.PROBATION}, {}, "slashed"),
         ({"sandbox": "partial"}, {"min_sandbox": "full"}, "sandbox"),
         ({"expires_at": NOW - 1}, {}, "offer_expired"),
         ({}, {"nodes": (NodeId("0x" + "ab" * 32),)}, "not_named"),
@@ -210,9 +218,30 @@ def test_a_node_that_was_slashed_as_its_twin_takes_no_seat(slashed: int, policy:
     assert "owner.near#0" in rejected.reason
 
 
-def test_what_the_chain_itself_says_is_told_before_what_is_told_of_the_twin() -> None:
-    twin = Twin(NodeId("owner.near#0"), NEAR, 1)
-    jailed = candidate(0, twin=twin, standing=Standing.JAILED)
-    ranking = rank([jailed], wish(), now=NOW, epoch=EPOCH, seed=SEED)
+@pytest.mark.parametrize("policy", [Policy.EXACT, Policy.NONE])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_node_that_was_slashed_here_takes_no_seat_after_its_release_either(
+    policy: Policy, named: bool
+) -> None:
+    released = candidate(0, slashed=True, standing=Standing.PROBATION)
+    pool = [released, *(candidate(number) for number in range(1, 4))]
+    asked = wish(policy=policy, nodes=tuple(one.node for one in pool) if named else ())
+    ranking = rank(pool, asked, now=NOW, epoch=EPOCH, seed=SEED)
 
-    assert [one.code for one in ranking.rejected] == ["standing"]
+    assert {one.node for one in ranking.fit} == {one.node for one in pool[1:]}
+    assert [(one.node, one.code) for one in ranking.rejected] == [(released.node, "slashed")]
+    assert "1 × was slashed for equivocation" in str(explain(ranking, asked))
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [({"standing": Standing.JAILED}, "standing"), ({"slashed": True}, "slashed")],
+)
+def test_what_a_node_did_here_is_told_before_what_its_twin_did(
+    made: dict[str, object], code: str
+) -> None:
+    twin = Twin(NodeId("owner.near#0"), NEAR, 1)
+    guilty = candidate(0, twin=twin, **made)  # type: ignore[arg-type]
+    ranking = rank([guilty], wish(), now=NOW, epoch=EPOCH, seed=SEED)
+
+    assert [one.code for one in ranking.rejected] == [code]

@@ -18,9 +18,12 @@ from coordinator.store.migrate import migrate, newest, upgrade_to
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store, digest
 from deai.binding import Side, SignedBinding, check, decode_draft
+from deai.client.coordinator import hint_of
+from deai.events import StandingChanged
 from deai.ids import NEAR, SEI, AccountId, NodeId, owner_of
 from deai.messages import BEAT_DIALECT, BindingSeen, PublishBinding
 from deai.net import PeerAddress
+from deai.standing import Standing
 from tests.coordinator.support import INFO, NEAR_INFO, Running, ScriptedLedger, peer, running
 from tests.coordinator.test_live import address, close_of, opened, read, run_task
 from tests.coordinator.test_pages import Outline
@@ -125,9 +128,37 @@ async def test_a_slash_on_one_chain_is_seen_at_the_twin(coordinator: Running) ->
     bound = (await coordinator.get(status_of(near)))["bound"]
     assert bound["slashed"] == slashed["slashed"] != "0"
     assert bound["standing"] == bound["state"] == "jailed"
+    assert "<strong>Jailed.</strong>" in (await coordinator.http.get(f"/nodes/{sei}")).text
     page = (await coordinator.http.get(f"/nodes/{near.replace('#', '%23')}")).text
     assert "Slashed on sei" in page
     assert f'href="/nodes/{sei}"' in page
+
+
+async def test_a_release_takes_no_slash_back_on_either_chain(tmp_path: Path) -> None:
+    on_sei, on_near = worlds(0)
+    ledger = ScriptedLedger(on_near, NEAR_INFO, full_keys={(NEAR_ACCOUNT, NEAR_OWNER.account)})
+    async with running(tmp_path, on_sei, near=ledger) as coordinator:
+        await coordinator.settle()
+        sei, near = await bind(coordinator)
+        on_sei.mine()
+        opened = on_sei.post(seats=1)
+        on_sei.assign(opened, [sei])
+        on_sei.slash(opened, 0)
+        on_sei.emit(StandingChanged(sei, Standing.PROBATION))
+        await coordinator.settle()
+        items = (await coordinator.get("/api/v1/nodes", limit=500))["items"]
+        page = (await coordinator.http.get(f"/nodes/{sei}")).text
+
+    hints = {hint.node: hint for item in items if (hint := hint_of(item)) is not None}
+    assert hints[sei].slashed
+    assert not hints[near].slashed
+    released, twin = hints[sei].bound, hints[near].bound
+    assert released is not None
+    assert twin is not None
+    assert (released.slashed > 0, twin.slashed > 0) == (False, True)
+    assert {item["standing"] for item in items if item["node_id"] == sei} == {"probation"}
+    assert "Jailed" not in page
+    assert "<strong>Slashed.</strong>" in page
 
 
 async def test_a_binding_outlives_a_restart_and_a_rebuild(tmp_path: Path) -> None:

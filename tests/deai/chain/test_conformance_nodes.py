@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deai import actions as act
+from deai.client.directory import RegistryEvents
 from deai.errors import InsufficientFunds
 from deai.events import (
     Deposited,
@@ -317,6 +318,32 @@ async def test_a_jailed_node_takes_no_seat_until_its_owner_releases_it(world: Wo
         playing.task, committee, 1, playing.result(1, RIGHT), playing.result(1, WRONG)
     )
     await refused(playing.as_stranger(spent), "NotOpen")
+
+
+async def test_a_slash_is_told_by_the_events_when_the_released_node_earns_again(
+    world: World,
+) -> None:
+    playing = await play(world)
+    liar, *honest = playing.providers
+    await playing.as_stranger(
+        act.ProveEquivocation(
+            playing.task, await playing.committee(), 0,
+            playing.result(0, RIGHT), playing.result(0, WRONG),
+        )
+    )  # fmt: skip
+    await playing.commit(0, 1, 2)
+    await playing.finalise()
+    await liar.owns(act.Unjail(liar.node))
+    again = await play(world, providers=playing.providers, payer=playing.client)
+    await again.commit(0, 1, 2)
+    await again.finalise()
+    record = await world.reader.node(liar.node)
+    assert record is not None
+    assert record.standing.is_assignable
+    assert record.reputation > 0
+    told = {hint.node: hint.slashed for hint in await RegistryEvents(world.reader).hints()}
+    assert told.pop(liar.node)
+    assert not any(told[one.node] for one in honest)
 
 
 async def test_evidence_is_taken_after_the_end_and_from_the_key_that_signed(world: World) -> None:
