@@ -53,7 +53,7 @@ BEAT_PROTOCOL: Final = "/deai/beat/1"
 MAX_LEAVES: Final = 1024
 
 Reason = Annotated[str, msgspec.Meta(max_length=512)]
-Code = Annotated[str, msgspec.Meta(max_length=48, pattern="^[a-z_]+$")]
+Code = Annotated[str, msgspec.Meta(max_length=48, pattern=r"^[a-z_]+\Z")]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):

@@ -85,7 +85,7 @@ class Beat(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     sequence: Sequence
     sent_at: Seconds
     """Unix seconds by the node's clock."""
-    mode: Annotated[str, msgspec.Meta(pattern="^(running|draining|paused|joining)$")]
+    mode: Annotated[str, msgspec.Meta(pattern=r"^(running|draining|paused|joining)\Z")]
     running: Count
     queued: Count
     completed: Count

@@ -18,10 +18,21 @@ from deai import tasks
 from deai.codec import decode_json, encode_json
 from deai.errors import BadSignature, DeaiError, MalformedMessage
 from deai.events import SeatSettlement
-from deai.ids import TaskId, hexed, owner_of, parse_digest
+from deai.hashing import blob_digest
+from deai.ids import hexed, owner_of, parse_digest
 from deai.money import Amount
 from deai.signing import Domain, verify, word
-from deai.tasks import Policy, Seat, Task, TaskSpec
+from deai.tasks import (
+    MAX_SEATS,
+    Mask,
+    Policy,
+    Seat,
+    SeatIndex,
+    Seconds,
+    Task,
+    TaskKey,
+    TaskSpec,
+)
 
 MAX_RECEIPT_BYTES: Final = 1024 * 1024
 VERSION: Final = 1
@@ -30,16 +41,16 @@ VERSION: Final = 1
 class SeatProof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One seat's evidence; fields stay empty for what a seat never did."""
 
-    seat: int
+    seat: SeatIndex
     holder: Seat
-    accept_valid_until: int = 0
+    accept_valid_until: Seconds = 0
     accept_signature: str = ""
     commitment: str = ""
     output_digest: str = ""
     salt: str = ""
     evidence_digest: str = ""
     result_signature: str = ""
-    approval_mask: int = 0
+    approval_mask: Mask = 0
     approval_signature: str = ""
 
 
@@ -57,16 +68,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     version: Annotated[int, msgspec.Meta(ge=VERSION, le=VERSION)] = VERSION
     chain: str
     escrow: Domain
-    task_id: TaskId
+    task_id: TaskKey
     task: Task
     spec: TaskSpec
-    commit_order: tuple[int, ...]
+    commit_order: Annotated[tuple[SeatIndex, ...], msgspec.Meta(max_length=MAX_SEATS)]
     """Seats in the order in which their commitments stand on chain."""
-    seats: tuple[SeatProof, ...]
+    seats: Annotated[tuple[SeatProof, ...], msgspec.Meta(max_length=MAX_SEATS)]
     result: str
     """Winning output digest, `0x…`, or empty when nobody won."""
     fault: bool
-    settlements: tuple[SeatSettlement, ...]
+    settlements: Annotated[tuple[SeatSettlement, ...], msgspec.Meta(max_length=MAX_SEATS)]
     refunded: Amount
     protocol_fee: Amount
     tip: Amount
@@ -108,9 +119,10 @@ def write_receipt(receipt: Receipt) -> bytes:
 
 
 def verify_receipt(receipt: Receipt, output: bytes | None = None) -> Report:
-    """Check ids, digests, signatures and sums without a network; never raises.
+    """Check ids, digests, signatures and sums without a network.
 
-    `output`, when given, is compared with the winning digest.
+    Of a receipt that `read_receipt` gave it never raises. `output`, when given, is compared with
+    the winning digest.
     """
     report = Report()
 
@@ -125,8 +137,6 @@ def verify_receipt(receipt: Receipt, output: bytes | None = None) -> Report:
     check("winner", _winner(receipt), receipt.result or "nobody won, as the rules say")
     check("sums", _sums(receipt), "paid + refunded + protocol fee = escrowed")
     if output is not None:
-        from deai.hashing import blob_digest
-
         digest = hexed(blob_digest(output))
         check("output", "" if digest == receipt.result else f"hashes to {digest}", digest)
     return report
@@ -172,12 +182,13 @@ def _said(proof: SeatProof) -> str:
 def _seat(receipt: Receipt, proof: SeatProof) -> str:
     domain, task_id, holder = receipt.escrow, receipt.task_id, proof.holder
     seat, attempt = proof.seat, holder.attempt
+    if not proof.accept_signature:
+        return "its accept is missing: nothing shows that it took the seat"
     try:
-        if proof.accept_signature:
-            signed = tasks.accept_digest(
-                domain, task_id, seat, attempt, holder.node, proof.accept_valid_until
-            )
-            verify(signed, _signature(proof.accept_signature), holder.operator)
+        signed = tasks.accept_digest(
+            domain, task_id, seat, attempt, holder.node, proof.accept_valid_until
+        )
+        verify(signed, _signature(proof.accept_signature), holder.operator)
         if proof.salt:
             opened = tasks.commitment_value(
                 task_id, seat, attempt, holder.node,
@@ -216,32 +227,54 @@ def _acc(receipt: Receipt) -> int:
 
 def _winner(receipt: Receipt) -> str:
     task = receipt.task
-    if task.policy is Policy.NONE:
-        return ""  # one seat, nobody checked: the signed result is all there is
-    digests: list[bytes | None] = [None] * task.seats
-    masks: list[int | None] = [None] * task.seats
     try:
-        for proof in receipt.seats:
-            if 0 <= proof.seat < task.seats:
-                digests[proof.seat] = parse_digest(proof.output_digest) if proof.salt else None
-                masks[proof.seat] = proof.approval_mask if proof.approval_signature else None
+        digests, masks = _revealed(receipt)
     except MalformedMessage as error:
         return str(error)
-    found, _paid = tasks.winner(task, digests)
-    if found in tasks.fault_digests(receipt.task_id):
-        everybody = all(digest == found for digest in digests if digest is not None)
-        found = found if everybody else None
-        if bool(found) != receipt.fault:
-            return "the seats do not agree that the task is bad"
-    elif task.policy.is_tolerance:
-        revealed = sum(1 << seat for seat, digest in enumerate(digests) if digest is not None)
-        best, _paid = tasks.approved(task, masks, revealed)
+    found, paid = tasks.winner(task, digests)
+    is_fault = found in tasks.fault_digests(receipt.task_id)
+    if is_fault and any(digest not in (None, found) for digest in digests):
+        found, paid, is_fault = None, 0, False
+    if task.policy.is_tolerance and not is_fault:
+        opened = sum(1 << seat for seat, digest in enumerate(digests) if digest is not None)
+        best, paid = tasks.approved(task, masks, opened)
         found = digests[best] if best is not None else None
     expected = hexed(found) if found else ""
-    return "" if expected == receipt.result else f"the rules give {expected or 'nobody'}"
+    if expected != receipt.result:
+        return f"the rules give {expected or 'nobody'}"
+    if is_fault is not receipt.fault:
+        return "the seats do not agree that the task is bad"
+    if found and not any(
+        proof.result_signature for proof in receipt.seats if proof.output_digest == expected
+    ):
+        return "no seat signed it: nothing shows whose result it is"
+    return "" if is_fault else _payees(receipt, paid)
+
+
+def _revealed(receipt: Receipt) -> tuple[list[bytes | None], list[int | None]]:
+    """Digests and approvals by seat, None where there is none; raise `MalformedMessage`."""
+    digests: list[bytes | None] = [None] * receipt.task.seats
+    masks: list[int | None] = [None] * receipt.task.seats
+    for proof in receipt.seats:
+        if proof.seat >= receipt.task.seats:
+            continue  # said by the check of the seats
+        # Under none/1 the signed result is commitment and opening at once, without a salt.
+        if proof.salt or (receipt.task.policy is Policy.NONE and proof.output_digest):
+            digests[proof.seat] = parse_digest(proof.output_digest)
+        masks[proof.seat] = proof.approval_mask if proof.approval_signature else None
+    return digests, masks
+
+
+def _payees(receipt: Receipt, paid: int) -> str:
+    told = sum(
+        1 << seat for seat, settlement in enumerate(receipt.settlements) if settlement.payment
+    )
+    return "" if told == paid else "others were paid than those who won"
 
 
 def _sums(receipt: Receipt) -> str:
+    if len(receipt.settlements) != receipt.task.seats:
+        return "not one settlement per seat"
     paid = sum(settlement.payment for settlement in receipt.settlements)
     total = paid + receipt.refunded + receipt.protocol_fee + receipt.tip
     if total == receipt.task.escrowed:

@@ -100,10 +100,12 @@ class Domain:
 
     @cached_property
     def separator(self) -> bytes:
-        """Hash of the domain, 32 bytes; raises `MalformedMessage` for another chain's contract."""
+        """Hash of the domain, 32 bytes; raises `MalformedMessage` for another chain's values."""
         if isinstance(self.chain_id, str):
             texts = (self.name, self.version, self.chain_id, self.contract)
             return keccak(_NEAR_DOMAIN_TYPE, *(keccak(text.encode()) for text in texts))
+        if not 0 < self.chain_id < 1 << 256:
+            raise MalformedMessage(f"no chain has the id {self.chain_id}")
         return keccak(
             _DOMAIN_TYPE,
             keccak(self.name.encode()),

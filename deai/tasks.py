@@ -45,7 +45,7 @@ Node: TypeAlias = Annotated[
     ),
 ]
 """Of either chain."""
-TaskKey: TypeAlias = Annotated[TaskId, msgspec.Meta(pattern="^0x[0-9a-f]{64}$")]
+TaskKey: TypeAlias = Annotated[TaskId, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
 SeatIndex: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=14)]
 AttemptIndex: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=3)]
 Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]

@@ -72,6 +72,13 @@ def test_a_message_with_an_extra_field_is_refused() -> None:
         messages.decode(wire)
 
 
+def test_text_with_another_line_behind_it_is_no_name() -> None:
+    task = "0x" + "5" * 64
+    for fields in (["Resume", task + "\n"], ["DeclinedSeat", task, 0, "capacity\n", ""]):
+        with pytest.raises(MalformedMessage):
+            messages.decode(b"\x01" + msgpack.packb(fields))
+
+
 def test_another_wire_version_is_refused() -> None:
     with pytest.raises(MalformedMessage, match="version"):
         messages.decode(b"\x02" + messages.encode(messages.AskOffer())[1:])
