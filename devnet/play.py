@@ -8,15 +8,15 @@ from typing import Final, TypeAlias
 import trio
 
 from deai.chain.ledger import Ledger
-from devnet import scenes
+from devnet import liars, scenes
 from devnet.stage import Stage
 
 Scene: TypeAlias = Callable[[Stage, list[str]], Awaitable[None]]
 
 _FIRST: Final[tuple[tuple[str, Scene], ...]] = (("Embedding, 3 seats, tol32/1", scenes.embedding),)
 _LATER: Final[tuple[tuple[str, Scene], ...]] = (
-    ("An equivocator signs two results", scenes.equivocator),
-    ("A lazy node answers without computing", scenes.lazy),
+    ("An equivocator signs two results", liars.equivocator),
+    ("A lazy node answers without computing", liars.lazy),
     ("Embedding, whoever is drawn", scenes.drawn),
     ("Portfolio risk, hedged, another seed; the receipt verifies offline", scenes.hedged),
 )
@@ -42,7 +42,7 @@ async def play(stages: list[Stage], ledgers: list[Ledger]) -> None:
         await scenes.killed_half_way(stages, ledgers, lines)
     async with trio.open_nursery() as nursery:
         # All at once: a slash on one chain costs a node its seats on all, so that the equivocator
-        # has to be drawn on each before it is found out on any.
+        # can be slashed on each only where it is drawn before it is found out on any.
         for stage in stages:
             nursery.start_soon(_act, stage, _LATER)
     if len(stages) > 1:

@@ -1,4 +1,4 @@
-"""The scenes of the demo: each one claim, made true before it is told."""
+"""The scenes of the demo: each one claim, made true before it is told. See also `devnet.liars`."""
 
 from __future__ import annotations
 
@@ -139,58 +139,6 @@ async def _committee(ledger: Ledger, since: int) -> list[str]:
                 if isinstance(record.event, TaskAssigned) and record.event.task_id in posted:
                     return [seat.node for seat in record.event.committee]
     raise NodeFault("the chain stopped")
-
-
-async def lazy(stage: Stage, lines: list[str]) -> None:
-    """A node that invents its answer loses the vote: no pay, less reputation."""
-    place = stage.acting("lazy")
-    before = await stage.node(place)
-    done = await stage.submit(
-        "portfolio-risk", portfolio(), "small.json", "--param", "paths=50000", "--param", "seed=3",
-        among=[place, *stage.alive(stage.serving())[:2]],
-    )  # fmt: skip
-    lines += told(done)
-    liar = stage.nodes[place]["node_id"]
-    paid = {payment["provider"] for payment in done["payments"] if int(payment["amount"])}
-    after = await stage.until(place, lambda found: found["reputation"] < before["reputation"])
-    if stage.nodes[place]["owner"] in paid or after["reputation"] >= before["reputation"]:
-        raise NodeFault("the lazy node was paid, or kept its reputation")
-    consequence = f"not paid, reputation {before['reputation']} to {after['reputation']}"
-    how = "its digest was not the one that the others computed"
-    stage.story.caught.append(
-        {"node_id": liar, "behaviour": "lazy", "how": how, "consequence": consequence}
-    )
-    lines.append(f"{stage.nodes[place]['name']} caught: {how}; {consequence}")
-
-
-async def equivocator(stage: Stage, lines: list[str]) -> None:
-    """A node that signs two results for one seat loses stake: that can be proven."""
-    place = stage.acting("equivocator")
-    before = await stage.node(place)
-    done = await stage.submit(
-        "portfolio-risk", portfolio(), "tiny.json", "--param", "paths=20000", "--param", "seed=5",
-        among=[place, *stage.alive(stage.serving())[:2]],
-    )  # fmt: skip
-    lines += told(done)
-    after = await stage.until(place, lambda found: int(found["slashed"]) > 0)
-    if int(after["slashed"]) == 0:
-        raise NodeFault("the equivocator kept its stake")
-    consequence = (
-        f"stake {format_tokens(int(before['stake']))} to {format_tokens(int(after['stake']))}, "
-        f"{after['state']}, reputation {after['reputation']}"
-    )
-    if (twin := after.get("bound")) is not None:
-        consequence += f"; on {twin['chain']} {twin['node_id'][:10]}… is held to it too"
-    how = "two signed results with different outputs were shown to the contract"
-    stage.story.caught.append(
-        {
-            "node_id": stage.nodes[place]["node_id"],
-            "behaviour": "equivocator",
-            "how": how,
-            "consequence": consequence,
-        }
-    )
-    lines.append(f"{stage.nodes[place]['name']} caught: {how}; {consequence}")
 
 
 async def _verified(stage: Stage, done: dict[str, Any], lines: list[str]) -> None:

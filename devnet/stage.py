@@ -70,7 +70,28 @@ class Stage:
     async def submit(
         self, workload: str, data: bytes, name: str, *options: str, among: list[int] | None = None
     ) -> dict[str, Any]:
-        """Submit a task and follow it to its end; raise `NodeFault` unless it completed."""
+        """Submit a task and follow it to its end.
+
+        Raises `NodeFault` unless it completed; with the code of what refused to submit it.
+        """
+        document = await self._submit(workload, data, name, *options, among=among)
+        self.story.tasks.append(document)
+        if document["state"] != "completed":
+            raise NodeFault(
+                f"task {document['task_id']} ended {document['state']}: {document['detail']}"
+            )
+        return dict(document)
+
+    async def rejected(
+        self, workload: str, data: bytes, name: str, *options: str, among: list[int] | None = None
+    ) -> dict[str, str]:
+        """Which nodes the client would not ask for such a task: by node id, the code of why."""
+        document = await self._submit(workload, data, name, "--dry-run", *options, among=among)
+        return {one["node_id"]: one["code"] for one in document["rejected"]}
+
+    async def _submit(
+        self, workload: str, data: bytes, name: str, *options: str, among: list[int] | None
+    ) -> dict[str, Any]:
         source = self.devnet.layout.root / "inputs" / self.chain / name
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_bytes(data)
@@ -79,12 +100,8 @@ class Stage:
             "task", "submit", workload, "--input", str(source), *options, *chosen
         )
         if "error" in document:
-            raise NodeFault(f"{document['error']['code']}: {document['error']['message']}")
-        self.story.tasks.append(document)
-        if document["state"] != "completed":
-            raise NodeFault(
-                f"task {document['task_id']} ended {document['state']}: {document['detail']}"
-            )
+            error = document["error"]
+            raise NodeFault(f"{error['code']}: {error['message']}", code=error["code"])
         return dict(document)
 
     def alive(self, indexes: list[int]) -> list[int]:
@@ -95,7 +112,11 @@ class Stage:
 
     async def node(self, index: int) -> dict[str, Any]:
         """What the coordinator knows of a node."""
-        _, document = await self.deai("network", "node", self.nodes[index]["node_id"], patience=20)
+        return await self.look_up(self.nodes[index]["node_id"])
+
+    async def look_up(self, node_id: str) -> dict[str, Any]:
+        """What the coordinator knows of a node of any chain, by its id."""
+        _, document = await self.deai("network", "node", node_id, patience=20)
         return dict(document)
 
     async def until(self, index: int, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
