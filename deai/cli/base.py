@@ -11,12 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+import msgspec
 
 from deai.config import Config, default_home, load_config
 from deai.errors import ConfigError, DeaiError, MalformedMessage, NotSetUp, UsageError
@@ -62,6 +63,10 @@ class Settings:
     def chain(self) -> str:
         """Which of the configured chains is meant."""
         return self.config.chain
+
+    def on(self, chain: str) -> Settings:
+        """The same, for another of the configured chains."""
+        return replace(self, config=msgspec.structs.replace(self.config, chain=chain))
 
     @cached_property
     def out(self) -> Console:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from deai.chain.ledger import Ledger
     from deai.client import Client, TaskOutcome, TaskRequest
     from deai.client.journal import Journal
+    from deai.ids import TaskId
+
+T = TypeVar("T")
 
 RECENT = 50
 NODES_HINT = "`deai network nodes --json` lists their whole ids"
@@ -224,9 +227,7 @@ def show(settings: Settings, task_id: str) -> None:
     from deai.cli import render_task
     from deai.client import looking
 
-    document = _look(
-        settings, task_id, lambda journal, ledger: looking.show(journal, ledger, task_id)
-    )
+    document = run_trio(_looking, settings, task_id, looking.show)
     emit(settings, document, lambda console: render_task.show(console, document))
 
 
@@ -242,9 +243,7 @@ def events(settings: Settings, task_id: str) -> None:
     from deai.cli import render_task
     from deai.client import looking
 
-    items = _look(
-        settings, task_id, lambda journal, ledger: looking.events(journal, ledger, task_id)
-    )
+    items = run_trio(_looking, settings, task_id, looking.events)
     emit(
         settings,
         {"items": items, "next_cursor": None},
@@ -325,14 +324,14 @@ async def _result(settings: Settings, task_id: str, coordinator: str | None) -> 
 
     journal = Journal(settings.home / "client.db")
     try:
-        await _check_id(journal, task_id)
-        kept = await kept_outcome(await journal.by_task(task_id))
+        there, identity = await _located(settings, journal, task_id)
+        kept = await kept_outcome(await journal.by_task(identity))
     finally:
         journal.close()
     if kept is not None and kept.is_whole:
         return kept
-    async with _connect(settings, coordinator) as client:
-        return await client.result(task_id)
+    async with _connect(there, coordinator) as client:
+        return await client.result(identity)
 
 
 @task.command("cancel")
@@ -347,17 +346,15 @@ def cancel(settings: Settings, task_id: str) -> None:
     from deai.cli.render import say, short
     from deai.client import looking
 
-    done = _look(
-        settings,
-        task_id,
-        lambda journal, ledger: looking.cancel(journal, ledger, task_id),
-        signing=True,
-    )
-    document = {"task_id": task_id, "state": "cancelled", "transaction": done.hash}
+    async def take_back(journal: Journal, ledger: Ledger, identity: TaskId) -> dict[str, Any]:
+        done = await looking.cancel(journal, ledger, identity)
+        return {"task_id": identity, "state": "cancelled", "transaction": done.hash}
+
+    document = run_trio(partial(_looking, signing=True), settings, task_id, take_back)
     emit(
         settings,
         document,
-        lambda console: say(console, f"– cancelled   tx {short(done.hash)}"),
+        lambda console: say(console, f"– cancelled   tx {short(document['transaction'])}"),
     )
 
 
@@ -426,47 +423,51 @@ def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContex
     )
 
 
-async def _check_id(journal: Journal, text: str) -> None:
-    """Refuse what is neither an id nor the beginning of one of this home's."""
+async def _located(settings: Settings, journal: Journal, text: str) -> tuple[Settings, TaskId]:
+    """A task by its id, or by the beginning of one of this home's, and settings for its chain.
+
+    Raises `UsageError` for what is neither, and where `--chain` names another chain than its own.
+    """
+    from deai.errors import UsageError
     from deai.ids import parse_task
 
-    if await journal.by_task(text) is None:
+    entry = await journal.by_task(text)
+    if entry is None or entry.task_id is None:
         hint = "`deai task list --json` shows this home's tasks; only theirs may be cut"
-        typed("TASK_ID", parse_task, text, code="bad_task_id", hint=hint)
-
-
-def _look(
-    settings: Settings,
-    task_id: str,
-    function: Callable[[Journal, Ledger], Awaitable[Any]],
-    *,
-    signing: bool = False,
-) -> Any:  # noqa: ANN401 - whatever the function gives
-    return run_trio(_looking, settings, task_id, function, signing)
+        return settings, typed("TASK_ID", parse_task, text, code="bad_task_id", hint=hint)
+    if settings.only_chain not in (None, entry.chain):
+        raise UsageError(
+            f"--chain: task {entry.task_id} is on {entry.chain}",
+            hint="leave --chain away",
+            code="other_chain",
+        )
+    return settings.on(entry.chain), entry.task_id
 
 
 async def _looking(
     settings: Settings,
-    task_id: str,
-    function: Callable[[Journal, Ledger], Awaitable[Any]],
-    signing: bool,
-) -> Any:  # noqa: ANN401
+    text: str,
+    function: Callable[[Journal, Ledger, TaskId], Awaitable[T]],
+    *,
+    signing: bool = False,
+) -> T:
+    """What `function` finds of a task on its chain, which it may write to if `signing`."""
     from deai.client.access import open_account, open_reader
     from deai.client.journal import Journal
     from deai.keys import load_signer
 
-    if signing:
-        key, passphrase = settings.client_key, settings.client_passphrase
-        signer = load_signer(key, passphrase, chain=settings.chain)
-        opened = open_account(
-            settings.network, settings.chain, signer, settings.home, settings.client_account
-        )
-    else:
-        opened = open_reader(settings.network, settings.chain)
     journal = Journal(settings.home / "client.db")
     try:
-        await _check_id(journal, task_id)
+        there, identity = await _located(settings, journal, text)
+        if signing:
+            key, passphrase = there.client_key, there.client_passphrase
+            signer = load_signer(key, passphrase, chain=there.chain)
+            opened = open_account(
+                there.network, there.chain, signer, there.home, there.client_account
+            )
+        else:
+            opened = open_reader(there.network, there.chain)
         async with opened as ledger:
-            return await function(journal, ledger)
+            return await function(journal, ledger, identity)
     finally:
         journal.close()

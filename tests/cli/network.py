@@ -77,6 +77,8 @@ class Neighbourhood:
         )
         self.nodes: list[ScriptedNode] = []
         self.is_registered = False
+        self.asked: list[object] = []
+        """Names of the chains that commands looked at."""
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let commands connect here."""
@@ -85,7 +87,8 @@ class Neighbourhood:
         monkeypatch.setattr(access, "open_account", self.open_account)
 
     @asynccontextmanager
-    async def open_reader(self, *_: object) -> AsyncIterator[Ledger]:
+    async def open_reader(self, _network: object, chain: object) -> AsyncIterator[Ledger]:
+        self.asked.append(chain)
         yield self.chain.ledger()
 
     @asynccontextmanager

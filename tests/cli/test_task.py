@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sqlite3
 import stat
 import sys
 import threading
@@ -13,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
 
+from deai.actions import Deposit, PostTask
 from deai.codec import decode_value
-from deai.money import UNIT
+from deai.money import UNIT, Amount
+from deai.tasks import task_id
 from tests.cli.conftest import Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.node import Script, honest
+from tests.support.samples import task
 from workloads import tensors
 
 FEE = str(UNIT // 100)
@@ -389,6 +394,38 @@ def test_what_is_no_task_id_is_a_usage_error(
         done = shell.json("task", command, text)
         assert (done.status, done.error["code"]) == (2, "bad_task_id"), command
         assert "deai task list" in done.error["hint"]
+
+
+def test_a_task_of_this_home_is_looked_for_on_its_own_chain(
+    shell: Shell, network: Neighbourhood
+) -> None:
+    identity = shell.json("task", "submit", "matmul-proof").document["task_id"]
+    with sqlite3.connect(shell.home / "client.db") as journal:
+        journal.execute("update requests set chain = 'near'")
+    for command in ("show", "events"):
+        assert shell.json("task", command, identity[:12]).status == 0
+    assert network.asked == ["near", "near"]
+    for command in ("show", "events", "result", "cancel"):
+        done = shell.json("task", command, identity, "--chain", "sei")
+        assert (done.status, done.error["code"]) == (2, "other_chain"), command
+        assert "near" in done.error["message"]
+
+
+def test_a_cancelled_task_is_named_in_full(shell: Shell, network: Neighbourhood) -> None:
+    shell.json("task", "submit", "matmul-proof")
+    ledger, payer = network.chain.ledger(network.payer), network.payer.account
+    posted = task(payer, deadline=network.chain.now + 600, nonce=2)
+
+    async def post() -> None:
+        await ledger.submit(Deposit(Amount(posted.escrowed)))
+        await ledger.submit(PostTask(posted))
+
+    trio.run(post)
+    identity = task_id(posted, ledger.info.escrow)
+    done = shell.json("task", "cancel", "0x" + identity[2:].upper())
+    assert done.status == 0, done.out
+    assert done.document["task_id"] == identity
+    assert done.document["state"] == "cancelled"
 
 
 def test_a_finished_task_cannot_be_cancelled(shell: Shell, network: Neighbourhood) -> None:
