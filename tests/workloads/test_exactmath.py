@@ -87,6 +87,18 @@ def test_the_tree_sum_pairs_halves_and_adds_blocks_in_order() -> None:
     assert exactmath.tree_sum(values) == 1.0 + 2.0**-52
 
 
+@given(st.lists(st.integers(0, 100_000), max_size=5), st.integers(0, 2**32))
+def test_sums_of_what_comes_in_pieces_are_equal_to_the_last_bit(
+    lengths: list[int], seed: int
+) -> None:
+    count = sum(lengths)
+    values = torch.randn((2, count), generator=torch.Generator().manual_seed(seed)).double()
+    sums = exactmath.TreeSum(2)
+    for piece in torch.split(values, lengths, 1):
+        sums.add(piece)
+    assert sums.totals() == [exactmath.tree_sum(row) for row in values]
+
+
 def test_sixty_thousand_normals_look_normal() -> None:
     numbers = torch.arange(60_000)
     words = exactmath.philox((numbers, 0, 3, 0), 12345)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import resource
+from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from workloads import portfolio
-from workloads.runners import portfolio as runner
+from workloads.runners import exactmath, portfolio as runner
+from workloads.sandbox.lock import mapped_bytes
 from workloads.spec import RunnerTask
 
 HOLDING = {
@@ -137,6 +141,46 @@ def test_contributions_add_up_to_the_shortfall() -> None:
     for key, parts in found["contributions"].items():
         assert sum(parts.values()) == pytest.approx(found["cvar"][key], rel=1e-12)
         assert parts["D"] == 0.0
+
+
+def test_every_tail_is_computed_again_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = [0.01, 0.02, 0.03, 0.05, 0.5, 0.95, 0.99, 0.999]
+    alone = [report(HOLDING, paths=5000, confidence=[level]) for level in levels]
+    simulated: list[int] = []
+    philox = exactmath.philox
+
+    def counted(counter: Sequence[torch.Tensor | int], key: int) -> Any:
+        simulated.append(torch.as_tensor(counter[0]).numel())
+        return philox(counter, key)
+
+    monkeypatch.setattr(exactmath, "philox", counted)
+    together = report(HOLDING, paths=5000, confidence=levels)
+    # Two assets take one call: four assets two.
+    assert sum(simulated) <= 2 * 2 * 5000, "the price knows nothing of the levels"
+    for level, one in zip(levels, alone, strict=True):
+        assert together["contributions"][repr(level)] == one["contributions"][repr(level)]
+
+
+def test_a_wide_tail_of_many_assets_takes_little_memory() -> None:
+    class Ramp:
+        def returns(self, paths: torch.Tensor) -> list[torch.Tensor]:
+            return [paths.to(torch.float64)] * portfolio.MAX_ASSETS
+
+    paths, assets = 2_000_000, portfolio.MAX_ASSETS  # all of it at once would be 1 GB
+    held = portfolio.Portfolio(
+        names=tuple(map(str, range(assets))), exposures=(-1.0,) * assets, drifts=(),
+        volatilities=(), factor=(), scenarios=(),
+    )  # fmt: skip
+    tail = runner._Tail(torch.zeros(paths).double(), torch.arange(paths), 1e-9)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes() + (400 << 20), before[1]))
+        found = runner._contributions(
+            cast("runner._Model", Ramp()), held, {"0": tail}, runner.BLOCK
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert set(found["0"].values()) == {(paths - 1) / 2}
 
 
 def test_quantiles_count_ranks_by_the_decimal_text_of_the_level() -> None:

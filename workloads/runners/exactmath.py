@@ -138,6 +138,32 @@ def tree_sum(values: Tensor) -> float:
     return total
 
 
+class TreeSum:
+    """`tree_sum` of several vectors of one length that arrive in pieces, none of them kept."""
+
+    def __init__(self, rows: int) -> None:
+        self._totals = [0.0] * rows
+        self._rest = torch.empty((rows, 0), dtype=torch.float64)
+
+    def add(self, piece: Tensor) -> None:
+        """The next values of each vector: [rows, any length]."""
+        waiting = torch.cat((self._rest, piece), 1)
+        whole = waiting.shape[1] - waiting.shape[1] % SUM_WIDTH
+        for start in range(0, whole, SUM_WIDTH):
+            self._take(waiting[:, start : start + SUM_WIDTH])
+        self._rest = waiting[:, whole:].clone()
+
+    def totals(self) -> list[float]:
+        """The sums, once every piece was added."""
+        missing = -self._rest.shape[1] % SUM_WIDTH
+        self.add(torch.zeros((len(self._totals), missing), dtype=torch.float64))
+        return self._totals
+
+    def _take(self, block: Tensor) -> None:
+        for row, values in enumerate(block):
+            self._totals[row] += tree_sum(values)
+
+
 def _horner(terms: Sequence[float], x: Tensor) -> Tensor:
     value = x * terms[0]
     for term in terms[1:-1]:

@@ -66,11 +66,8 @@ def measure(
     fourth = exactmath.tree_sum(squares * squares) / paths
     report(0.85)
     tails = {_key(level): _Tail(ordered, order, level) for level in parameters["confidence"]}
-    contributions = {
-        key: _contributions(model, portfolio, tail.paths, block) for key, tail in tails.items()
-    }
     return {
-        "contributions": contributions,
+        "contributions": _contributions(model, portfolio, tails, block),
         "cvar": {key: tail.shortfall for key, tail in tails.items()},
         "mean": _plain(mean),
         "scenarios": {name: _scenario(portfolio, moves) for name, moves in portfolio.scenarios},
@@ -151,17 +148,32 @@ class _Tail:
 
 
 def _contributions(
-    model: _Model, portfolio: Portfolio, tail: Tensor, block: int
-) -> dict[str, float]:
-    """Mean loss of each asset over the tail's paths."""
-    kept = torch.empty((len(portfolio.names), tail.numel()), dtype=torch.float64)
-    for start in range(0, tail.numel(), block):
-        returns = model.returns(tail[start : start + block])
-        for index, exposure in enumerate(portfolio.exposures):
-            kept[index, start : start + block] = returns[index] * -exposure
+    model: _Model, portfolio: Portfolio, tails: dict[str, _Tail], block: int
+) -> dict[str, dict[str, float]]:
+    """Mean loss of each asset over the paths of each tail.
+
+    Tails lie within each other: the widest is computed again, once, and each takes its paths.
+    """
+    sums = {key: exactmath.TreeSum(len(portfolio.names)) for key in tails}
+    widest = max((tail.paths for tail in tails.values()), key=Tensor.numel)
+    for start in range(0, widest.numel(), block):
+        paths = widest[start : start + block]
+        returns = model.returns(paths)
+        losses = torch.stack(
+            [moves * -held for moves, held in zip(returns, portfolio.exposures, strict=True)]
+        )
+        for key, tail in tails.items():
+            first, last = (
+                torch.searchsorted(tail.paths, paths[0]),
+                torch.searchsorted(tail.paths, paths[-1], right=True),
+            )
+            sums[key].add(losses[:, torch.searchsorted(paths, tail.paths[first:last])])
     return {
-        name: _plain(exactmath.tree_sum(kept[index]) / tail.numel())
-        for index, name in enumerate(portfolio.names)
+        key: {
+            name: _plain(total / tail.paths.numel())
+            for name, total in zip(portfolio.names, sums[key].totals(), strict=True)
+        }
+        for key, tail in tails.items()
     }
 
 
