@@ -328,6 +328,9 @@ def report_error(error: DeaiError, *, as_json: bool) -> int:
         sys.stdout.write(json.dumps({"error": body}) + "\n")
         sys.stdout.flush()
     else:
-        sys.stderr.write(f"error: {error}\n")
-        sys.stderr.write(f"hint: {hint}\n")
+        from deai.cli.render import one_line
+
+        # What a peer or a coordinator answered may be part of it.
+        sys.stderr.write(f"error: {one_line(str(error))}\n")
+        sys.stderr.write(f"hint: {one_line(hint)}\n")
     return error.exit_status

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import click
+import msgspec
 
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
+from deai.cli.network_documents import Health, Node, NodeStatus, Stats, Task
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+T = TypeVar("T")
 
 URL = click.option("--coordinator", metavar="URL", help="Ask this coordinator.")
 LIMIT = click.option(
@@ -48,32 +52,29 @@ def stats(settings: Settings, coordinator: str | None) -> None:
     """
     from deai.cli.render import pairs, say, tokens
 
-    document = _get(
-        settings, coordinator, "/network/stats", "active_nodes", "nodes_by_state",
-        "pending_tasks", "tasks_by_state", "throughput", "total_staked",
-        "total_rewards_distributed", "slashed", "min_stake", "chains",
-    )  # fmt: skip
-
-    nodes_now = f"{document['active_nodes']} active; {_counts(document['nodes_by_state'])}"
-    tasks_now = f"{document['pending_tasks']} pending; {_counts(document['tasks_by_state'])}"
+    document, seen = _get(settings, coordinator, "/network/stats", Stats)
+    nodes_now = f"{seen.active_nodes} active; {_counts(seen.nodes_by_state)}"
+    tasks_now = f"{seen.pending_tasks} pending; {_counts(seen.tasks_by_state)}"
 
     def render(console: Console) -> None:
-        say(console, f"Network as of {document.get('as_of')}")
+        say(console, f"Network as of {seen.as_of}")
         say(console)
         pairs(
             console,
             [
                 ("Nodes", nodes_now),
                 ("Tasks", tasks_now),
-                ("Throughput", f"{document['throughput']} completed a second, last minute"),
-                ("Staked", tokens(document["total_staked"])),
-                ("Paid", f"{tokens(document['total_rewards_distributed'])} to providers"),
-                ("Slashed", tokens(document["slashed"])),
-                ("Min stake", tokens(document["min_stake"])),
+                ("Throughput", f"{seen.throughput} completed a second, last minute"),
+                ("Staked", tokens(seen.total_staked)),
+                ("Paid", f"{tokens(seen.total_rewards_distributed)} to providers"),
+                ("Slashed", tokens(seen.slashed)),
+                ("Min stake", tokens(seen.min_stake)),
             ],
         )
-        for name, chain in document["chains"].items():
-            pairs(console, [(name, f"block {chain['head']:,}, {chain['lag_s']} s behind")])
+        for name, chain in seen.chains.items():
+            known = chain.head is not None and chain.lag_s is not None
+            where = f"block {chain.head:,}, {chain.lag_s} s behind" if known else "not followed yet"
+            pairs(console, [(name, where)])
 
     emit(settings, document, render)
 
@@ -87,19 +88,22 @@ def health(settings: Settings, coordinator: str | None) -> None:
     Example:
       deai network health
     """
-    from deai.cli.render import marked, say
+    from deai.cli.render import marked, pairs, say
 
-    document = _get(settings, coordinator, "/network/health", "status")
-    status = str(document.get("status", "unknown"))
+    document, seen = _get(settings, coordinator, "/network/health", Health)
 
     def render(console: Console) -> None:
-        say(console, marked(status))
-        for name, value in document.items():
-            if name != "status":
-                say(console, f"  {name}  {_shown(value)}")
+        say(console, f"{marked(seen.status)}   {seen.as_of}")
+        pairs(
+            console,
+            [
+                (f"{marked('ok' if one.ok else 'fail')}  {one.name}", one.detail)
+                for one in seen.checks
+            ],
+        )
 
     emit(settings, document, render)
-    if status not in ("ok", "healthy"):
+    if seen.status != "ok":
         raise ExitWith(DEGRADED)
 
 
@@ -116,10 +120,7 @@ def nodes(settings: Settings, coordinator: str | None, limit: int) -> None:
     """
     from deai.cli.render import bare, marked, short, table
 
-    items = _pages(
-        settings, coordinator, "/nodes", limit, "node_id", "state", "status", "stake",
-        "reputation", "completed", "workloads",
-    )  # fmt: skip
+    items, seen = _pages(settings, coordinator, "/nodes", limit, Node)
 
     def render(console: Console) -> None:
         is_wide = console.width >= WIDE
@@ -128,15 +129,15 @@ def nodes(settings: Settings, coordinator: str | None, limit: int) -> None:
             ("Node", "State", "Status", "Stake, CT", "Rep.", "Done", *WORKLOADS[:is_wide]),
             [
                 (
-                    short(one["node_id"]),
-                    marked(one["state"]),
-                    marked(one["status"]),
-                    bare(one["stake"]),
-                    f"{one['reputation']:.0f}",
-                    str(one["completed"]),
-                    *[", ".join(offer["workload"] for offer in one["workloads"])][:is_wide],
+                    short(one.node_id),
+                    marked(one.state),
+                    marked(one.status),
+                    bare(one.stake),
+                    f"{one.reputation:.0f}",
+                    str(one.completed),
+                    *[", ".join(offer.workload for offer in one.workloads)][:is_wide],
                 )
-                for one in items
+                for one in seen
             ],
             right=(3, 4, 5),
         )
@@ -158,32 +159,27 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
     from deai.ids import any_node
 
     node = typed("NODE_ID", any_node, node_id, code="bad_node_id", hint=NODES_HINT)
-    document = _get(
-        settings, coordinator, f"/nodes/{quote(node)}/status", "node_id", "state", "status",
-        "owner", "peer_id", "stake", "reputation", "completed", "failed", "earned", "slashed",
-        "last_heartbeat", "workloads",
-    )  # fmt: skip
-
-    twin = document.get("bound")
-    also = "" if not twin else f"{twin['node_id']} on {twin['chain']}, {twin['standing']}"
+    document, seen = _get(settings, coordinator, f"/nodes/{quote(node)}/status", NodeStatus)
+    twin = seen.bound
+    also = "" if twin is None else f"{twin.node_id} on {twin.chain}, {twin.standing}"
 
     def render(console: Console) -> None:
-        say(console, f"Node {document['node_id']}")
-        say(console, f"{marked(document['state'])}   {marked(document['status'])}")
+        say(console, f"Node {seen.node_id}")
+        say(console, f"{marked(seen.state)}   {marked(seen.status)}")
         pairs(
             console,
             [
-                ("Owner", document["owner"]),
+                ("Owner", seen.owner),
                 ("Also", also),
-                ("Peer", document["peer_id"] or ""),
-                ("Stake", tokens(document["stake"])),
-                ("Reputation", f"{document['reputation']:.1f} of 1000"),
-                ("Completed", str(document["completed"])),
-                ("Failed", str(document["failed"])),
-                ("Earned", tokens(document["earned"])),
-                ("Slashed", tokens(document["slashed"])),
-                ("Heartbeat", document["last_heartbeat"] or "never heard"),
-                ("Workloads", ", ".join(one["workload"] for one in document["workloads"])),
+                ("Peer", seen.peer_id or ""),
+                ("Stake", tokens(seen.stake)),
+                ("Reputation", f"{seen.reputation:.1f} of 1000"),
+                ("Completed", str(seen.completed)),
+                ("Failed", str(seen.failed)),
+                ("Earned", tokens(seen.earned)),
+                ("Slashed", tokens(seen.slashed)),
+                ("Heartbeat", seen.last_heartbeat or "never heard"),
+                ("Workloads", ", ".join(one.workload for one in seen.workloads)),
             ],
         )
 
@@ -203,9 +199,7 @@ def tasks(settings: Settings, coordinator: str | None, limit: int) -> None:
     """
     from deai.cli.render import bare, marked, short, table
 
-    items = _pages(
-        settings, coordinator, "/tasks", limit, "task_id", "state", "policy", "escrowed", "paid"
-    )
+    items, seen = _pages(settings, coordinator, "/tasks", limit, Task)
 
     def render(console: Console) -> None:
         table(
@@ -213,13 +207,13 @@ def tasks(settings: Settings, coordinator: str | None, limit: int) -> None:
             ("Task", "State", "Policy", "Escrowed, CT", "Paid, CT"),
             [
                 (
-                    short(one["task_id"]),
-                    marked(one["state"]),
-                    one["policy"],
-                    bare(one["escrowed"]),
-                    bare(one["paid"]),
+                    short(one.task_id),
+                    marked(one.state),
+                    one.policy,
+                    bare(one.escrowed),
+                    bare(one.paid),
                 )
-                for one in items
+                for one in seen
             ],
             right=(3, 4),
         )
@@ -236,45 +230,37 @@ def _urls(settings: Settings, given: str | None) -> list[str]:
     return [configured] if configured else list(settings.network.coordinators)
 
 
-def _get(settings: Settings, url: str | None, path: str, *wanted: str) -> dict[str, Any]:
+def _get(settings: Settings, url: str | None, path: str, kind: type[T]) -> tuple[Any, T]:
+    """A document as it came, and what of it a screen shows."""
     from deai.client.coordinator import Coordinator
 
     document = run_trio(Coordinator(_urls(settings, url)).get, path)
-    _check(document, path, wanted)
-    return dict(document)
+    return document, _read(document, path, kind)
 
 
 def _pages(
-    settings: Settings, url: str | None, path: str, limit: int, *wanted: str
-) -> list[dict[str, Any]]:
+    settings: Settings, url: str | None, path: str, limit: int, kind: type[T]
+) -> tuple[list[Any], list[T]]:
+    """The items of a list as they came, and what of them a screen shows."""
     from deai.client.coordinator import Coordinator
 
     filters = {"chain": settings.only_chain} if settings.only_chain else {}
     items = run_trio(partial(Coordinator(_urls(settings, url)).pages, path, limit, **filters))
-    for item in items:
-        _check(item, path, wanted)
-    return items
+    return items, [_read(item, path, kind) for item in items]
 
 
-def _check(document: object, path: str, wanted: tuple[str, ...]) -> None:
+def _read(document: object, path: str, kind: type[T]) -> T:
     """Anything may answer at a URL: say so instead of failing over what is not there."""
     from deai.errors import MalformedMessage
 
-    lacking = [name for name in wanted if not isinstance(document, dict) or name not in document]
-    if lacking or not isinstance(document, dict):
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
         raise MalformedMessage(
-            f"what answers {path} is no coordinator: its answer lacks {', '.join(lacking)}",
+            f"what answers {path} is no coordinator: {error}",
             hint="name a coordinator with --coordinator URL",
-        )
+        ) from error
 
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in counts.items())
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return "; ".join(_shown(one) for one in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items())
-    return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,10 @@ MARKS: Final = {
 _ASCII: Final = {
     "○": "o", "◐": "c", "◉": "@", "●": "*", "✕": "x", "▲": "!", "–": "-", "█": "#", "░": ".",
     "─": "-", "…": "..", "→": "->", "≤": "<=", "≥": ">=", "±": "+-", "×": "x", "−": "-",
+    "\ufffd": "?",
 }  # fmt: skip
+_COMMANDS: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys and does not show; peers and coordinators write texts, too."""
 
 
 def is_plain() -> bool:
@@ -36,8 +40,19 @@ def is_plain() -> bool:
     return encoding != "utf8" or os.environ.get("DEAI_ASCII") == "1"
 
 
+def harmless(text: str) -> str:
+    """The text without anything that moves, colours or hides other text."""
+    return _COMMANDS.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """A text of somebody else, harmless and in one line."""
+    return harmless(" ".join(text.splitlines()))
+
+
 def plain(text: str) -> str:
-    """The text, with its signs replaced where the terminal has none."""
+    """The text, harmless, with its signs replaced where the terminal has none."""
+    text = harmless(text)
     return "".join(_ASCII.get(letter, letter) for letter in text) if is_plain() else text
 
 
@@ -79,7 +94,7 @@ def pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     listed = [(label, value) for label, value in rows if value]
     width = max((len(label) for label, _ in listed), default=0)
     for label, value in listed:
-        say(console, f"  {label:<{width}}  {value}")
+        say(console, f"  {label:<{width}}  {one_line(value)}")
 
 
 def table(
@@ -113,5 +128,5 @@ def table(
             no_wrap=index not in broken,
         )
     for row in rows:
-        made.add_row(*(plain(cell) for cell in row))
+        made.add_row(*(plain(one_line(cell)) for cell in row))
     console.print(made)

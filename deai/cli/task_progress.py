@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from deai.cli.render import bar, plain, say, short, tokens
+from deai.cli.render import bar, one_line, plain, say, short, tokens
 from deai.client.updates import Reader, TaskUpdate
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Screen:
             self._steps.append(self._line(f"{mark} {name:<10} {_text(update)}", update.at))
         if update.seat is None:
             if update.kind == "note":
-                self._notes = [*self._notes[-3:], f"▲ {update.message}"]
+                self._notes = [*self._notes[-3:], f"▲ {one_line(update.message)}"]
             return
         key = (update.seat, update.attempt)
         node, done, state = self._seats.get(key, (update.node or "", 0.0, "◉ computing"))
@@ -130,7 +130,7 @@ def describe(update: TaskUpdate) -> str:
     if update.kind == "progress":
         return f"◉ {seat}{node}{update.done * 100:.0f} %"
     mark, name = LINES.get(update.kind, ("◉", update.kind))
-    return f"{mark} {seat}{node}{name} {update.message}".rstrip()
+    return f"{mark} {seat}{node}{name} {one_line(update.message)}".rstrip()
 
 
 def _text(update: TaskUpdate) -> str:

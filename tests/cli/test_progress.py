@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deai.cli.render import bar, marked, short
+from deai.cli.render import bar, marked, plain, short
 from deai.cli.task_progress import Screen, describe
 from deai.client.updates import TaskUpdate
 from deai.ids import NodeId
@@ -55,6 +55,15 @@ def test_elsewhere_a_change_is_one_line() -> None:
         assert "\n" not in describe(update)
     assert describe(STORY[3]) == "◉ seat 0 0xabab…abab 65 %"
     assert describe(STORY[7]).startswith("◐ seat 1")
+
+
+def test_what_a_node_says_stays_on_its_line_and_moves_nothing() -> None:
+    evil = TaskUpdate(kind="note", at=1.0, message="no\x1b[2J\n● settled\r\x9b1A")
+    made = Screen(80)
+    made.take(evil)
+    for shown in (made.text(), plain(describe(evil))):
+        assert len(shown.splitlines()) == 1
+        assert not set(shown) & set("\x1b\r\x9b")
 
 
 def test_marks_never_stand_alone_and_ids_are_cut() -> None:
