@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors import numpy as reference
 
 from deai.errors import WorkloadFault
+from tests.workloads import limits
 from workloads.inputs import InstalledWorkloads
 from workloads.tensors import convert, decode_matrix, encode_matrix, matrix_values
 from workloads.verification.compare import distance, matrices_agree
@@ -86,6 +87,27 @@ def test_outputs_agree_only_within_the_thresholds() -> None:
     assert agree[2][2]
     assert agree[6] == agree[7] == [False] * 8
     assert all(agree[i][j] == agree[j][i] for i in range(8) for j in range(8))
+
+
+def test_large_outputs_of_others_keep_nobody_from_judging() -> None:
+    tolerances = {"max_abs": 1e-5, "cosine": 1e-10}
+    small = encode_matrix("embeddings", np.ones((10_000, 384), np.float32))
+    large = [
+        encode_matrix("embeddings", np.full((20_000, 384), n, np.float32)) for n in range(1, 6)
+    ]
+    with limits.memory(100 << 20):  # as binary64 the large ones alone are 300 MB
+        agree = matrices_agree([small, *large, large[0]], tolerances)
+    assert agree[0] == [True, *[False] * 6]
+    assert agree[1] == [False, True, False, False, False, False, True]
+
+
+def test_a_difference_is_found_in_any_row() -> None:
+    tolerances = {"max_abs": 1e-5, "cosine": 1e-10}
+    values = np.ones((5000, 3), np.float32)
+    other = values.copy()
+    other[4999, 2] += 1e-3
+    outputs = [encode_matrix("embeddings", one) for one in (values, other)]
+    assert matrices_agree(outputs, tolerances) == [[True, False], [False, True]]
 
 
 def test_rows_of_zeros_agree_with_each_other_only() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any, cast
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.workloads import limits
 from workloads import portfolio
 from workloads.runners import exactmath, portfolio as runner
-from workloads.sandbox.lock import mapped_bytes
 from workloads.spec import RunnerTask
 
 HOLDING = {
@@ -172,14 +171,10 @@ def test_a_wide_tail_of_many_assets_takes_little_memory() -> None:
         volatilities=(), factor=(), scenarios=(),
     )  # fmt: skip
     tail = runner._Tail(torch.zeros(paths).double(), torch.arange(paths), 1e-9)
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes() + (400 << 20), before[1]))
+    with limits.memory(400 << 20):
         found = runner._contributions(
             cast("runner._Model", Ramp()), held, {"0": tail}, runner.BLOCK
         )
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
     assert set(found["0"].values()) == {(paths - 1) / 2}
 
 
