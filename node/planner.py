@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from deai.chain.tasks_view import AttemptView, TaskView
 from deai.hashing import ZERO
@@ -97,8 +99,7 @@ OUTCOMES: Final = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
+class View(msgspec.Struct, frozen=True, kw_only=True):
     """All that a decision may depend on."""
 
     key: SeatKey
@@ -111,7 +112,7 @@ class View:
     """Chain time of the newest block whose events are known."""
     clock: float
     """Local seconds; the `…_at` fields are on the same clock."""
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience = Patience()
     chain: TaskView | None = None
     """None until the task was posted."""
     seated_at: int = 0
@@ -125,7 +126,7 @@ class View:
     is_fault: bool = False
     """Our result says that the task itself is bad: there is no output."""
     gave_up: str = ""
-    openings: Mapping[int, bytes] = field(default_factory=dict)
+    openings: Mapping[int, bytes] = {}
     """Digests that other seats opened to us or on chain."""
     outputs: frozenset[int] = frozenset()
     """Other seats whose output is here and matches its opening."""

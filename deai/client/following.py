@@ -131,7 +131,8 @@ class Following:
                 self._looked_at = trio.current_time()
             if self._view is not None:
                 known = self.known()
-                self._hand_over(known)
+                if self._hand_over(known):
+                    await trio.lowlevel.checkpoint()  # whoever waits for it, before the chain
                 step = None if until_input else self._step(known)
                 if step is not None:
                     await self._carry_out(step)
@@ -144,11 +145,13 @@ class Following:
             with trio.move_on_at(self._look_at()):
                 await wake.wait()
 
-    def _hand_over(self, known: ClientView) -> None:
+    def _hand_over(self, known: ClientView) -> bool:
+        """Give the verified output to whoever waits for it, once; whether that was now."""
         if self._on_output is None or (seat := verified_seat(known)) is None:
-            return
+            return False
         self._on_output(self.members[seat].output or b"")
         self._on_output = None
+        return True
 
     def _look_at(self) -> float:
         """When to ask the chain again: what members say seldom changes what it says at once."""

@@ -7,8 +7,9 @@ calls, so a client that was killed goes on exactly where the chain and the nodes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+
+import msgspec
 
 from deai.actions import (
     ApproveOutputs,
@@ -59,19 +60,18 @@ Step: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientView:
+class ClientView(msgspec.Struct, frozen=True, kw_only=True):
     """All that a decision depends on. `now` is chain time in whole seconds."""
 
     chain: TaskView
     now: int
-    commitments: Mapping[int, Commitment] = field(default_factory=dict)
+    commitments: Mapping[int, Commitment] = {}
     """By seat: what the present holder sent, checked."""
     waited: float = 0.0
     """Seconds since the first commitment came that is not on chain."""
-    openings: Mapping[int, Opening] = field(default_factory=dict)
+    openings: Mapping[int, Opening] = {}
     """By seat: openings that match the commitments on chain, received or read there."""
-    approvals: Mapping[int, Approval] = field(default_factory=dict)
+    approvals: Mapping[int, Approval] = {}
     """By seat: checked approvals, received or read on chain."""
     linked: frozenset[int] = frozenset()
     """Seats to whose nodes there is a link."""
@@ -79,9 +79,9 @@ class ClientView:
     """`none/1`: the provider's signed result."""
     outputs: frozenset[int] = frozenset()
     """Seats whose whole output is here and has its digest."""
-    accepts: Mapping[int, Accept] = field(default_factory=dict)
+    accepts: Mapping[int, Accept] = {}
     """By seat: a substitute's accept."""
-    evidence: Mapping[int, tuple[Result, Result]] = field(default_factory=dict)
+    evidence: Mapping[int, tuple[Result, Result]] = {}
     """By seat: two different results that its present holder signed."""
     committee: tuple[Accept, ...] = ()
     """Accepts of the first committee, for a task that was posted and not assigned."""
