@@ -150,7 +150,8 @@ class Journal:
     ) -> bool:
         """Record the end of an engagement and add it to its day, once; False if it was known.
 
-        Nobody is told of it and the chain says it again, so it waits for no flush.
+        Nobody is told of it and the chain says it again, so it waits for no flush. One that came
+        to nothing is forgotten: anybody may propose for free, and may propose the same again.
         """
 
         def work() -> bool:
@@ -161,6 +162,12 @@ class Journal:
             ).fetchone()
             if row is None or row[2] is not None:
                 return False
+            if outcome == "unassigned":
+                self._db.execute(
+                    "DELETE FROM engagements WHERE task_id=? AND seat=? AND attempt=?",
+                    (key.task_id, key.seat, key.attempt),
+                )
+                return True
             self._db.execute(
                 "UPDATE engagements SET ended_at=?, outcome=?, payment=?, reason=?, input=NULL"
                 " WHERE task_id=? AND seat=? AND attempt=?",

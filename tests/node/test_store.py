@@ -211,6 +211,23 @@ async def test_the_first_approval_of_a_seat_is_the_only_one(tmp_path: Path) -> N
     journal.close()
 
 
+async def test_what_was_never_assigned_is_forgotten_and_counts_when_it_comes_again(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "node.db")
+    for _ in range(3):
+        await journal.accept(SAVED)
+        assert await journal.ended(KEY, at=1, day="d", outcome="unassigned", payment=0)
+        assert await journal.history(9) == ()
+    # The client took long and asks for the same seat of the same task once more.
+    await journal.accept(msgspec.structs.replace(SAVED, valid_until=99))
+    assert [saved.valid_until for saved in await journal.open_engagements()] == [99]
+    await journal.result(KEY, OWN)
+    assert await journal.ended(KEY, at=2, day="d", outcome="paid", payment=9)
+    assert [day.paid for day in await journal.days()] == [9]
+    journal.close()
+
+
 async def test_an_end_is_counted_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "node.db")
     await journal.accept(SAVED)
