@@ -38,13 +38,13 @@ BANK: Final = AccountId("devnet")
 """The NEAR account that deploys, and whose tokens and NEAR the faucet gives away."""
 
 
-class DevnetParameters(msgspec.Struct, frozen=True):
+class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
     """The contracts' constants on a devnet: seconds where a network has hours."""
 
     min_stake: int = 1_000 * UNIT
     min_fee: int = UNIT // 10**6
     min_lease: int = 5
-    min_window: int = 10
+    min_window: int
     max_span: int = 600
     epoch_seconds: int = 60
     unbonding_seconds: int = 1_260
@@ -92,6 +92,12 @@ class LocalChain(ABC):
 
     name: ClassVar[ChainName]
     block_seconds: ClassVar[float]
+    window_seconds: ClassVar[int]
+
+    @property
+    def parameters(self) -> DevnetParameters:
+        """The constants of its contracts."""
+        return DevnetParameters(min_window=self.plan.window_seconds or self.window_seconds)
 
     @property
     def directory(self) -> Path:
@@ -167,6 +173,7 @@ class SeiChain(LocalChain):
 
     name: ClassVar[ChainName] = SEI
     block_seconds: ClassVar[float] = 0.4
+    window_seconds: ClassVar[int] = 10
 
     @property
     def kind(self) -> str:
@@ -201,7 +208,7 @@ class SeiChain(LocalChain):
         done = await deploy(
             (ready["rpc_url"],),
             self.signer("faucet"),
-            DevnetParameters().on_chain(self.account("treasury")),
+            self.parameters.on_chain(self.account("treasury")),
             supply=SUPPLY,
             outbox_path=self.layout.keys / "outbox-deployment.db",
         )
@@ -214,6 +221,7 @@ class NearChain(LocalChain):
 
     name: ClassVar[ChainName] = NEAR
     block_seconds: ClassVar[float] = 0.6
+    window_seconds: ClassVar[int] = NEAR_WINDOW
 
     @property
     def kind(self) -> str:
@@ -258,7 +266,7 @@ class NearChain(LocalChain):
         done = await deploy(
             (ready["rpc_url"],),
             NearKey(BANK, self.signer("faucet")),
-            DevnetParameters(min_window=NEAR_WINDOW).on_chain(self.account("treasury")),
+            self.parameters.on_chain(self.account("treasury")),
             supply=SUPPLY,
             outbox_path=self.layout.keys / "outbox-deployment-near.db",
         )

@@ -97,9 +97,16 @@ def devnet() -> None:
     metavar="SECONDS",
     help="Between blocks; default 0.4 on Sei, 0.6 on NEAR.",
 )
+@click.option(
+    "--window",
+    type=click.IntRange(10, 3600),
+    metavar="SECONDS",
+    help="For openings and proofs on chain; default 10 on Sei, 24 on NEAR.",
+)
 def up(
     settings: Settings, detach: bool, nodes: int, kind: str, directory: Path | None,
     behaviour: tuple[str, ...], seed: str, block_time: float | None,
+    window: int | None,
 ) -> None:  # fmt: skip
     r"""Start a chain, a coordinator and nodes; resume if they exist already.
 
@@ -116,7 +123,14 @@ def up(
     misbehaving = parse_behaviours(behaviour)
     fresh = not layout.state.exists()
     plan = (
-        make_plan(kind, nodes, seed, misbehaving, block_seconds=block_time or 0)
+        make_plan(
+            kind,
+            nodes,
+            seed,
+            misbehaving,
+            block_seconds=block_time or 0,
+            window_seconds=window or 0,
+        )
         if fresh
         else layout.load().plan
     )

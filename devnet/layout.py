@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,12 @@ from deai.ids import NEAR, SEI, ChainName
 from devnet.processes import ProcessRecord
 
 MAX_NODES: Final = 64
+FIRST_PORT: Final = 10_240
+LAST_PORT: Final = 32_768
+PORTS_TRIED: Final = 2_000
+_GIVEN: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_HELD: Final[list[socket.socket]] = []
+"""Ports that this process chose: nobody else chooses them as long as it lives."""
 
 
 class NodePlan(msgspec.Struct, frozen=True):
@@ -56,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """0 in a directory from before it was kept: any free port at each start."""
     block_seconds: float = 0
     """Between blocks; 0: as long as the chain's own usually take."""
+    window_seconds: int = 0
+    """Of the contracts; 0: as long as the chain's own usually is."""
     nodes: tuple[NodePlan, ...]
 
     @property
@@ -155,23 +164,46 @@ class Layout:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now; kept for the life of the devnet so that addresses last."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody uses now; kept for the life of the devnet so that addresses last.
+
+    They are from below those that the system gives away by itself, or somebody would have one of
+    them by the time that its program starts; and this process holds them, so that another devnet
+    that begins meanwhile takes others.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(FIRST_PORT, _first_given()), PORTS_TRIED):
+        if len(found) == count:
+            return found
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", port))
+        except OSError:
+            holder.close()
+            continue
+        # Whoever allows the same may listen there now: all of our programs do.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _HELD.append(holder)
+        found.append(port)
+    raise ConfigError(f"hardly a port below {_first_given()} is free on this machine")
+
+
+def _first_given() -> int:
+    """The first port that the system gives to who does not ask for one."""
     try:
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()
+        first = int(_GIVEN.read_text().split()[0])
+    except (OSError, ValueError):
+        return LAST_PORT
+    return min(max(first, FIRST_PORT + PORTS_TRIED), LAST_PORT)
 
 
 def make_plan(
-    chain: str, nodes: int, seed: str, behaviours: dict[int, str], *, block_seconds: float = 0
-) -> Plan:
+    chain: str, nodes: int, seed: str, behaviours: dict[int, str], *,
+    block_seconds: float = 0, window_seconds: int = 0,
+) -> Plan:  # fmt: skip
     """A fresh plan; raise `UsageError` for numbers out of range.
 
-    `block_seconds` is the time between blocks, 0 for what the chain's own usually take.
+    `block_seconds` is the time between blocks, 0 for what the chain's own usually take;
+    `window_seconds` the contracts' shortest window for openings and proofs, 0 for the usual one.
     """
     if not 1 <= nodes <= MAX_NODES:
         raise UsageError(
@@ -187,7 +219,7 @@ def make_plan(
     plan = Plan(
         chain=chain, seed=seed, chain_port=chain_port, near_port=near_port, coordinator_port=http,
         coordinator_p2p_port=p2p, coordinator_metrics_port=metrics, nodes=(),
-        block_seconds=block_seconds,
+        block_seconds=block_seconds, window_seconds=window_seconds,
     )  # fmt: skip
     first, *others = plan.chains
     planned = tuple(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from deai.ids import NEAR, SEI
 from devnet.chains import BANK, NearChain, SeiChain, chains_of
-from devnet.layout import Layout, make_plan
+from devnet.layout import Layout, free_ports, make_plan
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,25 @@ def test_keys_follow_from_the_seed_on_both_chains(tmp_path: Path) -> None:
     )
     assert one.account("client") == again.account("client") != other.account("client")
     assert len(one.account("client")) == 64
+
+
+@pytest.mark.parametrize(("asked", "windows"), [(0, (10, 24)), (60, (60, 60))])
+def test_windows_are_as_long_as_was_asked_for(
+    tmp_path: Path, asked: int, windows: tuple[int, int]
+) -> None:
+    plan = make_plan("both", 1, "1", {}, window_seconds=asked)
+    for chain, seconds in zip((SeiChain, NearChain), windows, strict=True):
+        assert chain(Layout(tmp_path), plan).parameters.min_window == seconds
+
+
+def test_ports_are_for_nobody_else_until_their_programs_listen() -> None:
+    ports = [port for _ in range(5) for port in free_ports(20)]
+    assert len(set(ports)) == 100, "two devnets that begin together share a port"
+    with socket.socket() as chance, pytest.raises(OSError, match="in use"):
+        chance.bind(("127.0.0.1", ports[0]))
+    for port in ports[:2]:
+        with socket.create_server(("127.0.0.1", port), reuse_port=False) as program:
+            assert program.getsockname()[1] == port
 
 
 @pytest.mark.parametrize(("asked", "takes"), [(0.0, ("0.4", "0.6")), (1.5, ("1.5", "1.5"))])

@@ -7,15 +7,22 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 
+from tests.support.polling import wait
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 400
+"""For anything that must end by itself: of no interest, but not for ever."""
+WINDOW = ["--window", "60"]
+"""For openings: longer than a loaded machine takes to start a chain again that was killed."""
 BEHAVIOURS = {3: "copycat", 4: "silent", 5: "crasher", 6: "wrong-weights"}
 NODES = 7
 HONEST = (0, 1, 2)
@@ -47,12 +54,12 @@ class Network:
     environment: dict[str, str]
     document: dict[str, Any]
 
-    def deai(self, *arguments: str, status: int | None = 0, timeout: float = 240) -> Any:
+    def deai(self, *arguments: str, status: int | None = 0, timeout: float = PATIENCE_S) -> Any:
         """Run a command as the client; its JSON document."""
         config = self.document["client"]["config"]
         return self.plain("--config", config, *arguments, status=status, timeout=timeout)
 
-    def plain(self, *arguments: str, status: int | None = 0, timeout: float = 240) -> Any:
+    def plain(self, *arguments: str, status: int | None = 0, timeout: float = PATIENCE_S) -> Any:
         """Run a command as nobody in particular; its JSON document."""
         done = subprocess.run(
             [sys.executable, "-m", "deai", "--json", *arguments],
@@ -62,7 +69,7 @@ class Network:
             assert done.returncode == status, (arguments, done.stdout[-2000:], done.stderr[-3000:])
         return json.loads(done.stdout) if done.stdout.strip() else None
 
-    def devnet(self, *arguments: str, timeout: float = 240) -> Any:
+    def devnet(self, *arguments: str, timeout: float = PATIENCE_S) -> Any:
         """A `deai devnet` command on this directory."""
         return self.deai("devnet", *arguments, "--dir", str(self.directory), timeout=timeout)
 
@@ -77,27 +84,63 @@ class Network:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
 
+    def dies(self, call: str, kind: str, *arguments: str) -> None:
+        """Run a command that is killed after such a call of its outbox (see `dying`)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.dying", call, kind, "--json", *arguments],
+            capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd=ROOT,
+            env=self.environment,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, (done.stdout[-2000:], done.stderr[-3000:])
+
     def node(self, index: int) -> dict[str, Any]:
         """The status of a node of the devnet."""
         found: dict[str, Any] = self.devnet("status")["nodes"][index]
         return found
+
+    def indexed(self, task: str) -> Any:
+        """The task as the coordinator has it, once it is completed there; it may be away."""
+        items = (self.deai("network", "tasks", status=None) or {}).get("items", [])
+        return next(
+            (one for one in items if one["task_id"] == task and one["state"] == "completed"), None
+        )
+
+    def is_online(self, node: str) -> bool:
+        """Whether the coordinator hears a node."""
+        found = self.deai("network", "node", node, status=None) or {}
+        return bool(found.get("status") == "online")
 
     def among(self, *indexes: int) -> list[str]:
         """Options that name these nodes as candidates."""
         return [f"--node={self.document['nodes'][index]['node_id']}" for index in indexes]
 
     def start_until(self, word: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command as the client and return its process once it has told of `word`."""
+        """Start a command as the client and return its process once it has told of `word`.
+
+        It may be further than that by now, or have ended.
+        """
         client = self.start(*arguments)
         assert client.stderr is not None
-        assert any(word in line for line in client.stderr), f"it never told of {word!r}"
-        return client
+        heard: list[str] = []
+        for line in client.stderr:
+            heard.append(line)
+            if word in line:
+                return client
+        client.wait(timeout=PATIENCE_S)
+        raise AssertionError(f"it never told of {word!r}: {''.join(heard)[-3000:]}")
+
+    def finished(self, client: subprocess.Popen[str]) -> Any:
+        """The JSON document of a task's client, which has completed it."""
+        out, err = client.communicate(timeout=PATIENCE_S)
+        done = json.loads(out) if out.strip() else {}
+        assert done.get("state") == "completed", (out, err[-3000:])
+        return done
 
     def books(self, chain: str) -> list[int]:
         """Coins too many on a chain, and those in its escrow that are owed to nobody."""
         out = subprocess.run(
             [sys.executable, "-c", _BOOKS, str(self.directory), chain],
-            capture_output=True, text=True, check=True, timeout=120, env=self.environment,
+            capture_output=True, text=True, check=True, timeout=PATIENCE_S, env=self.environment,
         ).stdout  # fmt: skip
         found: list[int] = json.loads(out)
         return found
@@ -109,13 +152,9 @@ class Network:
         )
 
 
-def eventually(what: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(what: Callable[[], T]) -> T:
     """Poll another process until `what` is true; its last answer."""
-    deadline = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
-        time.sleep(0.1)
-    return answer
+    return wait(what, PATIENCE_S)
 
 
 def paid_in_full(document: dict[str, Any]) -> None:
@@ -132,14 +171,14 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
     behaviours = [f"--behaviour={index}={name}" for index, name in BEHAVIOURS.items()]
     up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--dir",
-          str(directory), "--nodes", str(NODES), *behaviours]  # fmt: skip
+          str(directory), "--nodes", str(NODES), *WINDOW, *behaviours]  # fmt: skip
     done = subprocess.run(
         up, capture_output=True, text=True, check=False, timeout=600, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
     running = Network(directory, environment, json.loads(done.stdout))
     try:
-        eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES, 120)
+        eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES)
         yield running
     finally:
         pids = [process["pid"] for process in running.devnet("status")["processes"]]

@@ -8,16 +8,16 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deai.chain.outbox import FINAL, FLYING
 from deai.errors import DeaiError
-from tests.e2e.conftest import Network, eventually, paid_in_full
-from tests.support.polling import wait
+from tests.e2e.conftest import WINDOW, Network, eventually, paid_in_full
 
 
 def _lacks() -> str:
@@ -36,7 +36,7 @@ def _lacks() -> str:
 
 
 pytestmark = [
-    pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(600),
+    pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
 ]  # fmt: skip
 
@@ -50,14 +50,14 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     directory = tmp_path_factory.mktemp("near")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
     up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--chain", "near",
-          "--nodes", str(NODES), "--dir", str(directory)]  # fmt: skip
+          "--nodes", str(NODES), "--dir", str(directory), *WINDOW]  # fmt: skip
     done = subprocess.run(
-        up, capture_output=True, text=True, check=False, timeout=400, env=environment
+        up, capture_output=True, text=True, check=False, timeout=600, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
     running = Network(directory, environment, json.loads(done.stdout))
     try:
-        eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES, 120)
+        eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES)
         yield running
     finally:
         running.devnet("down")
@@ -83,8 +83,8 @@ def test_a_task_completes_and_its_money_is_where_the_document_says(
         assert int(now["vault"]) - int(had) == paid.pop(now["owner"], 0)
     assert not paid
     assert near.deai("task", "verify-receipt", done["receipt"])["ok"]
-    listed = near.deai("network", "tasks")["items"]
-    assert [one["task_id"] for one in listed] == [done["task_id"]]
+    assert eventually(lambda: near.indexed(done["task_id"]))
+    assert len(near.deai("network", "tasks")["items"]) == 1
 
 
 def test_every_operator_holds_a_limited_key_of_its_owners_account(near: Network) -> None:
@@ -176,11 +176,8 @@ def test_a_chain_that_is_killed_in_mid_task_loses_nothing(
     )  # fmt: skip
     near.devnet("kill", "near")
     near.devnet("start", "near")
-    out, err = client.communicate(timeout=240)
 
-    done = json.loads(out)
-    assert done["state"] == "completed", (out, err[-2000:])
-    paid_in_full(done)
+    paid_in_full(near.finished(client))
 
 
 def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
@@ -191,12 +188,10 @@ def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
         "--param", "paths=20000", "--param", "seed=77",
     )  # fmt: skip
     near.devnet("kill", "coordinator")
-    out, err = client.communicate(timeout=240)
-    done = json.loads(out)
-    assert done["state"] == "completed", (out, err[-2000:])
+    done = near.finished(client)
 
     near.devnet("start", "coordinator")
-    shown = eventually(lambda: _of_index(near, done["task_id"]))
+    shown = eventually(lambda: near.indexed(done["task_id"]))
     assert (shown["chain"], shown["paid"]) == ("near", done["paid"])
     home = str(near.directory / "coordinator")
     audit = near.deai("coordinator", "audit", "--home", home, "--config", f"{home}/config.toml",
@@ -205,34 +200,27 @@ def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
     assert audit["digest"] == audit["rebuilt_digest"]
 
 
-def _of_index(near: Network, task: str) -> Any:
-    """The task as the coordinator has it, once it is completed there."""
-    items = (near.deai("network", "tasks", status=None) or {}).get("items", [])
-    return next(
-        (one for one in items if (one["task_id"], one["state"]) == (task, "completed")), None
-    )
-
-
 class Intents:
     """The transactions that an account means to send, as its outbox has them."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
 
-    def all(self) -> dict[str, str]:
-        """Intent → state; empty while there is no outbox."""
-        files = list(self.home.glob("outbox-near-*.db"))
-        if not files:
-            return {}
-        with closing(sqlite3.connect(f"file:{files[0]}?mode=ro", uri=True)) as db:
-            try:
-                return dict(db.execute("select key, state from intents").fetchall())
-            except sqlite3.OperationalError:  # it is just being made
-                return {}
+    def own(self) -> dict[str, str]:
+        """Kind → state, of which there is one each (`…/vault` pays for another's storage)."""
+        (file,) = self.home.glob("outbox-near-*.db")
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+            rows = db.execute("select key, state from intents").fetchall()
+        found = [(key.partition(":")[0], state) for key, state in rows if "/" not in key]
+        assert len(dict(found)) == len(found), found
+        return dict(found)
 
-    def has(self, kind: str, state: str = "") -> bool:
-        """Whether one of a kind is written down (and has come so far)."""
-        return any(key.startswith(kind) and state in ("", now) for key, now in self.all().items())
+
+def kill_once_there(running: subprocess.Popen[str], file: Path) -> None:
+    """It may be further by then, or have ended: whatever is there is whole."""
+    eventually(lambda: file.exists() or running.poll() is not None)
+    running.kill()
+    running.communicate()
 
 
 def test_setting_up_that_is_killed_at_any_step_goes_on_and_pays_once(
@@ -245,31 +233,27 @@ def test_setting_up_that_is_killed_at_any_step_goes_on_and_pays_once(
         near.document["network_file"], "--listen", "/ip4/127.0.0.1/tcp/0",
     ]  # fmt: skip
 
-    def killed_once(reached: Callable[[], bool]) -> None:
-        running = near.spawn(*command)
-        wait(lambda: reached() or running.poll() is not None)
-        running.kill()
-        running.communicate()
-
-    killed_once(lambda: (home / "keys" / "operator-near.json").exists())
+    for name in ("operator-near.json", "owner-near.json", "peer.key"):
+        kill_once_there(near.spawn(*command), home / "keys" / name)
     needs = near.plain(*command, status=5)["needs"]
     # Twice of everything: whoever pays twice can.
     for _ in range(2):
         near.devnet("faucet", needs["address"], needs["tokens"])
-    killed_once(lambda: intents.has("register:"))
-    assert intents.has("register:")
-    killed_once(lambda: intents.has("register:", "final"))
-    assert not intents.has("gas:", "final"), "it was killed too late"
-    killed_once(lambda: intents.has("gas:"))
+    near.dies("add", "register:", *command)
+    assert intents.own() == {"register": FLYING}
+    near.dies("finish", "register:", *command)
+    assert intents.own() == {"register": FINAL}
+    near.dies("add", "gas:", *command)
+    assert intents.own() == {"register": FINAL, "gas": FLYING}
+    near.dies("finish", "gas:", *command)
 
     done = near.plain(*command)
 
     assert done["needs"] is None
     found = near.plain("--home", str(home), "--chain", "near", "stake", "status")
     assert found["stake"] == needs["tokens"]
-    # One intent of each, however often it was taken up again (`…/vault` pays for its storage).
-    own = [key.partition(":")[0] for key in intents.all() if "/" not in key]
-    assert sorted(own) == ["gas", "register"]
+    # One intent of each, however often it was taken up again.
+    assert intents.own() == {"register": FINAL, "gas": FINAL}
     left = near.devnet("faucet", needs["address"], "0")["balance"]
     assert left["tokens"] == needs["tokens"], "the stake was paid once, from twice as much"
 

@@ -11,9 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import BEHAVIOURS, HONEST, Network, eventually, kill, paid_in_full
+from tests.e2e.conftest import (
+    BEHAVIOURS,
+    HONEST,
+    PATIENCE_S,
+    Network,
+    eventually,
+    kill,
+    paid_in_full,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200)]
 
 
 def test_embeddings_come_back_right_and_paid(network: Network, texts: Path, tmp_path: Path) -> None:
@@ -89,22 +97,15 @@ def test_a_misbehaving_node_gets_nothing_and_the_task_completes(
 def test_a_node_that_is_killed_in_mid_task_is_replaced_or_comes_back(
     network: Network, portfolio: Path
 ) -> None:
-    client = network.start(
-        "task", "submit", "portfolio-risk", "--input", str(portfolio),
+    node = network.node(0)
+    client = network.start_until(
+        "input", "task", "submit", "portfolio-risk", "--input", str(portfolio),
         "--param", "paths=600000", "--param", "seed=5", *network.among(*HONEST),
     )  # fmt: skip
-    node = network.node(0)
-    assert client.stderr is not None
-    for line in client.stderr:
-        if "input" in line:
-            break
     kill(node["pid"])
     network.devnet("start", "node-0")
-    out, err = client.communicate(timeout=240)
 
-    done = json.loads(out)
-    assert done["state"] == "completed", (out, err[-2000:])
-    paid_in_full(done)
+    paid_in_full(network.finished(client))
 
 
 @pytest.mark.parametrize("moment", ["posted", "input", "committed"])
@@ -115,11 +116,7 @@ def test_a_client_that_is_killed_resumes_with_the_same_command(
         "task", "submit", "portfolio-risk", "--input", str(portfolio), "--param", "paths=150000",
         "--param", f"seed={sum(moment.encode())}", *network.among(*HONEST),
     ]  # fmt: skip
-    client = network.start(*command)
-    assert client.stderr is not None
-    for line in client.stderr:
-        if moment in line:
-            break
+    client = network.start_until(moment, *command)
     client.kill()
     client.communicate()
 
@@ -153,17 +150,7 @@ def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
 
     assert done["state"] == "completed"
     network.devnet("start", "coordinator")
-    found = eventually(
-        lambda: (
-            network.deai("network", "tasks", status=None)
-            and [
-                task
-                for task in network.deai("network", "tasks")["items"]
-                if task["task_id"] == done["task_id"] and task["state"] == "completed"
-            ]
-        )
-    )
-    assert found
+    assert eventually(lambda: network.indexed(done["task_id"]))
     home = str(network.directory / "coordinator")
     audit = network.deai("coordinator", "audit", "--home", home, "--config", f"{home}/config.toml")
     assert audit["ok"]
@@ -173,21 +160,14 @@ def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
 def test_a_chain_that_is_killed_in_mid_task_loses_nothing(
     network: Network, portfolio: Path
 ) -> None:
-    client = network.start(
-        "task", "submit", "portfolio-risk", "--input", str(portfolio),
+    client = network.start_until(
+        "posted", "task", "submit", "portfolio-risk", "--input", str(portfolio),
         "--param", "paths=300000", "--param", "seed=9", *network.among(*HONEST),
     )  # fmt: skip
-    assert client.stderr is not None
-    for line in client.stderr:
-        if "posted" in line:
-            break
     network.devnet("kill", "sei")
     network.devnet("start", "sei")
-    out, err = client.communicate(timeout=240)
 
-    done = json.loads(out)
-    assert done["state"] == "completed", (out, err[-2000:])
-    paid_in_full(done)
+    paid_in_full(network.finished(client))
 
 
 def test_a_stranger_joins_with_two_commands_and_is_paid(
@@ -210,31 +190,34 @@ def test_a_stranger_joins_with_two_commands_and_is_paid(
         env=network.environment, stdout=log, stderr=log,
     )  # fmt: skip
     try:
-        eventually(
-            lambda: (
-                network.deai("network", "node", document["node_id"], status=None).get("status")
-                == "online"
-            ),
-            120,
-        )
+        eventually(lambda: network.is_online(document["node_id"]))
         done = network.submit(
             "embedding", texts, f"--node={document['node_id']}", *network.among(0, 1)
         )
         assert document["owner"] in {payment["provider"] for payment in done["payments"]}
-        earned = network.plain("node", "earnings", "--home", str(home))
-        page = network.deai("network", "node", document["node_id"])
-        assert int(earned["paid"]) == int(page["earned"]) > 0
+
+        def booked() -> bool:
+            earned = network.plain("node", "earnings", "--home", str(home))
+            page = network.deai("network", "node", document["node_id"])
+            return int(earned["paid"]) == int(page["earned"]) > 0
+
+        # The node and the index hear of it each in its time.
+        eventually(booked)
 
         twin = subprocess.run(
             [sys.executable, "-m", "deai", "node", "run", "--home", str(home)],
-            env=network.environment, capture_output=True, text=True, check=False, timeout=60,
+            env=network.environment, capture_output=True, text=True, check=False,
+            timeout=PATIENCE_S,
         )  # fmt: skip
         assert twin.returncode == 1
         assert "in use" in twin.stderr + twin.stdout or "another" in twin.stderr + twin.stdout
     finally:
         daemon.terminate()
-        daemon.wait(timeout=60)
-        log.close()
+        try:
+            daemon.wait(timeout=PATIENCE_S)
+        finally:
+            daemon.kill()
+            log.close()
 
 
 def test_every_coin_is_accounted_for(network: Network) -> None:

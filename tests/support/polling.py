@@ -19,7 +19,7 @@ def _pause(waited: float) -> float:
     return max(_FINEST, waited / _PART)
 
 
-async def until(condition: Callable[[], T], seconds: float = 10.0) -> T:
+async def until(condition: Callable[[], T], seconds: float = 60.0) -> T:
     """The first true value of `condition`; `trio.TooSlowError` if there is none in time."""
 
     async def look() -> T:
@@ -28,7 +28,7 @@ async def until(condition: Callable[[], T], seconds: float = 10.0) -> T:
     return await eventually(look, seconds)
 
 
-async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 10.0) -> T:
+async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 60.0) -> T:
     """The same for a look that has to ask somebody."""
     begin = trio.current_time()
     with trio.fail_after(seconds):
@@ -42,6 +42,6 @@ def wait(condition: Callable[[], T], seconds: float = 90.0) -> T:
     begin = time.monotonic()
     while not (found := condition()):
         waited = time.monotonic() - begin
-        assert waited < seconds, f"it did not happen within {seconds} s"
+        assert waited < seconds, f"still {found!r} after {seconds} s"
         time.sleep(_pause(waited))
     return found
