@@ -76,7 +76,11 @@ class Watch:
         if record is None:
             node.problem("not_registered", "the node is not registered", "deai node init")
         elif record.standing is Standing.JAILED:
-            node.problem("jailed", "the node is jailed", "the owner releases it")
+            node.problem(
+                "jailed",
+                "the node was slashed and is jailed; clients pass it over from now on",
+                "take the stake out (deai stake unbond --all) and register another node",
+            )
         elif not record.standing.is_assignable:
             node.problem(
                 "not_assignable", f"the node is {record.standing.label}", "deai stake status"
