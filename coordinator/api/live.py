@@ -103,20 +103,23 @@ class Feed:
             await socket.accept()
             await _close(socket, TRY_AGAIN, "too many subscribers; try again later")
             return
-        await socket.accept()
         self._subscribers += 1
         self._metrics.sockets.inc()
         try:
-            await self._follow(socket, cursor, _Wanted(chain))
+            # Before the other side may think that it is subscribed: it shall miss nothing.
+            oldest, newest = await asyncio.to_thread(self._reader.feed_range)
+            newest = max(newest, self.newest)
+            await socket.accept()
+            await self._follow(socket, cursor, oldest, newest, _Wanted(chain))
         except WebSocketDisconnect:
             pass
         finally:
             self._subscribers -= 1
             self._metrics.sockets.dec()
 
-    async def _follow(self, socket: WebSocket, cursor: int | None, wanted: _Wanted) -> None:
-        oldest, newest = await asyncio.to_thread(self._reader.feed_range)
-        newest = max(newest, self.newest)
+    async def _follow(
+        self, socket: WebSocket, cursor: int | None, oldest: int, newest: int, wanted: _Wanted
+    ) -> None:
         position = newest if cursor is None else cursor
         if position > newest:
             await _close(

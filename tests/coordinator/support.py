@@ -147,7 +147,7 @@ class Running:
         return answer.json()
 
     async def until(self, path: str, met: Callable[[Any], bool]) -> Any:
-        """The first answer that meets a condition; fails after 10 s."""
+        """The first answer that meets a condition; fails after a minute."""
         document: Any = None
 
         async def is_met() -> bool:
@@ -195,7 +195,7 @@ async def running(
         ports = Ports(ledgers, net)  # type: ignore[arg-type]
         start = Starter(config, database, ports, folder / "coordinator.json")
         document = await nursery.start(start)
-        async with httpx.AsyncClient(base_url=document["url"], timeout=20) as http:
+        async with httpx.AsyncClient(base_url=document["url"], timeout=60) as http:
             yield Running(
                 document["url"], document, http, database, chain, ledger, network,
                 nursery.cancel_scope, near,
