@@ -223,8 +223,8 @@ def credit(paid_task: int, paid_since_late: int) -> Amount:
 
 def opened(record: ChannelRecord, deposit: Amount) -> ChannelRecord:
     """A new epoch with a deposit; raise `LimitExceeded` after the last epoch."""
-    advance_channel(record.state, ChannelEvent.OPENED)
     _something(deposit)
+    advance_channel(record.state, ChannelEvent.OPENED)
     if record.epoch == MAX_EPOCH:
         raise LimitExceeded("this channel has been opened too often: take another session key")
     return ChannelRecord(deposit=deposit, epoch=record.epoch + 1)
@@ -232,8 +232,8 @@ def opened(record: ChannelRecord, deposit: Amount) -> ChannelRecord:
 
 def topped_up(record: ChannelRecord, amount: Amount) -> ChannelRecord:
     """A larger deposit."""
-    advance_channel(record.state, ChannelEvent.TOPPED_UP)
     _something(amount)
+    advance_channel(record.state, ChannelEvent.TOPPED_UP)
     return msgspec.structs.replace(record, deposit=Amount(record.deposit + amount))
 
 

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import channel_parts
 import msgspec
 
 from deai import channels, lifecycle, standing, tasks
@@ -450,6 +451,29 @@ def bindings() -> dict[str, Any]:
     return {"tag": "deai binding/1\x00", "cases": cases}
 
 
+def channel_vectors() -> dict[str, Any]:
+    """Payment channels: ids, vouchers, receipts roots, and runs of calls with their outcome."""
+    contract = AccountId(hexed(RANDOM.randbytes(20)))
+    sei = [Domain(channels.CHANNELS_NAME, number, contract) for number in (1329, 713714)]
+    near = Domain(channels.CHANNELS_NAME, "near:testnet", AccountId("compute.deai.testnet"))
+    return {
+        "cases": [
+            {"domain": _domain_document(domain), **channel_parts.case(RANDOM, domain, number)}
+            for domain in sei
+            for number in range(4)
+        ],
+        "near": {
+            "domain": _near_domain(channels.CHANNELS_NAME),
+            "cases": [channel_parts.case(RANDOM, near, number) for number in range(5)],
+        },
+        "receipts": [channel_parts.receipts(RANDOM, count) for count in (1, 2, 5)],
+        "ops": channel_parts.OPS,
+        "period": channel_parts.PERIOD,
+        "start": channel_parts.START,
+        "runs": [channel_parts.run(RANDOM, 40) for _ in range(12)],
+    }
+
+
 def _with(task: Task, seats: int, policy: Policy) -> Task:
     fields = [getattr(task, name) for name in Task.__struct_fields__]
     fields[5], fields[6] = seats, policy
@@ -465,6 +489,7 @@ FILES: Final = {
     "vectors/verdicts.json": verdicts,
     "vectors/near.json": near,
     "vectors/bindings.json": bindings,
+    "vectors/channels.json": channel_vectors,
 }
 
 

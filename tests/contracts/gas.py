@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from deai.ids import raw
+from deai.money import UNIT
 from deai.tasks import Policy
 from devnet.evm.rules import ETHEREUM_SSTORE_SET_GAS, SEI_SSTORE_SET_GAS
+from tests.contracts.channels import CLOSE_PERIOD, NO_VOUCHER, Channels, Paid
 from tests.contracts.world import EPOCH, LEASE, Job, World
 
 LEDGER: Final = Path(__file__).parents[2] / "deai/chain/artifacts/sei/gas.json"
@@ -29,6 +31,7 @@ def measure(sstore_set_gas: int) -> dict[str, int]:
     _tolerance(world)
     _fifteen(world)
     _rest(world)
+    _channels(world)
     return world.rows
 
 
@@ -142,6 +145,33 @@ def _rest(world: World) -> None:
     world.evm.wait(8 * 86_400)
     registry.do(owner, "withdrawStake", node, owner.address)
     world.rows["withdrawStake"] = world.evm.gas
+
+
+BATCH: Final = 10
+"""Channels redeemed at once, as the published figure has it."""
+
+
+def _channels(world: World) -> None:
+    channels = Channels(world)
+    one, operator = Paid(channels, 0), world.operators[0]
+    one.open(row="open channel, first")
+    one.top_up(UNIT, "topUp channel")
+    one.do("", operator, "redeem", one.promise(UNIT))
+    one.do("redeem", operator, "redeem", one.promise(3 * UNIT // 2))
+    one.do("close channel, with a voucher", one.owner, "close", one.promise(7 * UNIT // 3))
+    one.open(row="open channel, again")
+    one.do("requestClose", one.client, "requestClose")
+    world.evm.wait(CLOSE_PERIOD + 1)
+    one.do("finish", world.other, "finish")
+    one.open()
+    one.do("close channel, unused", one.owner, "close", NO_VOUCHER)
+    many = [Paid(channels, number) for number in range(1, BATCH + 1)]
+    for paid in many:
+        paid.open()
+    for share in (3, 2):
+        batch = [(paid.words, paid.promise(10 * UNIT // share)) for paid in many]
+        channels.do("redeemMany, 10 channels", operator, "redeemMany", batch)
+    world.rows["redeemMany, each of 10 channels"] = world.rows["redeemMany, 10 channels"] // BATCH
 
 
 def table() -> dict[str, dict[str, int]]:

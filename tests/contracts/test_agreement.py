@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from deai import channels as c
 from deai.ids import raw
-from deai.money import UNIT
+from deai.money import UNIT, Amount
 from deai.tasks import Policy, Task, fold_commitments
 from devnet.evm.rules import SEI_SSTORE_SET_GAS
+from tests.contracts.channels import CLOSE_PERIOD, NO_VOUCHER, Channels, Paid
 from tests.contracts.evm import Reverted
 from tests.contracts.world import DIGEST, FEE, TIP, Job, World
 
@@ -15,6 +17,11 @@ from tests.contracts.world import DIGEST, FEE, TIP, Job, World
 @pytest.fixture(scope="module")
 def world() -> World:
     return World(SEI_SSTORE_SET_GAS)
+
+
+@pytest.fixture(scope="module")
+def channels(world: World) -> Channels:
+    return Channels(world)
 
 
 def test_the_contract_names_a_task_as_python_does(world: World) -> None:
@@ -70,3 +77,71 @@ def test_the_stake_is_what_was_sent_with_the_registration(world: World) -> None:
     assert node[0] == world.owners[0].address.lower()
     assert node[1] == world.operators[0].address.lower()
     assert node[7] == 1000 * UNIT
+
+
+# --- channels -----------------------------------------------------------------------------------
+
+
+def balance(world: World, address: str) -> int:
+    return int(world.token.read("balanceOf", address))
+
+
+def test_the_contract_names_a_channel_as_python_does(channels: Channels) -> None:
+    paid = Paid(channels, 1)
+    assert channels.contract.read("channelIdOf", paid.words) == raw(paid.id)
+
+
+def test_a_channel_pays_what_python_promised_and_keeps_the_record_of_the_core(
+    world: World, channels: Channels
+) -> None:
+    paid = Paid(channels, 2)
+    before = balance(world, paid.owner.address)
+    record = c.opened(c.ChannelRecord(), Amount(10 * UNIT))
+    paid.open(10 * UNIT)
+    assert paid.record() == core(record)
+    record = c.topped_up(record, Amount(UNIT))
+    paid.top_up(UNIT)
+    assert paid.record() == core(record)
+    root = c.fold_receipts(c.NO_RECEIPTS, DIGEST)
+    for amount in (3 * UNIT, 12 * UNIT):
+        record, _ = c.redeemed(record, paid.voucher(amount, root=root), world.evm.now)
+        paid.do("", world.operators[0], "redeem", paid.promise(amount, root=root))
+        assert paid.record() == core(record)
+    record = c.close_requested(record, world.evm.now, CLOSE_PERIOD)
+    paid.do("", paid.client, "requestClose")
+    assert paid.record() == core(record)
+    world.evm.wait(CLOSE_PERIOD + 1)
+    record, refunded = c.finished(record, world.evm.now)
+    paid.do("", world.other, "finish")
+    assert paid.record() == core(record)
+    assert (balance(world, paid.owner.address) - before, refunded) == (11 * UNIT, 0)
+
+
+def core(record: c.ChannelRecord) -> tuple[int, ...]:
+    """As the contract's view tells it."""
+    return (record.state, record.deposit, record.claimed, record.closes_at, record.epoch)
+
+
+def test_a_voucher_of_the_epoch_before_is_refused(world: World, channels: Channels) -> None:
+    paid = Paid(channels, 3)
+    paid.open()
+    old = paid.promise(5 * UNIT)
+    paid.do("", paid.owner, "close", NO_VOUCHER)
+    paid.open()
+    with pytest.raises(Reverted, match="BadSignature"):
+        paid.do("", world.other, "redeem", old)
+    paid.do("", world.other, "redeem", paid.promise(5 * UNIT, epoch=2))
+
+
+def test_a_bad_voucher_in_a_batch_is_named_and_the_rest_is_paid(
+    world: World, channels: Channels
+) -> None:
+    several = [Paid(channels, number) for number in (4, 5, 6)]
+    for paid in several:
+        paid.open()
+    before = balance(world, several[0].owner.address)
+    batch = [(paid.words, paid.promise(UNIT, epoch=1 + (paid is several[1]))) for paid in several]
+    outcome = channels.do("", world.other, "redeemMany", batch)
+    assert outcome.ok
+    assert balance(world, several[0].owner.address) - before == 2 * UNIT
+    assert [paid.record()[2] for paid in several] == [UNIT, 0, UNIT]

@@ -55,6 +55,21 @@ def test_the_largest_task_fits_a_block_several_times(
     assert measured["finalise, 15 seats, 15 approvals"] * 10 < 12_500_000
 
 
+def test_ten_channels_are_redeemed_at_once_below_their_target(
+    rows: tuple[dict[str, int], dict[str, int]],
+) -> None:
+    measured, _ = rows
+    assert measured["redeemMany, 10 channels"] <= 10 * 25_000
+
+
+def test_a_channel_buys_its_slot_once() -> None:
+    ledger = json.loads(LEDGER.read_text())
+    first = ledger["open channel, first"]
+    kept = ("redeem", "redeemMany, 10 channels", "open channel, again", "finish", "topUp channel")
+    assert first["sei"] - first["ethereum"] == 72_000 - 20_000
+    assert all(ledger[row]["ethereum"] == ledger[row]["sei"] for row in kept)
+
+
 def test_a_reused_lane_buys_no_slot() -> None:
     ledger = json.loads(LEDGER.read_text())
     reused = {row: gas for row, gas in ledger.items() if "(reused lane)" in row}

@@ -159,7 +159,7 @@ def test_money_is_never_made_nor_lost_and_states_follow_the_table(
             assert follows is None
             assert walk.record is before
         except LedgerRejected:
-            assert follows is not None
+            assert follows is not None or (step in ("open", "top_up") and not number)
             assert walk.record is before
         else:
             assert walk.record.state is (before.state if step == "wait" else follows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from Crypto.Hash import keccak
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from eth_account import Account
 
-from deai.ids import raw
+from deai.ids import hexed, raw
 from deai.signing import recover
 
 ROOT = Path(__file__).parents[2]
@@ -54,3 +56,25 @@ def test_bindings_are_what_a_plain_messagepack_library_and_two_curves_say() -> N
         assert Account.from_key(case["secrets"]["sei"]).address.lower() == case["signers"]["sei"]
         key = Ed25519PrivateKey.from_private_bytes(raw(case["secrets"]["near"]))
         key.public_key().verify(raw(case["signatures"]["near"]), digest)
+
+
+def test_vouchers_are_what_two_curves_say() -> None:
+    vectors = json.loads((SPEC / "vectors" / "channels.json").read_text())
+
+    for case in vectors["cases"]:
+        session = case["channel"]["sessionKey"]
+        assert Account.from_key(case["secret"]).address.lower() == session
+        assert recover(raw(case["digest"]), raw(case["signature"])) == session
+    for case in vectors["near"]["cases"]:
+        key = Ed25519PrivateKey.from_private_bytes(raw(case["secret"]))
+        key.public_key().verify(base64.b64decode(case["signature"]), raw(case["digest"]))
+
+
+def test_receipts_roots_are_plain_sha_256() -> None:
+    vectors = json.loads((SPEC / "vectors" / "channels.json").read_text())
+
+    for case in vectors["receipts"]:
+        root = bytes(32)
+        for window in case["windows"]:
+            root = hashlib.sha256(b"deai receipts/1\x00" + root + raw(window)).digest()
+        assert hexed(root) == case["root"]
