@@ -14,7 +14,7 @@ import pytest
 from benchmarks.__main__ import PROMISES, Promise, names, rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-QUICK_LIMIT_S = 540
+QUICK_LIMIT_S = 900
 """Quick runs take a minute on a quiet machine; tests seldom have one."""
 NAMES = names()
 
@@ -95,7 +95,7 @@ def test_the_list_has_every_benchmark_and_no_helper() -> None:
 def test_a_name_that_is_no_benchmark_is_refused() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nothing"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 2
     assert "embedding" in done.stderr

@@ -34,7 +34,7 @@ def modules_after(*arguments: str) -> list[str]:
         f"sys.stderr.write(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True
     )
     found: list[str] = json.loads(done.stderr)
     return found
@@ -193,7 +193,7 @@ def deai_program(*arguments: str, home: Path, **streams: Any) -> subprocess.Comp
     code = "from deai.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments, "--home", str(home)],
-        timeout=60, check=False, **streams,
+        timeout=240, check=False, **streams,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ async def test_a_reservation_waits_for_another_writer_without_holding_the_loop(
     async def take() -> None:
         got.append(await reserve(journal, b"a" * 32))
 
-    with trio.fail_after(9):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take)
             for _ in range(20):

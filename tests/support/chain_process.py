@@ -64,7 +64,7 @@ class ChainProcess:
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=120)
         self.client.close()
         return self.process.returncode
 

@@ -13,7 +13,7 @@ async def follow_until(
 ) -> tuple[list[LedgerRecord], Cursor]:
     """The records up to a block, rewinds carried out, and where the follower then stands."""
     found: list[LedgerRecord] = []
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with ledger.follow(cursor) as batches:
             async for batch in batches:
                 if batch.rewind_to is not None:

@@ -322,7 +322,7 @@ async def refused(doing: Awaitable[object], name: str, **arguments: object) -> L
 async def batches_until(ledger: Ledger, cursor: Cursor | None, until: int) -> list[EventBatch]:
     """What a follower is given from `cursor` on until it has block `until`."""
     found = []
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with ledger.follow(cursor) as batches:
             async for batch in batches:
                 found.append(batch)

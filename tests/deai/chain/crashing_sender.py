@@ -46,7 +46,7 @@ async def main(arguments: list[str]) -> None:
     crash = killer(point, int(visit))
     chain = decode_json(entry.encode(), ChainEntry)
     signer = LocalSigner(bytes.fromhex(secret))
-    with trio.fail_after(90):
+    with trio.fail_after(200):
         async with open_sei_ledger(
             chain, signer, Path(outbox), crash=crash, settings=SETTINGS
         ) as ledger:

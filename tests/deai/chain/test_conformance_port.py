@@ -157,7 +157,7 @@ async def test_following_goes_on_from_a_cursor_without_gap_or_repetition(world: 
 
 async def test_followers_see_new_events_and_learn_the_head_when_idle(world: World) -> None:
     signer = world.signer()
-    with trio.fail_after(60):
+    with trio.fail_after(200):
         start = await batches_until(world.reader, None, (await world.reader.head()).number)
         async with world.reader.follow(start[-1].cursor) as batches:
             await world.fund(signer.account, 3)

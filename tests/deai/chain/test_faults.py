@@ -75,12 +75,12 @@ async def tokens(chain: ChainProcess, account: AccountId) -> int:
         return (await reader.balances(account)).tokens
 
 
-@pytest.mark.parametrize("fault", [down, failing, busy, slow(5)])
+@pytest.mark.parametrize("fault", [down, failing, busy, slow(60)])
 async def test_a_broken_endpoint_is_passed_over(chain: ChainProcess, fault: Any) -> None:
     signer, to = await funded(chain), chain.signer().account
     async with open_proxy(chain.rpc_url) as proxy:
         entry = through(chain, proxy, direct=True)
-        async with open_sei_ledger(entry, signer, settings=IMPATIENT, timeout=0.5) as ledger:
+        async with open_sei_ledger(entry, signer, settings=IMPATIENT, timeout=3) as ledger:
             proxy.fault = fault
             for number in range(3):
                 await pay(ledger, to, 10**number, f"{number}")
@@ -97,7 +97,7 @@ async def test_no_answer_at_all_is_unreachable_and_passes(chain: ChainProcess) -
     signer, to = await funded(chain), chain.signer().account
     async with open_proxy(chain.rpc_url) as proxy:
         async with open_sei_ledger(
-            through(chain, proxy), signer, settings=IMPATIENT, timeout=1
+            through(chain, proxy), signer, settings=IMPATIENT, timeout=20
         ) as ledger:
             proxy.fault = down
             with pytest.raises(LedgerUnreachable, match="no endpoint") as caught:
@@ -176,7 +176,7 @@ async def test_a_fee_that_is_too_low_is_raised(chain: ChainProcess) -> None:
 
         async with open_sei_ledger(through(chain, proxy), signer, settings=IMPATIENT) as ledger:
             proxy.tamper = tamper
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 await pay(ledger, to, 7, "cheap")
     assert await tokens(chain, to) == 7
 
@@ -227,8 +227,8 @@ async def test_a_transaction_that_finds_no_gas_money_goes_out_when_there_is_some
                 with pytest.raises(InsufficientFunds, match="GasMoney"):
                     await pay(ledger, to, 6, "broke")
             proxy.fault = healthy
-            with trio.fail_after(30):
-                await eventually(partial(tokens, chain, to), 30)
+            with trio.fail_after(120):
+                await eventually(partial(tokens, chain, to))
                 await pay(ledger, to, 6, "broke")
     assert await tokens(chain, to) == 6
 
@@ -285,7 +285,7 @@ async def test_an_endpoint_that_stands_still_is_left_alone(chain: ChainProcess) 
         async def is_past_twenty() -> bool:
             return (await ledger.head()).number >= 20
 
-        await eventually(is_past_twenty, 60)
+        await eventually(is_past_twenty)
         await ledger.pool.compare()
         assert [one.is_lagging for one in ledger.pool.health] == [True, False]
         asked = sum(late.asked.values())
@@ -389,7 +389,7 @@ async def test_a_reorganisation_rewinds_to_the_common_ancestor(chain: ChainProce
             moved = [r.event for r in seen if isinstance(r.event, TokensMoved)]
             return sum(int(event.amount) for event in moved if event.receiver == to)
 
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             async for batch in batches:
                 seen += batch.records
                 if received():

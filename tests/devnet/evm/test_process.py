@@ -29,7 +29,7 @@ def test_ready_says_where_it_serves_and_goes_away_at_the_end(tmp_path: Path) -> 
             [sys.executable, "-m", "devnet.evm", "--dir", str(tmp_path)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert second.returncode == ConfigError.exit_status
@@ -89,7 +89,7 @@ def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path:
         # A limit on the size of files is what a full disk is to a writer, without filling one.
         limit = max(entry.stat().st_size for entry in tmp_path.iterdir()) + 8_192
         command = ["prlimit", f"--pid={chain.process.pid}", f"--fsize={limit}"]
-        subprocess.run(command, check=True, timeout=10)
+        subprocess.run(command, check=True, timeout=60)
         raws = [
             sign(KEYS[0], nonce, KEYS[1].address, data=os.urandom(4_000), gas=1_000_000)
             for nonce in range(10)
@@ -97,7 +97,7 @@ def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path:
         sent = [chain.send(raw) for raw in raws]
         answer = chain.post('{"jsonrpc": "2.0", "id": 1, "method": "evm_mine"}')
         assert answer.status_code == 500
-        assert chain.process.wait(60) != 0
+        assert chain.process.wait(240) != 0
     with Running(tmp_path, "--block-time", "3600") as chain:
         assert chain.rpc("eth_getTransactionReceipt", sent[0]) is None
         assert chain.rpc("eth_getTransactionCount", KEYS[0].address, "latest") == "0x0"

@@ -131,7 +131,7 @@ def test_more_connections_than_allowed_are_turned_away_for_as_long_as_they_last(
         port = int(chain.url.rpartition(":")[2])
         with ExitStack() as opened:
             for _ in range(MAX_CONNECTIONS + 8):
-                opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
 
             def turned_away() -> bool:
                 return chain.post(request).status_code == 503

@@ -44,7 +44,7 @@ def test_ready_says_where_it_serves_and_goes_away_at_the_end(tmp_path: Path) -> 
         assert chain.ready["chain_id"] == "localnet"
         second = subprocess.run(
             [sys.executable, "-m", "devnet.near", "--dir", str(tmp_path)],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         assert second.returncode == ConfigError.exit_status
         assert "in use by another chain process" in second.stderr
@@ -61,7 +61,7 @@ def test_another_chain_id_does_not_open_the_same_directory(tmp_path: Path) -> No
         assert chain.stop() == 0
     other = subprocess.run(
         [sys.executable, "-m", "devnet.near", "--dir", str(tmp_path), "--chain-id", "other"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert other.returncode == ConfigError.exit_status
     assert "chain_id localnet, not other" in other.stderr
@@ -78,7 +78,7 @@ class Sender:
     known: dict[str, dict[str, Any]]
 
     def run(self) -> None:
-        with suppress(httpx.TransportError), httpx.Client(timeout=60) as client:
+        with suppress(httpx.TransportError), httpx.Client(timeout=240) as client:
             while True:
                 self.nonce += 1
                 stake = call("stake", deposit=NEAR // 1_000)
@@ -132,7 +132,7 @@ def test_a_kill_at_any_moment_takes_back_nothing_that_was_acknowledged(
                 wait(partial(reached, target))
                 chain.kill()  # in the middle of whatever it is doing
                 for sender in running:
-                    sender.result(timeout=60)
+                    sender.result(timeout=240)
     with Running(tmp_path, "--block-time", "0") as chain:
         check(chain)
         assert chain.stop() == 0
@@ -159,7 +159,7 @@ def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path:
         # A limit on the size of files is what a full disk is to a writer, without filling one.
         limit = max(entry.stat().st_size for entry in tmp_path.iterdir()) + 8_192
         command = ["prlimit", f"--pid={chain.process.pid}", f"--fsize={limit}"]
-        subprocess.run(command, check=True, timeout=10)
+        subprocess.run(command, check=True, timeout=60)
         raws = [
             chain.sign(
                 ALICE, HELLO,
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_the_process_instead_of_answering_from_memory(tmp_path:
                 request = {"method": "broadcast_tx_async", "params": [raw], "id": 1}
                 with suppress(httpx.TransportError):  # it may be gone between two of them
                     chain.post(json.dumps(request))
-        assert chain.process.wait(60) != 0
+        assert chain.process.wait(240) != 0
     with Running(tmp_path, "--block-time", "0") as chain:
         assert chain.nonce(ALICE) < nonce + 10
         chain.send(ALICE, HELLO, call("set_greeting", {"text": "again"}, deposit=NEAR))
@@ -193,7 +193,7 @@ def test_a_chain_that_makes_no_blocks_any_more_does_not_go_on_serving(tmp_path: 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             serving = serve(chain, tmp_path, listener, 0.01)
             with pytest.raises(RuntimeError, match="a fault of ours"):
-                asyncio.run(asyncio.wait_for(serving, 60))
+                asyncio.run(asyncio.wait_for(serving, 240))
     finally:
         store.close()
 

@@ -43,7 +43,7 @@ def canned_server() -> Iterator[Canned]:
             canned.asked.append(request)
             status, content = canned.reply(request)
             if status == 0:  # no answer at all
-                canned.hang.wait(30)
+                canned.hang.wait(600)
                 return
             self.send_response(status)
             self.send_header("content-length", str(len(content)))

@@ -31,7 +31,7 @@ async def main(arguments: list[str]) -> None:
     crash = killer(point, int(visit))
     chain = decode_json(entry.encode(), ChainEntry)
     key = NearKey(AccountId(account), Ed25519Signer(bytes.fromhex(seed)))
-    with trio.fail_after(90):
+    with trio.fail_after(200):
         async with open_near_ledger(
             chain, key, Path(outbox), crash=crash, settings=SETTINGS
         ) as ledger:

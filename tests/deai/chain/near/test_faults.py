@@ -37,14 +37,12 @@ async def timed_out(_: dict[str, Any]) -> object:
     return {"error": {"name": "HANDLER_ERROR", "cause": {"name": "TIMEOUT_ERROR"}}}
 
 
-@pytest.mark.parametrize("fault", [down, status_408, status_429, timed_out, slow(5)])
+@pytest.mark.parametrize("fault", [down, status_408, status_429, timed_out, slow(60)])
 async def test_a_broken_endpoint_is_passed_over(chain: NearChain, fault: Any) -> None:
     signer, to = await funded(chain), chain.signer().account
     async with open_proxy(chain.rpc_url) as proxy:
         entry = through(chain, proxy, direct=True)
-        async with open_near_ledger(
-            entry, key_of(signer), settings=IMPATIENT, timeout=0.5
-        ) as ledger:
+        async with open_near_ledger(entry, key_of(signer), settings=IMPATIENT, timeout=3) as ledger:
             proxy.fault = fault
             for number in range(3):
                 await pay(ledger, to, 10**number, f"{number}")
@@ -60,7 +58,7 @@ async def test_no_answer_at_all_is_unreachable_and_passes(chain: NearChain) -> N
     signer, to = await funded(chain), chain.signer().account
     async with open_proxy(chain.rpc_url) as proxy:
         async with open_near_ledger(
-            through(chain, proxy), key_of(signer), settings=IMPATIENT, timeout=1
+            through(chain, proxy), key_of(signer), settings=IMPATIENT, timeout=20
         ) as ledger:
             proxy.fault = down
             with pytest.raises(LedgerUnreachable, match="no endpoint") as caught:
@@ -89,7 +87,7 @@ async def test_the_same_bytes_go_out_again_until_the_chain_knows_them(chain: Nea
             through(chain, proxy), key_of(signer), settings=IMPATIENT
         ) as ledger:
             proxy.fault = forgetful
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 await pay(ledger, to, 7, "forgotten")
     assert len(sent) >= 3
     assert len(set(sent)) == 1
@@ -139,7 +137,7 @@ async def test_nothing_is_lost_or_repeated_when_the_chain_is_killed(chain: NearC
                     continue  # the caller tries the same intent again
                 return
 
-        with trio.fail_after(90):
+        with trio.fail_after(180):
             for first in (0, 4, 8):
                 async with trio.open_nursery() as nursery:
                     for number in range(first, first + 4):
@@ -164,7 +162,7 @@ async def test_a_nonce_that_somebody_else_spent_is_given_up(chain: NearChain) ->
             through(chain, proxy), key_of(signer), settings=IMPATIENT
         ) as ledger:
             proxy.fault = forget_one
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(pay, ledger, to, 3, "mine")
                     await lost.wait()
@@ -196,7 +194,7 @@ async def test_a_transaction_that_expired_is_dated_anew_and_arrives_once(
             through(chain, proxy), key_of(signer), settings=IMPATIENT
         ) as ledger:
             proxy.fault = forget
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(pay, ledger, to, 3, "late")
                     await lost.wait()

@@ -37,11 +37,11 @@ def canned() -> Iterator[Canned]:
 
 
 def run(doing: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(doing, 20))
+    return asyncio.run(asyncio.wait_for(doing, 120))
 
 
 async def with_provider(urls: list[str], method: str, params: object) -> Any:
-    async with JsonProvider(urls, timeout=5) as provider:
+    async with JsonProvider(urls, timeout=60) as provider:
         return await provider.json_rpc(method, params)
 
 
@@ -73,7 +73,7 @@ def test_a_dead_endpoint_is_tried_first_every_time(canned: Canned) -> None:
         canned.reply = lambda _: ok({})
 
         async def ask() -> None:
-            async with JsonProvider([dead.url, canned.url], timeout=5) as provider:
+            async with JsonProvider([dead.url, canned.url], timeout=60) as provider:
                 for _ in range(3):
                     await provider.json_rpc("status", {})
 
@@ -104,7 +104,7 @@ def test_an_error_under_another_http_status_is_hidden(canned: Canned) -> None:
     canned.reply = lambda _: error("UNKNOWN_BLOCK", 422, data="DB Not Found")
 
     async def ask() -> Any:
-        async with JsonProvider(canned.url, timeout=5) as provider:
+        async with JsonProvider(canned.url, timeout=60) as provider:
             return await provider.call_rpc_request("block", {})
 
     hidden = run(ask())["error"]

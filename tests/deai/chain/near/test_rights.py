@@ -118,7 +118,7 @@ async def test_what_cannot_be_sent_anew_is_told_and_goes_out_when_it_can(
         async def try_in_vain() -> None:
             await refused(by_node.submit(beat), "GasMoney")
 
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(try_in_vain)
                 await lost.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -30,8 +31,14 @@ def canned() -> Iterator[Canned]:
 
 @pytest.fixture
 async def endpoint(canned: Canned) -> AsyncIterator[Endpoint]:
+    async with opened(canned, timeout=60) as found:
+        yield found
+
+
+@asynccontextmanager
+async def opened(canned: Canned, *, timeout: float) -> AsyncIterator[Endpoint]:
     async with open_loop() as loop:
-        found = Endpoint(1, canned.url.replace("//", "//api-key-7@"), loop, timeout=0.5)
+        found = Endpoint(1, canned.url.replace("//", "//api-key-7@"), loop, timeout=timeout)
         await found.open()
         yield found
         await found.aclose()
@@ -55,17 +62,27 @@ async def endpoint(canned: Canned) -> AsyncIterator[Endpoint]:
         error("NO_SYNCED_BLOCKS"),
         error("NOT_SYNCED_YET"),
         error("UNAVAILABLE_SHARD"),
-        (0, b""),
     ],
 )
 async def test_what_is_no_useful_answer_fails_the_endpoint(
     canned: Canned, endpoint: Endpoint, reply: tuple[int, bytes]
 ) -> None:
     canned.reply = lambda _: reply
-    with trio.fail_after(5), pytest.raises(EndpointFailed) as caught:
+    await is_given_up(endpoint)
+
+
+async def is_given_up(endpoint: Endpoint) -> None:
+    with pytest.raises(EndpointFailed) as caught:
         await endpoint.batch([("status", None)])
     assert "endpoint 1 (127.0.0.1)" in str(caught.value)
     assert "api-key-7" not in str(caught.value) + repr(endpoint)
+
+
+async def test_who_never_answers_is_given_up(canned: Canned) -> None:
+    canned.reply = lambda _: (0, b"")
+    with trio.fail_after(60):
+        async with opened(canned, timeout=0.5) as endpoint:
+            await is_given_up(endpoint)
 
 
 @pytest.mark.parametrize("status", [200, 404, 422])

@@ -60,7 +60,7 @@ async def test_commits_of_one_block_are_told_in_the_order_of_the_chain(world: Wo
 async def test_a_follower_tells_the_same_at_once_and_afterwards(world: World) -> None:
     head = await world.reader.head()
     start = Cursor(head.number, head.hash)
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery, world.reader.follow(start) as batches:
             playing = await play(world, start=False)
 
