@@ -54,29 +54,10 @@ class ForkServer:
 
         The environment of the template, hence of every worker, is built here from nothing.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            started = subprocess.Popen(  # noqa: ASYNC220 - a fork and exec, no waiting
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    "from workloads.template import main; main()",
-                    str(theirs.fileno()),
-                ],
-                env={
-                    **ENVIRONMENT,
-                    **environment,
-                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                cwd="/",
-            )
+        try:
+            started, ours = _launch(environment)
+        except OSError as error:
+            raise _no_means(error) from error
         server = cls(started, trio.socket.from_stdlib_socket(ours))
         answer: template.Answer | None = None
         try:
@@ -93,7 +74,10 @@ class ForkServer:
 
     async def fork(self) -> WorkerProcess:
         """A new worker, which locks itself in before it reads; raise `NodeFault`."""
-        inward, outward = process.make_pipes()
+        try:
+            inward, outward = process.make_pipes()
+        except OSError as error:
+            raise _no_means(error) from error
         kept = False
         try:
             answer, handles = await self._ask(template.Fork(), (inward[0], outward[1]))
@@ -159,3 +143,43 @@ class ForkServer:
             self.alive = False
             raise NodeFault("the template ended", code="template_failed") from error
         return answer, [int.from_bytes(raw[:_INT], sys.byteorder) for _, _, raw in ancillary]
+
+
+def _launch(environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A new template and our end of its socket. Raises `OSError`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            started = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    "from workloads.template import main; main()",
+                    str(theirs.fileno()),
+                ],
+                env={
+                    **ENVIRONMENT,
+                    **environment,
+                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError:
+            ours.close()
+            raise
+    return started, ours
+
+
+def _no_means(error: OSError) -> NodeFault:
+    return NodeFault(
+        f"no worker can be started: {error.strerror}",
+        hint="raise the limit of open files or processes, or free some memory",
+        code="template_failed",
+    )

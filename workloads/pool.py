@@ -236,12 +236,17 @@ class WorkerPool:
             version=job.version,
             policy=policy.label,
             model=job.model,
+            parameters=job.parameters,
             sizes=[len(output) for output in outputs],
         )
 
         async def converse() -> list[list[bool]]:
             await worker.process.send(request, outputs)
-            agree = _expect(await worker.process.receive(), wire.Compared).agree
+            try:
+                agree = _expect(await worker.process.receive(), wire.Compared).agree
+            except WorkloadFault as error:
+                # Whatever is wrong with a task was found when it was computed.
+                raise NodeFault(f"not compared: {error}", code="runner") from error
             if [len(row) for row in agree] != [len(outputs)] * len(outputs):
                 raise NodeFault("the comparison has another shape", code="worker_babbled")
             return agree

@@ -45,6 +45,7 @@ class Compare(msgspec.Struct, frozen=True, array_like=True, tag="compare"):
     version: int
     policy: str
     model: str
+    parameters: bytes
     sizes: Annotated[list[Size], msgspec.Meta(max_length=MAX_COMPARED)]
 
 

@@ -148,11 +148,12 @@ def _run(tools: Tools, pipe: _Pipe, request: wire.Run) -> None:
 def _compare(tools: Tools, pipe: _Pipe, request: wire.Compare) -> None:
     outputs = [pipe.receive_blob(size) for size in request.sizes]
     key = (request.workload, request.version)
-    model = tools.load_model(tools.models, request.model)
-    tolerances = model.tolerances.get(request.policy)
-    if tolerances is None:
-        raise ValueError(f"the model has no thresholds for {request.policy}")
-    pipe.send(wire.Compared(agree=tools.comparers[key](outputs, tolerances)))
+    spec = tools.specs[key]
+    model = _model(tools, spec, request.model, _parameters(spec, request.parameters))
+    if model is None or request.policy not in model.tolerances:
+        raise ValueError(f"there are no thresholds for {request.policy}")
+    agree = tools.comparers[key](outputs, model.tolerances[request.policy])
+    pipe.send(wire.Compared(agree=agree))
 
 
 def _parameters(spec: WorkloadSpec, encoded: bytes) -> dict[str, Any]:

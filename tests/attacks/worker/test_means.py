@@ -1,0 +1,43 @@
+"""A node that lacks what a worker is made of says so, and goes on when it is there again."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deai.errors import NodeFault
+from tests.attacks.worker import hostile
+from tests.attacks.worker.test_escapes import ask, hostile_pool, job
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """No number is left for a pipe or a socket, as when peers hold every descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("has_template", [True, False])
+async def test_without_descriptors_a_task_fails_and_the_next_is_served(
+    has_template: bool, tmp_path: Path
+) -> None:
+    async with hostile_pool(tmp_path) as pool:
+        if not has_template:
+            assert pool._server is not None
+            await pool._server.stop()
+        async with pool.executor("alice") as executor:
+            with no_more_files(), pytest.raises(NodeFault) as caught:
+                await ask(executor, job())
+            assert caught.value.reason_code == "template_failed"
+            assert "open files" in caught.value.hint
+            assert (await ask(executor, job())).data == hostile.GOOD
