@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.polling import wait
 
-pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 START = "from deai.cli.main import main; main()"
 
@@ -37,7 +37,7 @@ def deai(*arguments: str, **more: str) -> tuple[int, dict[str, Any]]:
         command(*arguments, "--json"),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
         env=environment(**more),
         check=False,
     )
@@ -72,7 +72,7 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
         subprocess.run(
             command("devnet", "down", "--wipe", "--dir", str(folder)),
             capture_output=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
@@ -116,7 +116,7 @@ def test_a_copy_of_the_keys_elsewhere_refuses(devnet: dict[str, Any], tmp_path: 
     (copy / "keys" / "peer.key").chmod(0o600)
     status, document = deai(
         "node", "run", "--home", str(copy),
-        DEAI_NODE__LISTEN='["/ip4/127.0.0.1/tcp/0"]', DEAI_NODE__LISTEN_FOR_TWIN="4",
+        DEAI_NODE__LISTEN='["/ip4/127.0.0.1/tcp/0"]', DEAI_NODE__LISTEN_FOR_TWIN="15",
     )  # fmt: skip
     assert status == 1
     assert document["error"]["code"] == "another_instance"
@@ -176,9 +176,9 @@ def test_a_node_is_found_on_the_local_network_when_nothing_else_knows_it(
         node = ready(stopped, daemon)["node_id"]
         wait(lambda: b"announced on the local network" in (tmp_path / "log").read_bytes())
         assert found() == []
-        assert found(DEAI_CLIENT__MDNS="true") == [node]
+        wait(lambda: found(DEAI_CLIENT__MDNS="true") == [node])
         daemon.terminate()
-        assert daemon.wait(timeout=60) == 0
+        assert daemon.wait(timeout=180) == 0
     finally:
         daemon.kill()
         daemon.wait()
@@ -227,11 +227,11 @@ def test_sigterm_while_working_finishes_the_task_first(
             _, document = deai("node", "status", "--home", str(stopped))
             return bool(document["tasks"]["running"])
 
-        wait(working)
+        wait(working, 300)
         daemon.send_signal(signal.SIGTERM)
-        printed, _ = client.communicate(timeout=200)
+        printed, _ = client.communicate(timeout=400)
         assert json.loads(printed)["state"] == "completed"
-        assert daemon.wait(timeout=120) == 0
+        assert daemon.wait(timeout=300) == 0
         assert not (stopped / "node.json").exists()
     finally:
         daemon.kill()

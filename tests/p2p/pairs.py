@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import trio
 
 from deai.net import Dialect, Link, Net, PeerAddress
-from tests.p2p.worlds import TALK, Said, World
+from p2p.limits import NetLimits
+from tests.p2p.worlds import QUICK, TALK, Said, World
 
 CHUNK = 64 * 1024
 
@@ -27,12 +28,15 @@ def to(net: Net) -> PeerAddress:
 
 @asynccontextmanager
 async def pair(
-    world: World, handler: Handler = echo, dialect: Dialect[Said] = TALK
+    world: World,
+    handler: Handler = echo,
+    dialect: Dialect[Said] = TALK,
+    limits: NetLimits = QUICK,
 ) -> AsyncIterator[tuple[Net, Net]]:
     """A client's net and a server's, which runs `handler`."""
     async with (
-        world.open("client") as client,
-        world.open("server") as server,
+        world.open("client", limits) as client,
+        world.open("server", limits) as server,
         trio.open_nursery() as nursery,
     ):
         await nursery.start(server.serve, dialect, handler)

@@ -15,14 +15,14 @@ from deai.errors import MalformedMessage, PeerUnreachable
 from deai.net import Link, PeerAddress
 from p2p.framing import BULK_WINDOW, FRAME_COST, MESSAGE_WINDOW
 from tests.p2p.pairs import CHUNK, Reluctant, echo, pair, to
-from tests.p2p.worlds import OTHER, QUICK, TALK, Blob, Said, Text, World
+from tests.p2p.worlds import AT_EASE, OTHER, QUICK, TALK, Blob, Said, Text, World
 from tests.support.polling import until
 
 
 async def test_messages_arrive_as_they_were_sent(world: World, clock: Clock | None) -> None:
     async with (
         pair(world) as (client, server),
-        client.dial(to(server), TALK, timeout=5) as link,
+        client.dial(to(server), TALK, timeout=AT_EASE) as link,
     ):
         assert link.peer_id == server.peer_id
         for message in (Text(1, b"x"), Text(2), Blob(3, bytes(200_000)), Text(4, bytes(9))):
@@ -38,7 +38,7 @@ async def test_a_link_knows_who_is_at_its_other_end(world: World, clock: Clock |
         await echo(link)
 
     async with pair(world, note) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
+        async with client.dial(to(server), TALK, timeout=AT_EASE) as link:
             await link.send(Text(1))
             await link.receive()
         assert seen == [client.peer_id]
@@ -46,7 +46,10 @@ async def test_a_link_knows_who_is_at_its_other_end(world: World, clock: Clock |
 
 async def test_messages_keep_their_order_bulk_or_not(world: World, clock: Clock | None) -> None:
     async with pair(world) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link, trio.open_nursery() as nursery:
+        async with (
+            client.dial(to(server), TALK, timeout=AT_EASE) as link,
+            trio.open_nursery() as nursery,
+        ):
 
             async def speak() -> None:
                 for number in range(300):
@@ -61,7 +64,7 @@ async def test_messages_keep_their_order_bulk_or_not(world: World, clock: Clock 
 async def test_256_calls_at_once_are_all_answered(world: World, clock: Clock | None) -> None:
     async with (
         pair(world) as (client, server),
-        client.dial(to(server), TALK, timeout=5) as link,
+        client.dial(to(server), TALK, timeout=AT_EASE) as link,
         trio.open_nursery() as nursery,
     ):
         answers: dict[int, trio.Event] = {}
@@ -79,7 +82,7 @@ async def test_256_calls_at_once_are_all_answered(world: World, clock: Clock | N
             for step in range(4):
                 await call(first + 1000 * step)
 
-        with trio.fail_after(30):
+        with trio.fail_after(4 * AT_EASE):
             nursery.start_soon(dispatch)
             async with trio.open_nursery() as callers:
                 for first in range(256):
@@ -99,7 +102,7 @@ async def test_a_sender_waits_for_a_slow_receiver(
 
     async with (
         pair(world, reluctant) as (client, server),
-        client.dial(to(server), TALK, timeout=5) as link,
+        client.dial(to(server), TALK, timeout=AT_EASE) as link,
         trio.open_nursery() as nursery,
     ):
 
@@ -130,7 +133,7 @@ async def test_a_sender_does_not_wait_for_ever(world: World, clock: Clock | None
         trio.open_nursery() as nursery,
     ):
         await nursery.start(server.serve, TALK, Reluctant())
-        async with client.dial(to(server), TALK, timeout=5) as link:
+        async with client.dial(to(server), TALK, timeout=AT_EASE) as link:
 
             async def speak() -> None:
                 while True:
@@ -166,8 +169,8 @@ async def test_bulk_does_not_starve_small_messages(
     async with pair(world, consume) as (client, server), trio.open_nursery() as nursery:
         await nursery.start(server.serve, OTHER, consume)
         async with (
-            client.dial(to(server), TALK, timeout=5) as bulk_link,
-            client.dial(to(server), OTHER, timeout=5) as second_link,
+            client.dial(to(server), TALK, timeout=AT_EASE) as bulk_link,
+            client.dial(to(server), OTHER, timeout=AT_EASE) as second_link,
         ):
             small_link = second_link if other_link else bulk_link
 
@@ -200,11 +203,15 @@ async def test_what_was_sent_before_a_close_still_arrives(
         finally:
             ended.set()
 
-    async with pair(world, collect) as (client, server):
-        async with client.dial(to(server), TALK, timeout=5) as link:
+    # However slow the machine is, there is time for it.
+    async with pair(world, collect, limits=replace(QUICK, close_timeout=AT_EASE)) as (
+        client,
+        server,
+    ):
+        async with client.dial(to(server), TALK, timeout=AT_EASE) as link:
             for number in range(100):
                 await link.send(Text(number, bytes(500)))
-        with trio.fail_after(5):
+        with trio.fail_after(AT_EASE):
             await ended.wait()
         assert [message.number for message in heard] == list(range(100))
         await until(lambda: server.stats()["links_inbound_open"] == 0)
@@ -218,7 +225,7 @@ async def test_the_serving_side_may_close(world: World, clock: Clock | None) -> 
 
     async with (
         pair(world, say_goodbye) as (client, server),
-        client.dial(to(server), TALK, timeout=5) as link,
+        client.dial(to(server), TALK, timeout=AT_EASE) as link,
     ):
         assert [await link.receive(), await link.receive()] == [Text(1), Text(2)]
         for _ in range(2):
@@ -231,7 +238,7 @@ async def test_the_serving_side_may_close(world: World, clock: Clock | None) -> 
 async def test_a_closed_link_takes_and_gives_nothing(world: World, clock: Clock | None) -> None:
     async with (
         pair(world) as (client, server),
-        client.dial(to(server), TALK, timeout=5) as link,
+        client.dial(to(server), TALK, timeout=AT_EASE) as link,
     ):
         await link.aclose()
         await link.aclose()
@@ -244,7 +251,7 @@ async def test_a_closed_link_takes_and_gives_nothing(world: World, clock: Clock 
 async def test_a_close_wakes_whoever_waits_on_the_link(world: World, clock: Clock | None) -> None:
     async with (
         pair(world, Reluctant()) as (client, server),
-        client.dial(to(server), TALK, timeout=5) as link,
+        client.dial(to(server), TALK, timeout=AT_EASE) as link,
     ):
         woken = []
 
@@ -255,7 +262,7 @@ async def test_a_close_wakes_whoever_waits_on_the_link(world: World, clock: Cloc
             except PeerUnreachable:
                 woken.append(operation)
 
-        with trio.fail_after(10):
+        with trio.fail_after(AT_EASE):
             async with trio.open_nursery() as nursery:
                 for _ in range(3):
                     nursery.start_soon(wait_for, lambda: link.send(Blob(1, bytes(CHUNK))))
@@ -268,7 +275,7 @@ async def test_a_close_wakes_whoever_waits_on_the_link(world: World, clock: Cloc
 async def test_a_message_beyond_the_limit_is_not_sent(world: World, clock: Clock | None) -> None:
     async with (
         pair(world) as (client, server),
-        client.dial(to(server), TALK, timeout=5) as link,
+        client.dial(to(server), TALK, timeout=AT_EASE) as link,
     ):
         with pytest.raises(MalformedMessage):
             await link.send(Blob(1, bytes(TALK.max_frame_bytes)))
@@ -284,12 +291,12 @@ async def test_a_bug_in_a_handler_stops_the_program(world: World, clock: Clock |
     async def talk() -> None:
         async with (
             pair(world, buggy) as (client, server),
-            client.dial(to(server), TALK, timeout=5) as link,
+            client.dial(to(server), TALK, timeout=AT_EASE) as link,
         ):
             await link.send(Text(1))
             await trio.sleep_forever()
 
-    with trio.fail_after(10), pytest.raises(ZeroDivisionError):
+    with trio.fail_after(AT_EASE), pytest.raises(ZeroDivisionError):
         await talk()
 
 
@@ -310,12 +317,13 @@ async def test_the_end_of_a_net_ends_its_links(world: World, clock: Clock | None
 
         nursery.start_soon(live_and_die)
         await up.wait()
-        async with client.dial(served[0], TALK, timeout=5) as link:
+        async with client.dial(served[0], TALK, timeout=AT_EASE) as link:
             await link.send(Text(1))
             assert await link.receive() == Text(1)
             leave.set()
-            with trio.fail_after(QUICK.ping_timeout), pytest.raises(PeerUnreachable):
+            with trio.fail_after(AT_EASE), pytest.raises(PeerUnreachable) as told:
                 await link.receive()
+            assert "silent" not in str(told.value), "it was not told, it only heard nothing"
 
 
 async def test_cancelling_anywhere_leaves_no_child_behind(
@@ -327,7 +335,7 @@ async def test_cancelling_anywhere_leaves_no_child_behind(
     async with pair(world) as (client, server):
 
         async def use() -> None:
-            async with client.dial(to(server), TALK, timeout=5) as link:
+            async with client.dial(to(server), TALK, timeout=AT_EASE) as link:
                 for number in range(3):
                     await link.send(Blob(number, bytes(3 * CHUNK)))
                     await link.receive()

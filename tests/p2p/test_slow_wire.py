@@ -9,12 +9,12 @@ from deai.net import Link, PeerAddress
 from p2p.limits import NetLimits
 from p2p.net import open_net
 from tests.p2p.proxy import Proxy
-from tests.p2p.worlds import TALK, Blob, Said, Text, identity
+from tests.p2p.worlds import AT_EASE, TALK, Blob, Said, Text, identity
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 CHUNK = 64 * 1024
-PATIENT = NetLimits(ping_interval=0.5, ping_timeout=5.0)
+PATIENT = NetLimits(ping_interval=0.5, ping_timeout=30.0, handshake_timeout=30.0)
 
 
 async def test_small_calls_pass_between_the_pieces_of_an_upload() -> None:
@@ -41,8 +41,8 @@ async def test_small_calls_pass_between_the_pieces_of_an_upload() -> None:
         port = await nursery.start(proxy.run)
         there = PeerAddress(server.peer_id, (f"/ip4/127.0.0.1/tcp/{port}",))
         async with (
-            client.dial(there, TALK, timeout=10) as uploading,
-            client.dial(there, TALK, timeout=10) as calling,
+            client.dial(there, TALK, timeout=AT_EASE) as uploading,
+            client.dial(there, TALK, timeout=AT_EASE) as calling,
             trio.open_nursery() as both,
         ):
 

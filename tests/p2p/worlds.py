@@ -56,7 +56,16 @@ OTHER: Dialect[Said] = Dialect("/deai-test/other/1", msgspec.msgpack.encode, dec
 GIBBERISH: Dialect[bytes] = Dialect(TALK.protocol_id, encode=bytes, decode=bytes)
 """Speaks the protocol of TALK, but bytes that are none of its messages."""
 
-QUICK = NetLimits(ping_interval=0.2, pings_per_second=10, ping_timeout=1.0, close_timeout=1.0)
+QUICK = NetLimits(
+    handshake_timeout=30.0,
+    ping_interval=0.2,
+    pings_per_second=10,
+    ping_timeout=4.0,
+    close_timeout=1.0,
+)
+"""Quick to find the dead, and slow enough for a machine that stalls for seconds."""
+AT_EASE = 30.0
+"""Seconds for what ought to be done at once, over real sockets on a machine that stalls."""
 
 
 def identity(name: str) -> Identity:

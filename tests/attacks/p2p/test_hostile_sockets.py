@@ -26,7 +26,7 @@ from tests.attacks.p2p.victim import (
     victim,
 )
 from tests.p2p.pairs import echo
-from tests.p2p.worlds import TALK, identity
+from tests.p2p.worlds import AT_EASE, TALK, identity
 from tests.support.polling import until
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -102,7 +102,7 @@ async def test_whatever_answers_a_dial_is_a_peer_or_unreachable(answer: bytes) -
                 pass
         await nursery.start(honest.serve, TALK, echo)
         both = PeerAddress(trap.peer_id, trap.addresses + honest.addresses)
-        async with net.dial(both, TALK, timeout=5) as link:
+        async with net.dial(both, TALK, timeout=AT_EASE) as link:
             await assert_served(link)
         nursery.cancel_scope.cancel()
 
@@ -114,7 +114,7 @@ async def test_silent_sockets_lock_nobody_out() -> None:
         await until(lambda: target.net.stats()["refused"] >= 150 - LIMITS.max_pending_per_ip)
         # Those that were let in are hung up on once the handshake has taken too long.
         for stream in streams:
-            with trio.fail_after(3 * LIMITS.handshake_timeout), suppress(trio.BrokenResourceError):
+            with trio.fail_after(3 * AT_EASE), suppress(trio.BrokenResourceError):
                 while await stream.receive_some(1000):
                     pass
             await stream.aclose()

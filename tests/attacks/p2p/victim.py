@@ -27,14 +27,14 @@ from deai.net import Link, Net
 from p2p.limits import NetLimits
 from p2p.net import LibP2PNet, open_net
 from tests.p2p.pairs import echo, to
-from tests.p2p.worlds import TALK, Said, Text, identity
+from tests.p2p.worlds import AT_EASE, TALK, Said, Text, identity
 
 LIMITS = NetLimits(
     max_pending_per_ip=8,
-    handshake_timeout=2.0,
-    idle_timeout=2.0,
+    handshake_timeout=10.0,
+    idle_timeout=30.0,
     ping_interval=1.0,
-    ping_timeout=4.0,
+    ping_timeout=30.0,
 )
 ANYTHING: tuple[type[BaseException], ...] = (
     BaseLibp2pError,
@@ -70,7 +70,7 @@ class Victim:
 
 
 async def assert_served(link: Link[Said]) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(AT_EASE):
         await link.send(Text(1, b"honest"))
         assert await link.receive() == Text(1, b"honest")
 
@@ -78,7 +78,7 @@ async def assert_served(link: Link[Said]) -> None:
 async def assert_serves_a_newcomer(net: Net, name: str) -> None:
     async with (
         open_net(identity(name)) as newcomer,
-        newcomer.dial(to(net), TALK, timeout=5) as link,
+        newcomer.dial(to(net), TALK, timeout=AT_EASE) as link,
     ):
         await assert_served(link)
 
@@ -92,7 +92,7 @@ async def victim(limits: NetLimits = LIMITS) -> AsyncIterator[Victim]:
         trio.open_nursery() as nursery,
     ):
         await nursery.start(net.serve, TALK, echo)
-        async with honest.dial(to(net), TALK, timeout=5) as link:
+        async with honest.dial(to(net), TALK, timeout=AT_EASE) as link:
             await assert_served(link)
             yield Victim(net)
             await assert_served(link)
@@ -121,6 +121,6 @@ async def stock_host(**options: Any) -> AsyncIterator[Any]:
 async def attacker_of(target: Victim) -> AsyncIterator[tuple[Any, Any]]:
     """A stock host that is connected, and its muxed connection."""
     async with stock_host() as host:
-        with trio.fail_after(10):
+        with trio.fail_after(AT_EASE):
             await host.connect(info_from_p2p_addr(target.full_address))
         yield host, host.get_network().get_connections(target.peer_id)[0].muxed_conn
