@@ -7,6 +7,7 @@ paths here, never values.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import tomllib
@@ -56,6 +57,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The file this came from."""
     origins: dict[str, str] = msgspec.field(default_factory=dict)
     """Setting → `file`, `environment`, `flag`; everything else is a default."""
+    texts: dict[str, str] = msgspec.field(default_factory=dict)
+    """Setting → what its variable holds, letter by letter."""
 
 
 _TOP: Final = {"network", "chain", "coordinator_url", "client"}
@@ -98,10 +101,19 @@ def line_of(text: str, setting: str) -> int:
     return 0
 
 
-def convert(raw: Any, kind: type[T], *, where: str, text: str = "", section: str = "") -> T:  # noqa: ANN401
+def convert(
+    raw: Any,  # noqa: ANN401
+    kind: type[T],
+    *,
+    where: str,
+    text: str = "",
+    section: str = "",
+    texts: Mapping[str, str] | None = None,
+) -> T:
     """Decode a table into a frozen type; raise `ConfigError` with file, line and setting.
 
-    `where` names the file; `text` is its content, used to find the line.
+    `where` names the file; `text` is its content, used to find the line. `texts` are the
+    variables by setting: what was read as a number is text again where a text is wanted.
     """
     try:
         return msgspec.convert(raw, kind, strict=True)
@@ -112,6 +124,11 @@ def convert(raw: Any, kind: type[T], *, where: str, text: str = "", section: str
         if unknown := re.search(r"unknown field `([^`]*)`", message):
             setting = f"{setting}.{unknown[1]}".strip(".")
         full = f"{section}.{setting}".strip(".")
+        if message.startswith("Expected `str`") and full in (texts or {}):
+            left = dict(texts or {})
+            again = copy.deepcopy(raw)
+            _put(again, setting.split("."), left.pop(full))
+            return convert(again, kind, where=where, text=text, section=section, texts=left)
         line = line_of(text, full)
         place = f"{where}:{line}" if line else where
         raise ConfigError(
@@ -126,7 +143,12 @@ def section(config: Config, name: str, kind: type[T]) -> T:
     if config.path:
         _, text = read_toml(Path(config.path))
     return convert(
-        config.sections.get(name, {}), kind, where=config.path or "config", text=text, section=name
+        config.sections.get(name, {}),
+        kind,
+        where=config.path or "config",
+        text=text,
+        section=name,
+        texts=config.texts,
     )
 
 
@@ -141,6 +163,7 @@ def load_config(
     raw: dict[str, Any] = {}
     text = ""
     origins: dict[str, str] = {}
+    texts: dict[str, str] = {}
     if path is not None:
         raw, text = read_toml(path)
         origins.update(dict.fromkeys(_flatten(raw), "file"))
@@ -150,6 +173,7 @@ def load_config(
             continue
         _put(raw, keys, _toml_value(value))
         origins[".".join(keys)] = "environment"
+        texts[".".join(keys)] = value
     for name, value in (flags or {}).items():
         _put(raw, name.split("."), value)
         origins[name] = "flag"
@@ -161,9 +185,9 @@ def load_config(
                 f"{path}:{line}: unknown setting {key}" if line else f"unknown setting {key}",
                 hint="settings are " + ", ".join(sorted(_TOP | _SECTIONS)),
             )
-    config = convert(raw, Config, where=str(path or "environment"), text=text)
+    config = convert(raw, Config, where=str(path or "environment"), text=text, texts=texts)
     config = msgspec.structs.replace(
-        config, sections=sections, path=str(path or ""), origins=origins
+        config, sections=sections, path=str(path or ""), origins=origins, texts=texts
     )
     _check_url(config)
     return config

@@ -55,6 +55,23 @@ def test_what_is_no_web_address_is_refused_with_a_hint(text: str) -> None:
     assert (refused.value.reason_code, bool(refused.value.hint)) == ("bad_url", True)
 
 
+def test_a_variable_that_looks_like_a_number_is_a_text_where_one_is_wanted() -> None:
+    name = "1" * 64
+    given = {
+        "DEAI_CLIENT__MAX_FEE": "1000", "DEAI_CLIENT__ACCOUNT": name, "DEAI_CLIENT__MDNS": "true",
+        "DEAI_NODE__CAPACITY": "2",
+    }  # fmt: skip
+    config = load_config(None, given)
+    assert (config.client.max_fee, config.client.account, config.client.mdns) == (
+        "1000",
+        name,
+        True,
+    )
+    assert config.sections == {"node": {"capacity": 2}}
+    with pytest.raises(ConfigError, match=r"client\.mdns: Expected `bool`"):
+        load_config(None, {"DEAI_CLIENT__MDNS": "1"})
+
+
 @pytest.mark.parametrize("before", ["", "[]" * 100, '"[[[["', '"\\"[[["', '{"]": "}"}'])
 def test_depth_counts_brackets_outside_of_text_only(before: str) -> None:
     check_json_depth(before + "[" * MAX_JSON_DEPTH)
