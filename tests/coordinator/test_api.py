@@ -144,7 +144,7 @@ class CountingReader(Reader):
 
 async def test_a_status_that_nobody_has_is_not_asked_for_node_by_node(tmp_path: Path) -> None:
     store = Store(tmp_path / "c.db")
-    chain = Chain(40)
+    chain = Chain(nodes=40)
     store.attach(SEI, "chain")
     store.apply_batch(SEI, chain.batch(), 0.0)
     reader = CountingReader(store.path)
@@ -328,7 +328,7 @@ async def test_a_chain_that_is_down_is_told_and_followed_again(coordinator: Runn
 
 async def test_figures_are_exported_with_a_row_each_in_the_docs(coordinator: Running) -> None:
     await coordinator.get("/api/v1/network/stats")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         text = (await client.get(coordinator.document["metrics_url"])).text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP deai_")}
     documented = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()

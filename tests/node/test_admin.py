@@ -28,7 +28,9 @@ async def admin(tmp_path: Path) -> AsyncIterator[tuple[Provider, Node, httpx.Asy
         url = url_of(bound)
         await nursery.start(serve_admin, provider.whole, bound, "secret")
         headers = {"authorization": "Bearer secret"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, trust_env=False, timeout=60
+        ) as client:
             yield provider, provider.live, client
         nursery.cancel_scope.cancel()
 

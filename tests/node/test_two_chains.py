@@ -261,7 +261,7 @@ async def test_orders_and_sums_are_for_both_chains(tmp_path: Path) -> None:
         for name in (SEI, NEAR):
             assert f'deai_node_chain_head{{chain="{name}"}}' in metrics
         assert (await http.post("/drain")).json() == {"state": "draining"}
-        with trio.fail_after(10):
+        with trio.fail_after(120):
             await provider.stopped.wait()
 
 
@@ -273,7 +273,9 @@ async def admin(tmp_path: Path) -> AsyncIterator[tuple[Provider, httpx.AsyncClie
         url = url_of(bound)
         await nursery.start(serve_admin, provider.whole, bound, "secret")
         headers = {"authorization": "Bearer secret"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, trust_env=False, timeout=60
+        ) as client:
             yield provider, client
         nursery.cancel_scope.cancel()
 
