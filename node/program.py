@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
+from typing import Final
 
 import structlog
 import trio
@@ -23,6 +25,9 @@ from node.opening import open_machine
 
 logger = structlog.get_logger(__name__)
 
+OPEN_FILES: Final = 8192
+"""Descriptors wanted: as many peers as may connect, and the node's own."""
+
 
 async def serve(home: Home, config: NodeConfig, network: Network) -> None:
     """Run the node of this home, on every chain it is set up on, until it is told to leave.
@@ -30,6 +35,7 @@ async def serve(home: Home, config: NodeConfig, network: Network) -> None:
     Raises `NotSetUp`, `ConfigError` (a port is taken, a key unreadable) or `AlreadyRunning`.
     """
     registrations = home.registrations()
+    allow_open_files()
     with home.lock():
         home.ready.unlink(missing_ok=True)
         bound = bind(config.admin)
@@ -38,6 +44,14 @@ async def serve(home: Home, config: NodeConfig, network: Network) -> None:
         finally:
             bound.close()
             home.ready.unlink(missing_ok=True)
+
+
+def allow_open_files() -> None:
+    """Raise this process's own limit as far as it may: 1024 is usual, and peers could fill that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(

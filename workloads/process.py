@@ -106,7 +106,10 @@ class WorkerProcess:
 
     def has_ended(self) -> bool:
         """Whether the process is over already."""
-        return bool(select.select([self._handle], [], [], 0)[0])
+        # Not `select.select`, which takes no descriptor beyond 1023.
+        watch = select.poll()
+        watch.register(self._handle, select.POLLIN)
+        return bool(watch.poll(0))
 
     def kill(self, *, whole_group: bool) -> None:
         """End it, and its process group while its id is surely its own (not yet reaped)."""

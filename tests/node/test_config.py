@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from deai.errors import ConfigError
 from deai.money import UNIT
 from node.config import NodeConfig, node_config
 from node.ports import load_behaviour
+from node.program import OPEN_FILES, allow_open_files
+from p2p.limits import NetLimits
 
 
 def read(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> NodeConfig:
@@ -71,3 +74,18 @@ def test_a_behaviour_that_is_not_there_is_named(name: str) -> None:
 
 def test_a_behaviour_is_any_callable_over_the_ports() -> None:
     assert load_behaviour("devnet.behaviours:lazy").__name__ == "lazy"
+
+
+def test_a_daemon_asks_for_as_many_descriptors_as_its_peers_may_take() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        allow_open_files()
+        raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert raised == (OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard))
+        assert 2 * NetLimits().max_connections < OPEN_FILES
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard), "never lowered"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from tests.attacks.worker import hostile
 from tests.attacks.worker.test_escapes import ask, hostile_pool, job
 
 pytestmark = pytest.mark.slow
+FD_SETSIZE = 1024
 
 
 @contextmanager
@@ -41,3 +43,23 @@ async def test_without_descriptors_a_task_fails_and_the_next_is_served(
             assert caught.value.reason_code == "template_failed"
             assert "open files" in caught.value.hint
             assert (await ask(executor, job())).data == hostile.GOOD
+
+
+async def test_a_worker_is_served_however_many_descriptors_peers_hold(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("this machine allows no 2048 descriptors")
+    held: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        while not held or held[-1] <= FD_SETSIZE:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+        async with hostile_pool(tmp_path) as pool:
+            for client in ("alice", "alice", "bob"):
+                async with pool.executor(client) as executor:
+                    assert (await ask(executor, job())).data == hostile.GOOD
+                    assert (await ask(executor, job())).data == hostile.GOOD
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
