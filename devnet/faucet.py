@@ -24,7 +24,7 @@ from deai.signing import LocalSigner
 GAS_PORTION: Final = 5 * 10**18
 """Wei that come with every portion of tokens: some hundred transactions."""
 _TRANSFER_GAS: Final = 21_000
-_WAIT_S: Final = 20.0
+_WAIT_S: Final = 60.0
 
 
 class Faucet:
@@ -51,7 +51,7 @@ class Faucet:
         """Money for gas to each; returns when all of it has arrived."""
         if not addresses:
             return
-        async with httpx.AsyncClient(timeout=10) as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             nonce = int(
                 await self._call(
                     http, "eth_getTransactionCount", [self._funder.account, "latest"]

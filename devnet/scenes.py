@@ -13,7 +13,7 @@ from deai.events import TaskAssigned, TaskPosted
 from deai.money import format_tokens
 from devnet import launcher, processes
 from devnet.inputs import portfolio, sentences
-from devnet.stage import Stage
+from devnet.stage import PATIENCE_S, Stage
 
 TEXTS: Final = 600
 PATHS: Final = 1_000_000
@@ -21,11 +21,11 @@ PATHS: Final = 1_000_000
 
 async def heard(stage: Stage, registrations: int, lines: list[str]) -> None:
     """Every registration is staked and its node beats."""
-    _, found = await stage.deai("network", "stats", patience=20)
-    with trio.move_on_after(30):
+    _, found = await stage.deai("network", "stats", patience=PATIENCE_S)
+    with trio.move_on_after(PATIENCE_S):
         while found.get("active_nodes", 0) < registrations:
             await trio.sleep(0.5)
-            _, found = await stage.deai("network", "stats", patience=20)
+            _, found = await stage.deai("network", "stats", patience=PATIENCE_S)
     lines.append(
         f"{found.get('active_nodes')} of {registrations} beat; "
         f"{format_tokens(int(found['total_staked']))} staked"
@@ -142,7 +142,7 @@ async def _committee(ledger: Ledger, since: int) -> list[str]:
 
 
 async def _verified(stage: Stage, done: dict[str, Any], lines: list[str]) -> None:
-    code, report = await stage.deai("task", "verify-receipt", done["receipt"], patience=30)
+    code, report = await stage.deai("task", "verify-receipt", done["receipt"], patience=PATIENCE_S)
     if code != 0 or not report.get("ok"):
         raise NodeFault(f"the receipt does not verify: {report}")
     lines.append("receipt: ids, digests, signatures and sums verify offline")
@@ -227,7 +227,13 @@ async def _restarted(stage: Stage, lines: list[str]) -> None:
 async def _audited(stage: Stage, lines: list[str]) -> None:
     home = str(stage.devnet.layout.coordinator)
     _, audit = await stage.deai(
-        "coordinator", "audit", "--home", home, "--config", f"{home}/config.toml", patience=60
+        "coordinator",
+        "audit",
+        "--home",
+        home,
+        "--config",
+        f"{home}/config.toml",
+        patience=PATIENCE_S,
     )
     if not audit.get("ok"):
         raise NodeFault(f"the index does not follow from {stage.chain}: {audit}")

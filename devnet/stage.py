@@ -17,6 +17,8 @@ from devnet.story import Story
 
 TASK_S: Final = 150.0
 """How long one command may take."""
+PATIENCE_S: Final = 90.0
+"""Seconds for what takes a moment: the machine may be busy with other things."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,13 @@ class Stage:
 
     async def look_up(self, node_id: str) -> dict[str, Any]:
         """What the coordinator knows of a node of any chain, by its id."""
-        _, document = await self.deai("network", "node", node_id, patience=20)
+        _, document = await self.deai("network", "node", node_id, patience=PATIENCE_S)
         return dict(document)
 
     async def until(self, index: int, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The node's document once it says so (the index follows the chain by a moment)."""
         document: dict[str, Any] = {}
-        with trio.move_on_after(20):
+        with trio.move_on_after(PATIENCE_S):
             while True:
                 document = await self.node(index)
                 if holds(document):
