@@ -23,6 +23,8 @@ PATIENCE_S = 400
 """For anything that must end by itself: of no interest, but not for ever."""
 WINDOW = ["--window", "60"]
 """For openings: longer than a loaded machine takes to start a chain again that was killed."""
+PASSING = {"no_committee", "no_offer"}
+"""Nobody took a task: nodes were slow to answer, or to beat on chain. Nothing was posted."""
 BEHAVIOURS = {3: "copycat", 4: "silent", 5: "crasher", 6: "wrong-weights"}
 NODES = 7
 HONEST = (0, 1, 2)
@@ -119,15 +121,29 @@ class Network:
 
         It may be further than that by now, or have ended.
         """
-        client = self.start(*arguments)
-        assert client.stderr is not None
         heard: list[str] = []
-        for line in client.stderr:
-            heard.append(line)
-            if word in line:
-                return client
-        client.wait(timeout=PATIENCE_S)
-        raise AssertionError(f"it never told of {word!r}: {''.join(heard)[-3000:]}")
+
+        def told() -> subprocess.Popen[str] | None:
+            client = self.start(*arguments)
+            assert client.stderr is not None
+            for line in client.stderr:
+                heard.append(line)
+                if word in line:
+                    return client
+            out, _ = client.communicate(timeout=PATIENCE_S)
+            assert is_passing(out), f"it never told of {word!r}: {out}{''.join(heard)[-3000:]}"
+            return None
+
+        return eventually(told)
+
+    def task(self, *command: str) -> Any:
+        """Run a command that submits a task, again while nobody takes it; its document."""
+
+        def taken() -> Any:
+            found = self.deai(*command, status=None)
+            return None if is_passing(json.dumps(found)) else found
+
+        return eventually(taken)
 
     def finished(self, client: subprocess.Popen[str]) -> Any:
         """The JSON document of a task's client, which has completed it."""
@@ -145,16 +161,22 @@ class Network:
         found: list[int] = json.loads(out)
         return found
 
-    def submit(self, workload: str, source: Path, *options: str, status: int = 0) -> Any:
+    def submit(self, workload: str, source: Path, *options: str) -> Any:
         """Submit a task and follow it to its end."""
-        return self.deai(
-            "task", "submit", workload, "--input", str(source), *options, status=status
-        )
+        return self.task("task", "submit", workload, "--input", str(source), *options)
 
 
-def eventually(what: Callable[[], T]) -> T:
+def is_passing(document: str) -> bool:
+    """Whether a command says that nobody takes its task now."""
+    found = json.loads(document) if document.strip() else {}
+    return bool((found.get("error") or {}).get("code") in PASSING)
+
+
+def eventually(what: Callable[[], T | None]) -> T:
     """Poll another process until `what` is true; its last answer."""
-    return wait(what, PATIENCE_S)
+    found = wait(what, PATIENCE_S)
+    assert found is not None
+    return found
 
 
 def paid_in_full(document: dict[str, Any]) -> None:

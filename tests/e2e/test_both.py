@@ -94,7 +94,7 @@ def is_well(both: Network, home: Path) -> Any:
 
 def submit(both: Network, chain: str, source: Path, node: str) -> Any:
     """A task of one seat for one node, on one chain."""
-    return both.deai(
+    return both.task(
         "--chain", chain, "task", "submit", "embedding", "--input", str(source),
         "--policy", "none/1", "--node", node,
     )  # fmt: skip

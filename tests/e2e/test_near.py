@@ -158,7 +158,7 @@ def test_a_client_that_is_killed_resumes_with_the_same_command(
     client.kill()
     client.communicate()
 
-    done = near.deai(*command)
+    done = near.task(*command)
 
     assert done["state"] == "completed"
     paid_in_full(done)

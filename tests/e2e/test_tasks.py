@@ -120,7 +120,7 @@ def test_a_client_that_is_killed_resumes_with_the_same_command(
     client.kill()
     client.communicate()
 
-    done = network.deai(*command)
+    done = network.task(*command)
 
     assert done["state"] == "completed"
     paid_in_full(done)
@@ -134,7 +134,7 @@ def test_the_same_idempotency_key_never_pays_twice(network: Network, texts: Path
     other = texts.with_name("other.txt")
     other.write_text("something else\n")
 
-    refused = network.submit("embedding", other, "--idempotency-key", "once", status=2)
+    refused = network.submit("embedding", other, "--idempotency-key", "once")
 
     assert first["task_id"] == again["task_id"]
     assert refused["error"]["code"] == "idempotency_conflict"
