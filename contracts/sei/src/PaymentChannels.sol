@@ -71,26 +71,20 @@ contract PaymentChannels is IPaymentChannels, IERC1363Receiver, EIP712, Reentran
 
     /// @inheritdoc IPaymentChannels
     function redeemMany(Redemption[] calldata batch) external nonReentrant {
-        (address owner, uint256 due) = (address(0), 0);
+        uint256[] memory dues = new uint256[](batch.length); // owner 160 << 96 | amount 96
         for (uint256 i; i < batch.length; ++i) {
             Redemption calldata one = batch[i];
             bytes32 id = channelIdOf(one.channel);
             Record memory s = _records[id];
-            (uint96 paid, bytes4 fault) = _judge(id, s, one.channel.sessionKey, one.voucher);
+            (uint96 amount, bytes4 fault) = _judge(id, s, one.channel.sessionKey, one.voucher);
             if (fault != FINE) {
                 emit VoucherSkipped(id, fault);
                 continue;
             }
-            _take(id, s, paid, one.voucher.receiptsRoot);
-            address next = _ownerOf(one.channel.node);
-            if (next != owner) {
-                if (due != 0) token.safeTransfer(owner, due);
-                (owner, due) = (next, 0);
-            }
-            due += paid;
+            _take(id, s, amount, one.voucher.receiptsRoot);
+            dues[i] = (uint256(one.channel.node) >> 96 << 96) | amount;
         }
-        if (due == 0) revert NothingRedeemed();
-        token.safeTransfer(owner, due);
+        _payRuns(dues);
     }
 
     /// @inheritdoc IPaymentChannels
@@ -133,7 +127,7 @@ contract PaymentChannels is IPaymentChannels, IERC1363Receiver, EIP712, Reentran
 
     /// @inheritdoc IPaymentChannels
     function channelIdOf(Channel calldata c) public view returns (bytes32) {
-        return _hashTypedDataV4(ChannelHash.channel(c));
+        return _idOf(c.client, c.node, c.sessionKey);
     }
 
     /// @inheritdoc IPaymentChannels
@@ -145,17 +139,15 @@ contract PaymentChannels is IPaymentChannels, IERC1363Receiver, EIP712, Reentran
     // --- internals --------------------------------------------------------------------------------------------
 
     function _open(address client, uint96 deposit, bytes calldata data) private {
-        Channel memory c;
-        c.client = client;
-        (c.node, c.sessionKey) = abi.decode(data, (bytes32, address));
+        (bytes32 node, address sessionKey) = abi.decode(data, (bytes32, address));
         // A failed recovery gives address 0, and nobody can be paid there.
-        if (c.sessionKey == address(0) || _ownerOf(c.node) == address(0)) revert BadData();
-        bytes32 id = _hashTypedDataV4(ChannelHash.channel(c));
+        if (sessionKey == address(0) || _ownerOf(node) == address(0)) revert BadData();
+        bytes32 id = _idOf(client, node, sessionKey);
         Record memory s = _records[id];
         if (s.deposit != 0) revert BadState(id, _stateOf(s));
         if (s.epoch == type(uint24).max) revert UsedUp(id);
         _records[id] = Record(deposit, 0, 0, s.epoch + 1);
-        emit ChannelOpened(id, client, c.node, c.sessionKey, s.epoch + 1, deposit);
+        emit ChannelOpened(id, client, node, sessionKey, s.epoch + 1, deposit);
     }
 
     function _topUp(bytes32 id, uint96 amount) private {
@@ -199,6 +191,23 @@ contract PaymentChannels is IPaymentChannels, IERC1363Receiver, EIP712, Reentran
         emit VoucherRedeemed(id, paid, s.claimed, receiptsRoot);
     }
 
+    /// @dev Neighbours of one owner together; after every channel's record is written.
+    function _payRuns(uint256[] memory dues) private {
+        (address owner, uint256 sum) = (address(0), 0);
+        for (uint256 i; i < dues.length; ++i) {
+            uint256 due = dues[i];
+            if (due == 0) continue;
+            address next = address(uint160(due >> 96));
+            if (next != owner) {
+                if (sum != 0) token.safeTransfer(owner, sum);
+                (owner, sum) = (next, 0);
+            }
+            sum += uint96(due);
+        }
+        if (sum == 0) revert NothingRedeemed();
+        token.safeTransfer(owner, sum);
+    }
+
     /// @dev A closed channel holds nothing, and its slot stays bought.
     function _end(bytes32 id, Record memory s) private returns (uint96 refunded) {
         refunded = s.deposit - s.claimed;
@@ -211,6 +220,10 @@ contract PaymentChannels is IPaymentChannels, IERC1363Receiver, EIP712, Reentran
         id = channelIdOf(c);
         s = _records[id];
         if (s.deposit == 0) revert BadState(id, _stateOf(s));
+    }
+
+    function _idOf(address client, bytes32 node, address sessionKey) private view returns (bytes32) {
+        return _hashTypedDataV4(ChannelHash.channel(client, node, sessionKey));
     }
 
     function _payable(Record memory s, uint96 cumulativeAmount) private pure returns (uint96) {

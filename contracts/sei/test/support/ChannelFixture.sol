@@ -34,7 +34,8 @@ abstract contract ChannelFixture is Fixture {
     // --- signing ----------------------------------------------------------------------------------------------
 
     function _id(Channel memory c) internal view returns (bytes32) {
-        return _digest(ChannelHash.channel(c), "deai channels", address(channels));
+        return
+            _digest(ChannelHash.channel(c.client, c.node, c.sessionKey), "deai channels", address(channels));
     }
 
     /// @dev Of the present epoch.
