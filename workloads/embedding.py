@@ -15,6 +15,9 @@ from workloads.text import decode_text, encodable, parse_json, require_object, s
 
 MAX_TEXTS: Final = 10_000
 MAX_TEXT_BYTES: Final = 64 * 1024
+MAX_LINE: Final = 8 * MAX_TEXT_BYTES
+"""Characters of a JSON line, which may write each byte of a text as six and pad with spaces. A
+longer one is not parsed: its values could take more memory than a worker has."""
 DEFAULT_MODEL: Final = "all-minilm-l6-v2"
 BYTES_PER_UNIT: Final = 256
 """About 64 tokens of English; longer texts cost more until the model's maximum cuts them."""
@@ -43,9 +46,7 @@ def check_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_texts(data: bytes, form: str) -> list[str]:
     """The texts of an input in order; a fault for a bad one."""
-    lines = split_lines(decode_text(data))
-    if len(lines) > MAX_TEXTS:
-        fault(FaultCode.TOO_MANY_ITEMS, f"{len(lines)} texts; at most {MAX_TEXTS}")
+    lines = split_lines(decode_text(data), MAX_TEXTS)
     return [_text(line, number, form) for number, line in enumerate(lines, 1)]
 
 
@@ -54,6 +55,8 @@ def _text(line: str, number: int, form: str) -> str:
         malformed(f"line {number} is blank")
     text = line
     if form == "jsonl":
+        if len(line) > MAX_LINE:
+            fault(FaultCode.ITEM_TOO_LARGE, f"line {number} exceeds {MAX_LINE} characters")
         row = require_object(parse_json(line, f"line {number}"), f"line {number}", {"text": True})
         text = row["text"]
         if not isinstance(text, str) or not text.strip() or not encodable(text):

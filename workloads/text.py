@@ -20,14 +20,18 @@ def decode_text(data: bytes) -> str:
         malformed(f"not UTF-8 at byte {error.start}")
 
 
-def split_lines(text: str) -> list[str]:
+def split_lines(text: str, most: int) -> list[str]:
     """Cut at LF only (other characters that Python calls line ends are text); one last LF is free.
 
-    A fault when there is no line; blank lines are the caller's business.
+    A fault when there is no line, or more than `most`; blank lines are the caller's business.
     """
     if not text:
         malformed("no lines")
-    return text.removesuffix("\n").split("\n")
+    text = text.removesuffix("\n")
+    count = text.count("\n") + 1  # before they are cut: a list of them takes eight times the input
+    if count > most:
+        fault(FaultCode.TOO_MANY_ITEMS, f"{count} lines; at most {most}")
+    return text.split("\n")
 
 
 def parse_json(text: str, what: str) -> Any:  # noqa: ANN401 - any JSON value

@@ -16,6 +16,7 @@ from deai.codec import decode_value
 from deai.errors import WorkloadFault
 from deai.ports import Catalogue
 from deai.tasks import FaultCode
+from tests.workloads import limits
 from workloads.inputs import InstalledWorkloads
 from workloads.text import parse_json
 
@@ -82,6 +83,7 @@ def test_a_bad_text_has_its_code(data: bytes, code: FaultCode) -> None:
         (b'{"text": ' + b"[" * 100_000, FaultCode.MALFORMED_INPUT),
         (b'{"text": ' + b"9" * 5000 + b"}", FaultCode.NOT_FINITE),
         (b'{"text": "' + b"x" * 65_537 + b'"}', FaultCode.ITEM_TOO_LARGE),
+        (b'{"text": [' + b"{}," * 200_000 + b"{}]}", FaultCode.ITEM_TOO_LARGE),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -92,6 +94,25 @@ def test_a_bad_json_line_has_its_code(line: bytes, code: FaultCode) -> None:
 def test_only_a_line_feed_ends_a_text() -> None:
     odd = "a\rb\u2028c\x0bd\x85e\n second\n"
     assert CATALOGUE.check("embedding", EMBEDDING, odd.encode()).items == 2
+
+
+def test_the_longest_way_to_write_a_text_is_read() -> None:
+    line = b'{"text": "' + b"\\u0041" * (64 * 1024) + b'"}'
+    assert CATALOGUE.check("embedding", JSONL, line).items == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "repeated", "code"),
+    [("text", b"\n", FaultCode.TOO_MANY_ITEMS), ("jsonl", b"{},", FaultCode.ITEM_TOO_LARGE)],
+)
+def test_a_bomb_is_a_fault_before_it_takes_memory(
+    form: str, repeated: bytes, code: FaultCode
+) -> None:
+    parameters = CATALOGUE.parameters("embedding", {"format": form})
+    data = repeated * ((64 << 20) // len(repeated))
+    # A worker may have less than this would expand to; then nodes would disagree.
+    with limits.memory(256 << 20):
+        assert fault_of("embedding", parameters, data) is code
 
 
 def test_the_largest_allowed_input_is_allowed() -> None:
