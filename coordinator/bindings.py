@@ -61,6 +61,13 @@ class Bindings:
         fresh, self._fresh = self._fresh, {}
         return [row for rows in fresh.values() for row in rows]
 
+    def give_back(self, rows: Iterable[Row]) -> None:
+        """Rows that could not be stored are new again, unless newer ones are."""
+        fresh = {row["node_id"]: row for rows in self._fresh.values() for row in rows}
+        for row in rows:
+            if row["node_id"] not in fresh:
+                self._fresh.setdefault(row["node_id"], []).append(row)
+
     async def take_in(self, signed: SignedBinding) -> int:
         """Judge a statement; the nonce that counts for the pair now.
 

@@ -119,6 +119,13 @@ class Hub:
         self._beats, self._offers = {}, {}
         return found
 
+    def give_back(self, gossip: Gossip) -> None:
+        """What could not be stored is new again, unless something newer was heard meanwhile."""
+        for mine, rows in ((self._beats, gossip.beats), (self._offers, gossip.offers)):
+            for row in rows:
+                mine.setdefault(row["node_id"], row)
+        self._bindings.give_back(gossip.bindings)
+
     async def serve(self, link: Link[BeatMessage]) -> None:
         """Listen to one peer until it leaves, breaks a rule or falls silent."""
         allowance, at, refusals = MESSAGE_BURST, trio.current_time(), 0

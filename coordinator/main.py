@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 from prometheus_client import start_http_server
@@ -35,6 +35,8 @@ from deai.messages import BEAT_DIALECT, BeatMessage
 from deai.net import Link, Net
 
 logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ async def run(
         listener = bind(where.host, where.port)
         stack.callback(listener.close)
         web = Web(reader, metrics, ports.clock, allowed_hosts(config))
-        http = HttpThread(web.app, web.feed, listener)
+        http = HttpThread(web, listener)
         metrics_at = _serve_metrics(metrics, endpoint(config.metrics, "metrics"), stack)
         hub = Hub(
             {name: ledger.info.registry for name, ledger in ports.ledgers.items()},
@@ -88,6 +90,7 @@ async def run(
                 await nursery.start(follow, chain, ledger, writer, hub, metrics, ports.clock)
             nursery.start_soon(tick, writer, reader, hub, ports.clock)
             await nursery.start(_serve_hub, ports.net, hub, metrics)
+            nursery.start_soon(_watch, http)
             document = {
                 "url": Endpoint(where.host, listener.getsockname()[1]).url,
                 "metrics_url": f"{metrics_at.url}/metrics",
@@ -120,6 +123,13 @@ async def _serving(http: HttpThread) -> AsyncIterator[None]:
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(http.stop)
+
+
+async def _watch(http: HttpThread) -> NoReturn:
+    """End the program when its other half has ended: a service manager starts it again."""
+    while http.is_well:
+        await trio.sleep(WATCH_SECONDS)
+    raise RuntimeError("HTTP and live events are no longer served; the log says why")
 
 
 def _serve_metrics(metrics: Metrics, where: Endpoint, stack: ExitStack) -> Endpoint:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 import trio
+from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.figures import gather
 from coordinator.hub import Hub
@@ -28,6 +29,12 @@ PRUNE_TICKS = 60
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 
 
+class NotWritten(DeaiError):
+    """The database did not take a transaction (disk full, damaged); nothing of it is there."""
+
+    code = "index_not_written"
+
+
 class Writer:
     """The one thread that writes; whoever awaits it knows that the rows are committed."""
 
@@ -42,8 +49,13 @@ class Writer:
         return self._store
 
     async def do(self, function: Callable[[], T]) -> T:
-        """Run one transaction to its end, also when cancelled meanwhile."""
-        result = await trio.to_thread.run_sync(function, limiter=self._limiter)
+        """Run one transaction to its end, also when cancelled meanwhile; raise `NotWritten`."""
+        try:
+            result = await trio.to_thread.run_sync(function, limiter=self._limiter)
+        except SQLAlchemyError as error:
+            raise NotWritten(
+                f"the index cannot be written: {str(error).splitlines()[0]}"
+            ) from error
         self._on_commit()
         return result
 
@@ -59,8 +71,8 @@ async def follow(
 ) -> NoReturn:
     """Apply a chain's events from the stored cursor on, for ever.
 
-    A chain that does not answer is asked again; only a database that belongs to another
-    network (`ConfigError`) ends it.
+    A chain that does not answer, or a disk that is full, is tried again; only a database that
+    belongs to another network (`ConfigError`) ends it.
     """
     store = writer.store
     identity = identity_of(ledger.info)
@@ -125,7 +137,11 @@ async def tick(writer: Writer, reader: Reader, hub: Hub, clock: Callable[[], flo
             if count % PRUNE_TICKS == 0:
                 store.prune(now)
 
-        await writer.do(work)
+        try:
+            await writer.do(work)
+        except NotWritten as error:
+            hub.give_back(gossip)
+            logger.warning("cannot write", extra={"action": "tick", "cause": str(error)})
         count += 1
         await trio.sleep(TICK_SECONDS)
 

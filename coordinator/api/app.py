@@ -59,17 +59,23 @@ class Web:
         self.fastapi.include_router(pages.router())
         problems.install(self.fastapi, pages.problem)
         self.app: ASGIApp = Guard(self.fastapi, metrics, hosts)
+        self._children: list[asyncio.Task[None]] = []
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether figures and feed are still kept up to date; from any thread."""
+        return not any(child.done() for child in self._children)
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = READERS
         async with asyncio.TaskGroup() as group:
-            children = [
+            self._children = [
                 group.create_task(self.hot.run()),
                 group.create_task(self.feed.run()),
             ]
             yield
-            for child in children:
+            for child in self._children:
                 child.cancel()
 
 

@@ -14,6 +14,7 @@ from coordinator.api import models
 from coordinator.api.hot import Hot, etag_of
 from coordinator.api.live import Feed
 from coordinator.api.params import (
+    MAX_LIMIT,
     ChainText,
     CursorText,
     Ids,
@@ -119,10 +120,12 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         now = clock()
         found: list[dict[str, Any]] = []
         wanted, of_chain = some_nodes(ids), one_chain(chain)
+        # Few may have the status: one question for each of the others would be too many.
+        size = MAX_LIMIT if status else limit
         while True:
-            page = reader.nodes(after=after, chain=of_chain, ids=wanted, limit=limit + 1)
-            more = len(page) > limit
-            for row in page[:limit]:
+            page = reader.nodes(after=after, chain=of_chain, ids=wanted, limit=size + 1)
+            more = len(page) > size
+            for row in page[:size]:
                 after = (row["chain"], row["node_id"])
                 if not status or status_of(row, now) == status:
                     found.append(documents.node_document(row, now))

@@ -10,9 +10,8 @@ from contextlib import suppress
 from typing import Final
 
 import uvicorn
-from starlette.types import ASGIApp
 
-from coordinator.api.live import Feed
+from coordinator.api.app import Web
 from coordinator.api.transport import BoundedHttp, BoundedWebSocket
 from deai.errors import ConfigError
 
@@ -50,14 +49,14 @@ def bind(host: str, port: int) -> socket.socket:
 class HttpThread:
     """One uvicorn server; `start` returns when it serves, `stop` when it has drained."""
 
-    def __init__(self, app: ASGIApp, feed: Feed, listener: socket.socket) -> None:
-        self._feed = feed
+    def __init__(self, web: Web, listener: socket.socket) -> None:
+        self._web = web
         self._listener = listener
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = threading.Event()
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                web.app,
                 http=BoundedHttp,
                 ws=BoundedWebSocket,
                 lifespan="on",
@@ -87,7 +86,12 @@ class HttpThread:
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # it closed this very moment
-                loop.call_soon_threadsafe(self._feed.wake)
+                loop.call_soon_threadsafe(self._web.feed.wake)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it serves what is true now."""
+        return self._thread.is_alive() and self._web.is_fresh
 
     def stop(self) -> None:
         """Stop accepting, let requests finish, close WebSockets; at most a few seconds."""
