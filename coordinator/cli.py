@@ -12,7 +12,7 @@ from typing import Any
 import trio
 from rich.console import Console
 
-from coordinator.config import CoordinatorConfig, load, resolve
+from coordinator.config import CoordinatorConfig, load
 from deai.chain.ledger import Ledger
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio
 from deai.errors import ConfigError, LedgerUnreachable, NotSetUp
@@ -193,7 +193,7 @@ async def _until_told(scope: trio.CancelScope) -> None:
 def _identity(settings: Settings, config: CoordinatorConfig) -> Path:
     from deai.keys import create_peer_key
 
-    path = resolve(config.peer_key, settings.home / "keys" / "peer.key", settings.config)
+    path = settings.path(config.peer_key, "keys/peer.key")
     if not path.exists():
         if config.peer_key:
             raise ConfigError(f"coordinator.peer_key: there is no file {path}")
@@ -203,5 +203,4 @@ def _identity(settings: Settings, config: CoordinatorConfig) -> Path:
 
 
 def _database(settings: Settings) -> Path:
-    config = load(settings.config)
-    return resolve(config.database, settings.home / "coordinator.db", settings.config)
+    return settings.path(load(settings.config).database, "coordinator.db")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -75,13 +74,3 @@ def allowed_hosts(config: CoordinatorConfig) -> frozenset[str]:
         return frozenset(name.lower() for name in config.hosts) | {host}
     # A page elsewhere must not reach a private coordinator through a name of its own.
     return LOOPBACK if host in LOOPBACK else frozenset()
-
-
-def resolve(given: str, default: Path, config: Config) -> Path:
-    """A configured path, relative to the file that names it, or the default."""
-    if not given:
-        return default
-    path = Path(given).expanduser()
-    if not path.is_absolute() and config.path:
-        path = Path(config.path).parent / path
-    return path

@@ -1,6 +1,7 @@
 """What API, pages and live events say: documents made of rows, pure and in one place.
 
-Amounts are decimal text in base units, times RFC 3339 UTC, ids and digests `0x` + hex.
+Amounts are decimal text in base units, times RFC 3339 UTC, ids in their chain's own form, digests
+`0x` + hex.
 """
 
 from __future__ import annotations

@@ -44,13 +44,3 @@ def idle(reputation: int, weeks: int) -> int:
             break
         reputation -= (reputation - START) // 10
     return reputation
-
-
-def flagged(reputation: int) -> int:
-    """R -= R/10 for a suspicion that was raised and not disproven."""
-    return reputation - reputation // 10
-
-
-def lost_panel(reputation: int) -> int:
-    """R = 2R/3 for losing before a drawn panel."""
-    return 2 * reputation // 3

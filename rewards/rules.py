@@ -18,10 +18,6 @@ class Rules:
         """What a paid seat's owner receives."""
         return fees.paid(fee, reputation_before)
 
-    def protocol_cut(self, fee: int, reputation_before: int) -> int:
-        """The rest of a paid seat's fee."""
-        return fees.protocol_cut(fee, reputation_before)
-
     def fault_amount(self, fee: int) -> int:
         """What a seat gets when all agree that the task is bad."""
         return fees.fault_paid(fee)

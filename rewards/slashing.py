@@ -34,9 +34,3 @@ def equivocation(bonded: int, unbonding: int, fixed_bounty: int) -> Slash:
     bounty = min(fixed_bounty, amount * BOUNTY_PERCENT // 100)
     from_bonded = min(amount, bonded)
     return Slash(from_bonded, amount - from_bonded, bounty, amount - bounty)
-
-
-def drawn_panel(amount: int) -> tuple[int, int, int]:
-    """`(client, flagger, burned)`: 40, 20 and 40 % of a slash by a drawn panel, sums exact."""
-    client, flagger = amount * 40 // 100, amount * 20 // 100
-    return client, flagger, amount - client - flagger

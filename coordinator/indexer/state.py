@@ -12,11 +12,8 @@ import msgspec
 
 from deai.chain.tasks_view import TaskView
 from deai.ids import AccountId, NodeId, TaskId
-from deai.lifecycle import TaskState
 from deai.standing import Standing
-
-START_REPUTATION = 100_000
-"""Thousandths of a point that a node starts with."""
+from rewards.reputation import START
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +30,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     bonded: int
     unbonding: int = 0
     unbond_at: int = 0
-    reputation: int = START_REPUTATION
+    reputation: int = START
     """Thousandths of a point, as last reported by the chain."""
     checked_tasks: int = 0
     last_epoch: int = 0
@@ -85,12 +82,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     seats_paid: int = 0
     reassigned: int = 0
     anomalies: int = 0
-    """Events that no row of the life cycle allows; each is logged and changes nothing else."""
-
-    def count(self, state: TaskState) -> int:
-        """How many tasks are in `state`."""
-        found: int = getattr(self, state.value)
-        return found
+    """Events that no row of the life cycle allows: they change nothing else."""
 
 
 Entity: TypeAlias = NodeState | TaskView | DayEarned | Totals

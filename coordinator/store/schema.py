@@ -1,7 +1,8 @@
 """Tables. `records` is the spine; what is derived from it can be dropped and rebuilt.
 
 Sums of money are decimal text in base units: SQLite's integers end at 2^63. Times are Unix
-seconds, of the chain unless a column says otherwise. Ids and digests are `0x` + hex.
+seconds, of the chain unless a column says otherwise. Ids have their chain's own form, digests are
+`0x` + hex.
 """
 
 from __future__ import annotations

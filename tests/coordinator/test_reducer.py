@@ -129,7 +129,9 @@ def holds_together(index: Index) -> None:
         assert sum(day.earned for day in days) == node.earned
         assert sum(day.completed for day in days) == node.completed
     for state in TaskState:
-        assert sums.count(state) == sum(task.state is state for task in index.tasks.values())
+        assert getattr(sums, state.value) == sum(
+            task.state is state for task in index.tasks.values()
+        )
 
 
 async def test_a_paid_task_and_a_loser_leave_nodes_as_the_chain_has_them() -> None:
