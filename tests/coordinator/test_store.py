@@ -30,7 +30,9 @@ from tests.coordinator.support import SEI
 from tests.coordinator.world import Chain
 
 NO_FIXTURE_RESET = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 _numbers = iter(range(1_000_000))
 

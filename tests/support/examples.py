@@ -7,12 +7,16 @@ from typing import Any, Final
 from hypothesis import HealthCheck, settings
 
 LIGHT: Final = "light"
+RANDOM: Final = "random"
+"""Other examples in every run, for whoever looks for bugs: `pytest --hypothesis-profile=random`."""
 LIGHT_EXAMPLES: Final = 20
 
 
 def register() -> None:
-    """Both profiles; the full one is loaded."""
-    full = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+    """All profiles; the full one is loaded: the same examples each time, none too slow."""
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+    settings.register_profile(RANDOM, patient)
+    full = settings(patient, derandomize=True)
     settings.register_profile("deai", full)
     settings.register_profile(LIGHT, full, max_examples=LIGHT_EXAMPLES)
     settings.load_profile("deai")
