@@ -42,7 +42,7 @@ def deai(*arguments: str) -> Any:  # noqa: ANN401 - a command's document
     """Run a command and read its document."""
     start = "from deai.cli.main import main; main()"
     command = [sys.executable, "-c", start, *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return json.loads(done.stdout)
 
 

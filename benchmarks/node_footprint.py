@@ -118,10 +118,10 @@ async def reconnect(node: PeerAddress, count: int) -> None:
     for number in range(count):
         async with (
             open_net(regular if number % 2 else Identity.generate()) as net,
-            net.dial(node, TASK_DIALECT, timeout=10) as link,
+            net.dial(node, TASK_DIALECT, timeout=60) as link,
         ):
             await link.send(AskOffer())
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while not isinstance(await link.receive(), OfferReply):
                     pass
 

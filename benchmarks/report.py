@@ -107,7 +107,7 @@ def commit() -> str:
             cwd=root,
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=60,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

@@ -153,7 +153,7 @@ async def measure(report: Report, server: list[str], rounds: int) -> None:
     there = PeerAddress(parse_peer(peer_id), (address,))
 
     def dial(net: LibP2PNet) -> AbstractAsyncContextManager[Link[bytes]]:
-        return net.dial(there, BYTES, timeout=10)
+        return net.dial(there, BYTES, timeout=60)
 
     dials: list[float] = []
     for _ in range(10):
