@@ -149,7 +149,16 @@ class Doctor:
         return Check("gpu", ok=True, detail=detail)
 
     async def _models(self) -> Check:
-        found = models_here(self._home)
+        def read_all() -> list[str]:
+            from workloads.models import verify_model
+
+            found = models_here(self._home)
+            for digest in found.values():
+                verify_model(self._home.models, digest)
+            return list(found)
+
+        # Damaged weights compute wrong results, of which nothing else tells the operator.
+        found = await trio.to_thread.run_sync(read_all, abandon_on_cancel=True)
         return Check("models", ok=True, detail=", ".join(found) or "none")
 
     async def _worker(self) -> Check:

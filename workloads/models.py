@@ -208,12 +208,12 @@ def verify_model(
     for file in manifest.files:
         path = models / digest / file.name
         if not path.is_file() or path.stat().st_size != file.bytes:
-            raise ConfigError(f"{path} is missing or has another length", hint="import it again")
+            raise _damaged(models / digest, f"{path} is missing or has another length")
         with path.open("rb") as stream:
             for index, chunk in enumerate(file.chunks):
                 piece = stream.read(CHUNK_BYTES)
                 if hashlib.sha256(piece).hexdigest() != chunk:
-                    raise ConfigError(f"{path}: chunk {index} is damaged", hint="import it again")
+                    raise _damaged(models / digest, f"{path}: chunk {index} is damaged")
                 done += len(piece)
                 on_progress(done, manifest.total)
     return manifest
@@ -235,10 +235,14 @@ def read_manifest(models: Path, digest: str) -> Manifest:
     except FileNotFoundError:
         raise NotSetUp(f"model {digest} is not installed here", hint="import it first") from None
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise _damaged(models / digest, f"cannot read {path}: {error}") from error
     if digest_of(data) != digest:
-        raise ConfigError(f"{path} does not have the digest of its folder")
+        raise _damaged(models / digest, f"{path} does not have the digest of its folder")
     return decode_manifest(data)
+
+
+def _damaged(folder: Path, what: str) -> ConfigError:
+    return ConfigError(what, hint=f"delete {folder}, then run `deai node init` again")
 
 
 def load_model(models: Path, digest: str) -> ModelFiles:

@@ -15,6 +15,8 @@ from node.doctor import Doctor
 from node.gpu import gpus_here
 from node.home import Home
 from tests.node.test_setup import Setting
+from tests.workloads.test_models import small_model
+from workloads.models import import_model
 
 
 async def test_the_stake_is_shown_in_tokens_and_documented_in_base_units(
@@ -77,3 +79,17 @@ def test_gpus_are_counted_and_named(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert gpus_here(tmp_path) == models
+
+
+async def test_damaged_weights_are_found_and_what_to_do_is_said(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    folder, manifest = small_model(tmp_path)
+    digest = import_model("x", home.models, directory=folder, manifest=manifest)
+    examiner = Doctor(home, NodeConfig(listen=()))
+    assert (await doctor._one("models", examiner._models)).detail == "small"
+    weights = home.models / digest / "model.safetensors"
+    weights.write_bytes(b"\x99" + weights.read_bytes()[1:])
+    check = await doctor._one("models", examiner._models)
+    assert not check.ok
+    assert "chunk 0 is damaged" in check.detail
+    assert f"delete {home.models / digest}" in check.fix

@@ -106,8 +106,13 @@ def test_damage_on_disk_is_found(tmp_path: Path, damage: str) -> None:
             path.unlink()
     with pytest.raises(ConfigError, match=r"damaged|missing|length"):
         store.verify_model(target, digest)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         store.import_model("x", target, directory=folder, manifest=manifest)
+    # Whoever does what the hint says has the model again.
+    assert str(target / digest) in caught.value.hint
+    shutil.rmtree(target / digest)
+    assert store.import_model("x", target, directory=folder, manifest=manifest) == digest
+    store.verify_model(target, digest)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
