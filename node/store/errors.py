@@ -23,14 +23,15 @@ class AlreadyRunning(ConfigError):
 
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_HINT: Final = "free some space; the node goes on by itself"
+_HINT: Final = "free some space; a running node goes on by itself"
+_LOOK: Final = "look at the disk: its space, quotas, rights and errors; nothing promised is lost"
 
 
 def raise_os(error: OSError) -> NoReturn:
     """Translate a failed read or write of a blob."""
     if error.errno in _FULL:
         raise StoreFull(f"the disk is full: {error.strerror}", hint=_HINT) from error
-    raise NodeFault(f"the disk failed: {error}") from error
+    raise NodeFault(f"the disk failed: {error}", hint=_LOOK) from error
 
 
 def raise_sqlite(error: sqlite3.Error) -> NoReturn:
@@ -44,5 +45,5 @@ def raise_sqlite(error: sqlite3.Error) -> NoReturn:
             "the journal is in use by another process", hint="stop the other node first"
         )
     else:
-        translated = NodeFault(f"the journal failed: {error}")
+        translated = NodeFault(f"the journal failed: {error}", hint=_LOOK)
     raise translated from error

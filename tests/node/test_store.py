@@ -405,6 +405,16 @@ async def test_a_full_disk_is_typed(tmp_path: Path) -> None:
     assert store.used == 0
 
 
+async def test_a_disk_that_fails_otherwise_says_where_to_look(tmp_path: Path) -> None:
+    (tmp_path / "node.db").write_bytes(b"no database, but long enough for a header" * 99)
+    with pytest.raises(NodeFault) as caught:
+        Journal(tmp_path / "node.db")
+    assert "look at the disk" in caught.value.hint
+    with pytest.raises(NodeFault) as caught:
+        await BlobStore(tmp_path / "blobs", max_bytes=10).read("absent")
+    assert "look at the disk" in caught.value.hint
+
+
 async def test_a_missing_blob_is_the_nodes_fault(tmp_path: Path) -> None:
     store = BlobStore(tmp_path, max_bytes=10)
     with pytest.raises(NodeFault):
