@@ -81,7 +81,10 @@ def mapped_bytes() -> int:
 
 def _limit(plan: LockPlan) -> None:
     space = mapped_bytes() + plan.memory_bytes
+    # Threads count as processes. Where the filter has no table, nothing else stops a fork bomb.
+    processes = ((resource.RLIMIT_NPROC, 0),) if plan.threads == 1 else ()
     for kind, limit in (
+        *processes,
         (resource.RLIMIT_AS, space),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,3 +65,24 @@ async def test_a_worker_is_served_however_many_descriptors_peers_hold(tmp_path: 
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+LIMITED = """
+import os, sys
+from workloads.sandbox.lock import LockPlan, _limit
+if os.getuid() == 0:
+    os.setuid(65534)  # the limit does not bind root
+_limit(LockPlan(memory_bytes=1 << 28, threads=1, readable=()))
+try:
+    os.fork()
+except BlockingIOError:
+    print("denied")
+"""
+
+
+def test_limits_alone_stop_a_fork_bomb() -> None:
+    # As on a processor for which there is no table of system calls.
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "denied\n", done.stderr
