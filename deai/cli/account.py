@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
+from deai.cli.sending import KEY, NEEDS_FUNDS, YES, lacking, named, send, show_needs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from deai.chain.ledger import Ledger
     from deai.ids import AccountId
     from deai.money import Amount
-
-NEEDS_FUNDS = 5
-KEY = click.option("--key", "intent", default="", help="Name it, to repeat it safely.")
-YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @group("account")
@@ -111,12 +108,9 @@ async def _deposit(settings: Settings, units: Amount, intent: str, yes: bool) ->
     from deai.chain.gas import GAS
 
     async with _open(settings) as (ledger, own):
-        has = await ledger.balances(own)
-        gas, tokens = max(0, GAS[settings.chain].owner - has.gas), max(0, units - has.tokens)
-        if gas or tokens:
-            document = await _document(ledger, own)
-            document["needs"] = {"address": own, "gas": str(gas), "tokens": str(tokens)}
-            return document
+        needs = await lacking(ledger, own, units, GAS[settings.chain].owner)
+        if needs is not None:
+            return {**await _document(ledger, own), "needs": needs}
         return await _send(settings, ledger, own, Deposit(units), intent, yes)
 
 
@@ -151,20 +145,10 @@ async def _send(
     intent: str,
     yes: bool,
 ) -> dict[str, Any]:
-    """Simulate, ask, send, wait for finality; what the account has then."""
-    from deai.cli.render import say, tokens
-
-    gas = await ledger.simulate(action)
-    name, console = type(action).__name__, settings.err
-    say(console, f"○ {name}   moves {tokens(action.amount)}   gas {gas:,}   would succeed")
-    if not yes and not settings.json and console.is_terminal:
-        click.confirm("Send it?", abort=True, err=True)
-    # Without a name it is meant once per block in which it was asked for.
-    key = f"{name}:{own}:{intent or (await ledger.head()).hash}"
-    done = await ledger.submit(action, key=key)
-    document = await _document(ledger, own)
-    document["transaction"] = done.hash
-    return document
+    """Send; what the account has then."""
+    key = await named(ledger, type(action).__name__, own, intent)
+    done = await send(settings, ledger, action, key, action.amount, yes=yes)
+    return {**await _document(ledger, own), "transaction": done}
 
 
 @asynccontextmanager
@@ -196,7 +180,7 @@ async def _document(ledger: Ledger, own: AccountId) -> dict[str, Any]:
 
 def _print(settings: Settings, document: dict[str, Any]) -> None:
     from deai.chain.gas import GAS
-    from deai.cli.render import pairs, say, tokens
+    from deai.cli.render import pairs, tokens
 
     coins = GAS[settings.chain].coins
 
@@ -211,17 +195,7 @@ def _print(settings: Settings, document: dict[str, Any]) -> None:
                 ("Transaction", document["transaction"] or ""),
             ],
         )
-        if (needs := document["needs"]) is not None:
-            say(console, "Before this can go on:")
-            pairs(
-                console,
-                [
-                    ("Send to", needs["address"]),
-                    ("Tokens", tokens(needs["tokens"]) if int(needs["tokens"]) else ""),
-                    ("For gas", coins(int(needs["gas"])) if int(needs["gas"]) else ""),
-                ],
-            )
-            say(console, "Then run the same command again.")
+        show_needs(settings, console, document["needs"])
 
     emit(settings, document, render)
     if document["needs"] is not None:

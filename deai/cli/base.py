@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INTERRUPTED: Final = 130
+NODES_HINT: Final = "`deai network nodes --json` lists their whole ids"
 
 
 class ExitWith(click.exceptions.Exit):

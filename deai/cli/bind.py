@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deai.cli.base import Settings, command, emit, run_trio, typed
+from deai.cli.base import NODES_HINT, Settings, command, emit, run_trio, typed
+from deai.cli.sending import YES
 from deai.cli.stake_common import (
     ACCOUNT,
     INDEX,
-    NODES_HINT,
     OWNER,
     PASSPHRASE,
-    YES,
     holder,
     owner_key,
 )

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
+from deai.cli.base import NODES_HINT, ExitWith, Settings, emit, group, run_trio, typed
 from deai.cli.network_documents import Health, Node, NodeStatus, Stats, Task
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ LIMIT = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, help="How many at most."
 )
 DEGRADED = 4
-NODES_HINT = "`deai network nodes --json` lists their whole ids"
 WIDE = 110
 """Columns from which a table of nodes also names their workloads."""
 WORKLOADS = ("Workloads",)

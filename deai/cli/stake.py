@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deai.cli.base import Settings, emit, group, run_trio, typed
+from deai.cli.base import NODES_HINT, Settings, emit, group, run_trio, typed
 from deai.cli.bind import bind
+from deai.cli.sending import KEY, YES
 from deai.cli.stake_common import (
     ACCOUNT,
     INDEX,
-    NODES_HINT,
     OWNER,
     PASSPHRASE,
-    YES,
     account,
     finish,
 )
@@ -72,7 +71,7 @@ def register(settings: Settings, **options: Any) -> None:  # noqa: ANN401
 
 @stake.command("add")
 @click.argument("amount")
-@click.option("--key", "intent", default="", help="Name it, to repeat it safely.")
+@KEY
 @INDEX
 @OWNER
 @ACCOUNT
@@ -98,7 +97,7 @@ def add(settings: Settings, amount: str, intent: str, **options: Any) -> None:  
 @stake.command("unbond")
 @click.argument("amount", default="")
 @click.option("--all", "everything", is_flag=True, help="Leave: the node gets no more tasks.")
-@click.option("--key", "intent", default="", help="Name it, to repeat it safely.")
+@KEY
 @INDEX
 @OWNER
 @ACCOUNT

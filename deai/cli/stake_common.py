@@ -1,4 +1,4 @@
-"""What the stake commands share: options, the owner's view of the chain, sending, the result."""
+"""What the stake commands share: options, the owner's view of the chain, the result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from deai.cli.base import ExitWith, Settings, emit, typed
+from deai.cli.sending import NEEDS_FUNDS, show_needs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deai.actions import Action
     from deai.chain.ledger import Ledger, NodeRecord
     from deai.ids import AccountId
 
@@ -23,8 +23,6 @@ ACCOUNTS_HINT: Final = {
     "sei": "an account is 0x and 40 hex digits",
     "near": "an account is a name, such as alice.near, or 64 hex digits",
 }
-NODES_HINT: Final = "`deai network nodes --json` lists their whole ids"
-NEEDS_FUNDS: Final = 5
 CONSENT_LIFE: Final = 3600
 """Seconds for which the operator's consent counts."""
 INDEX = click.option("--index", type=click.IntRange(0), default=0, help="Which of your nodes.")
@@ -37,7 +35,6 @@ ACCOUNT = click.option(
 PASSPHRASE = click.option(
     "--passphrase-file", type=click.Path(path_type=Path), help="Of the owner key."
 )
-YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 async def registered(ledger: Ledger, owner: AccountId, index: int) -> tuple[Any, NodeRecord]:
@@ -50,47 +47,6 @@ async def registered(ledger: Ledger, owner: AccountId, index: int) -> tuple[Any,
     if record is None:
         raise NotSetUp(f"{node} is not registered", hint="deai stake register")
     return node, record
-
-
-async def lacking(
-    ledger: Ledger,
-    account: Any,  # noqa: ANN401
-    tokens: int,
-    needed_gas: int,
-) -> dict[str, str] | None:
-    """What an account must be sent before it can go on: gas and tokens; None if nothing."""
-    has = await ledger.balances(account)
-    gas, missing = max(0, needed_gas - has.gas), max(0, tokens - has.tokens)
-    if not gas and not missing:
-        return None
-    return {"address": account, "gas": str(gas), "tokens": str(missing)}
-
-
-async def once(ledger: Ledger, name: str, node: Any) -> str:  # noqa: ANN401
-    """A key for something that may be meant twice: one per block in which it was asked for."""
-    return f"{name}:{node}:{(await ledger.head()).hash}"
-
-
-async def send(
-    settings: Settings,
-    options: dict[str, Any],
-    ledger: Ledger,
-    action: Action,
-    key: str,
-    moved: int,
-) -> str:
-    """Simulate, ask, send, wait for finality; the transaction's hash."""
-    from deai.cli.render import say, tokens
-
-    gas = await ledger.simulate(action)
-    name = type(action).__name__
-    console = settings.err
-    say(console, f"○ {name}   moves {tokens(moved)}   gas {gas:,}   would succeed")
-    if not options["yes"] and not settings.json and console.is_terminal:
-        click.confirm("Send it?", abort=True, err=True)
-    done = await ledger.submit(action, key=key)
-    say(console, f"● {name}   tx {done.hash}   block {done.block:,}   final")
-    return done.hash
 
 
 @asynccontextmanager
@@ -134,11 +90,12 @@ def owner_key(settings: Settings, options: dict[str, Any]) -> Path:
     return given or key_file(settings.home, "owner", settings.chain)
 
 
-def operator_key(settings: Settings, options: dict[str, Any]) -> tuple[Path, Path | None]:
-    """Where the operator key lies, and its passphrase file if that is not beside it."""
+def operator_key(settings: Settings, options: dict[str, Any]) -> Path:
+    """Where the operator key lies: `--operator-key`, or its place in the home."""
     from deai.keys import key_file
 
-    return options["operator_key"] or key_file(settings.home, "operator", settings.chain), None
+    given: Path | None = options["operator_key"]
+    return given or key_file(settings.home, "operator", settings.chain)
 
 
 def node_document(node: str, owner: str, record: NodeRecord) -> dict[str, Any]:
@@ -159,27 +116,14 @@ def step(name: str, state: str, transaction: str | None = None) -> dict[str, Any
 
 def finish(settings: Settings, document: dict[str, Any]) -> None:
     """Print the result; leave with `NEEDS_FUNDS` if it waits for money."""
-    from deai.chain.gas import GAS
-    from deai.cli.render import marked, pairs, say, tokens
+    from deai.cli.render import marked, say
 
     def render(console: Console) -> None:
         say(console, f"Node {document['node_id']}")
         for step in document["steps"]:
             transaction = f"   tx {step['transaction']}" if step["transaction"] else ""
             say(console, f"{marked(step['state'])}   {step['name']}{transaction}")
-        if document["needs"] is not None:
-            needs = document["needs"]
-            say(console, "Before this can go on:")
-            pairs(
-                console,
-                [
-                    ("Send to", needs["address"]),
-                    ("Tokens", tokens(needs["tokens"]) if int(needs["tokens"]) else ""),
-                    ("For gas", GAS[settings.chain].coins(int(needs["gas"]))
-                     if int(needs["gas"]) else ""),
-                ],
-            )  # fmt: skip
-            say(console, "Then run the same command again.")
+        show_needs(settings, console, document["needs"])
 
     emit(settings, document, render)
     if document["needs"] is not None:

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from deai.cli.base import Settings
 from deai.cli.bind import binding_of
+from deai.cli.sending import lacking, named, send
 from deai.cli.stake_common import (
     CONSENT_LIFE,
     holder,
-    lacking,
     node_document,
-    once,
     open_owner,
     operator_key,
     owner_key,
     registered,
-    send,
     step,
 )
 
@@ -40,8 +38,7 @@ async def register_node(
     from deai.tasks import operate_digest
 
     gas = GAS[settings.chain]
-    key, passphrase = operator_key(settings, options)
-    operator = load_signer(key, passphrase, chain=settings.chain)
+    operator = load_signer(operator_key(settings, options), chain=settings.chain)
     peer_id = peer_id_of(options["peer_key"] or settings.home / "keys" / "peer.key")
     async with open_owner(settings, options) as (ledger, owner):
         node = node_of(settings.chain, owner, options["index"])
@@ -80,7 +77,8 @@ async def register_node(
             options["index"], operator.account, until, consent, amount, peer_id,
             tuple(options["addresses"]),
         )  # fmt: skip
-        done = await send(settings, options, ledger, action, f"register:{node}", int(amount))
+        key = f"register:{node}"
+        done = await send(settings, ledger, action, key, amount, yes=options["yes"])
         document["steps"] = [step("register", "done", done)]
         await _give_gas(settings, options, ledger, document)
         return document
@@ -110,7 +108,7 @@ async def _give_gas(
     if document["needs"] is None:
         try:
             action = TransferGas(operator, Amount(gas.operator))
-            done = await send(settings, options, ledger, action, key, 0)
+            done = await send(settings, ledger, action, key, 0, yes=options["yes"])
         except InsufficientFunds:
             document["needs"] = needs
     waits = document["needs"] is not None
@@ -138,8 +136,8 @@ async def act(
             if document["needs"] is not None:
                 document["steps"] = [step(name, "waiting")]
                 return document
-        key = f"{name}:{node}:{intent}" if intent else await once(ledger, name, node)
-        done = await send(settings, options, ledger, make(node), key, moved)
+        key = await named(ledger, name, node, intent)
+        done = await send(settings, ledger, make(node), key, moved, yes=options["yes"])
         document["steps"] = [step(name, "done", done)]
         return document
 
@@ -168,9 +166,9 @@ async def unbond_stake(
                 hint="unbond less, or leave with --all",
                 code="stake_too_low",
             )
-        key = f"unbond:{node}:{intent}" if intent else await once(ledger, "unbond", node)
+        key = await named(ledger, "unbond", node, intent)
         action = RequestUnstake(node, amount)
-        done = await send(settings, options, ledger, action, key, int(amount))
+        done = await send(settings, ledger, action, key, amount, yes=options["yes"])
         document["steps"] = [step("unbond", "done", done)]
         return document
 
@@ -197,7 +195,7 @@ async def withdraw_stake(
             )
         action = WithdrawStake(node, to or owner)
         key = f"withdraw:{node}:{record.unbond_at}"
-        done = await send(settings, options, ledger, action, key, record.unbonding)
+        done = await send(settings, ledger, action, key, record.unbonding, yes=options["yes"])
         document["steps"] = [step("withdraw", "done", done)]
         return document
 

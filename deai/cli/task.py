@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deai.cli import task_input, task_output
-from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, group, run_trio, typed
+from deai.cli.base import (
+    INTERRUPTED,
+    NODES_HINT,
+    ExitWith,
+    Settings,
+    emit,
+    group,
+    run_trio,
+    typed,
+)
 
 if TYPE_CHECKING:
     from deai.chain.ledger import Ledger
@@ -22,7 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RECENT = 50
-NODES_HINT = "`deai network nodes --json` lists their whole ids"
 
 
 @group("task")
