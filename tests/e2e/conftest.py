@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -186,26 +187,37 @@ def paid_in_full(document: dict[str, Any]) -> None:
     assert sum(int(one["amount"]) for one in document["payments"]) == int(document["paid"])
 
 
+@contextmanager
+def devnet(directory: Path, *options: str) -> Iterator[Network]:
+    """A devnet that is up; it is down afterwards, also one that never came up."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
+    command, at = [sys.executable, "-m", "deai", "--json", "devnet"], ["--dir", str(directory)]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments, *at],
+            capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S, env=environment,
+        )  # fmt: skip
+
+    try:
+        up = run("up", "--detach", *WINDOW, *options)
+        assert up.returncode == 0, up.stdout[-2000:] + up.stderr[-3000:]
+        yield Network(directory, environment, json.loads(up.stdout))
+    finally:
+        down = run("down")
+        assert down.returncode == 0, down.stdout[-2000:] + down.stderr[-3000:]
+
+
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """Seven nodes: three honest ones and four that misbehave each in its way."""
-    directory = tmp_path_factory.mktemp("devnet")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
     behaviours = [f"--behaviour={index}={name}" for index, name in BEHAVIOURS.items()]
-    up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--dir",
-          str(directory), "--nodes", str(NODES), *WINDOW, *behaviours]  # fmt: skip
-    done = subprocess.run(
-        up, capture_output=True, text=True, check=False, timeout=600, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    running = Network(directory, environment, json.loads(done.stdout))
-    try:
+    pids: list[int] = []
+    with devnet(tmp_path_factory.mktemp("devnet"), "--nodes", str(NODES), *behaviours) as running:
         eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES)
         yield running
-    finally:
-        pids = [process["pid"] for process in running.devnet("status")["processes"]]
-        running.devnet("down")
-        assert not [pid for pid in pids if _runs(pid)]
+        pids += [process["pid"] for process in running.devnet("status")["processes"]]
+    assert not [pid for pid in pids if _runs(pid)]
 
 
 def _runs(pid: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PATIENCE_S, Network, eventually, paid_in_full
+from tests.e2e.conftest import PATIENCE_S, Network, devnet, eventually, paid_in_full
 from tests.e2e.test_near import _lacks
 
 pytestmark = [
@@ -27,19 +26,8 @@ CHAINS = ("sei", "near")
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """A devnet of both chains."""
-    directory = tmp_path_factory.mktemp("both")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
-    up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--chain", "both",
-          "--nodes", "3", "--dir", str(directory)]  # fmt: skip
-    done = subprocess.run(
-        up, capture_output=True, text=True, check=False, timeout=600, env=environment
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    running = Network(directory, environment, json.loads(done.stdout))
-    try:
+    with devnet(tmp_path_factory.mktemp("both"), "--chain", "both", "--nodes", "3") as running:
         yield running
-    finally:
-        running.devnet("down")
 
 
 @pytest.fixture(scope="module")

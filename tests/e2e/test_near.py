@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +14,7 @@ import pytest
 
 from deai.chain.outbox import FINAL, FLYING
 from deai.errors import DeaiError
-from tests.e2e.conftest import WINDOW, Network, eventually, paid_in_full
+from tests.e2e.conftest import Network, devnet, eventually, paid_in_full
 
 
 def _lacks() -> str:
@@ -47,20 +44,10 @@ NODES = 4
 
 @pytest.fixture(scope="module")
 def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    directory = tmp_path_factory.mktemp("near")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
-    up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--chain", "near",
-          "--nodes", str(NODES), "--dir", str(directory), *WINDOW]  # fmt: skip
-    done = subprocess.run(
-        up, capture_output=True, text=True, check=False, timeout=600, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    running = Network(directory, environment, json.loads(done.stdout))
-    try:
+    options = ["--chain", "near", "--nodes", str(NODES)]
+    with devnet(tmp_path_factory.mktemp("near"), *options) as running:
         eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES)
         yield running
-    finally:
-        running.devnet("down")
 
 
 def stake(near: Network, index: int, *arguments: str, status: int = 0) -> Any:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,7 +18,7 @@ from deai.money import UNIT, Amount
 from devnet.layout import Layout
 from devnet.network import opened
 from node.home import Home
-from tests.e2e.conftest import PATIENCE_S, Network, eventually
+from tests.e2e.conftest import PATIENCE_S, Network, devnet, eventually
 from tests.e2e.test_near import _lacks
 
 pytestmark = [
@@ -35,18 +31,9 @@ LIAR = 2
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[Network]:
     """A devnet of both chains; the registrations of each node are bound, the last one cheats."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DEAI_")}
-    up = [sys.executable, "-m", "deai", "devnet", "up", "--detach", "--json", "--chain", "both",
-          "--nodes", "3", "--behaviour", f"{LIAR}=equivocator", "--dir", str(tmp_path)]  # fmt: skip
-    done = subprocess.run(
-        up, capture_output=True, text=True, check=False, timeout=600, env=environment
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    running = Network(tmp_path, environment, json.loads(done.stdout))
-    try:
+    cheat = ["--behaviour", f"{LIAR}=equivocator"]
+    with devnet(tmp_path, "--chain", "both", "--nodes", "3", *cheat) as running:
         yield running
-    finally:
-        running.devnet("down")
 
 
 def known(both: Network, node: str) -> Any:
