@@ -7,6 +7,7 @@ both know.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, Protocol
@@ -17,6 +18,8 @@ from deai.chain.ledger import Cursor, EventBatch, Head
 from deai.chain.pool import EndpointsDisagree
 from deai.errors import LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
+
+logger = logging.getLogger(__name__)
 
 KEPT_HASHES: Final = 256
 KEPT_IN_RANGE: Final = 64
@@ -68,9 +71,13 @@ class Follower:
         self._recent: deque[Cursor] = deque(maxlen=KEPT_HASHES)
         self._behind_since: float | None = None
         self._told_at = float("-inf")
+        self._trouble = ""
 
     async def batches(self, cursor: Cursor | None) -> AsyncGenerator[EventBatch, None]:
-        """Batches for ever; an unreachable or contradictory chain yields nothing meanwhile."""
+        """Batches for ever; an unreachable or contradictory chain yields nothing meanwhile.
+
+        Why is logged, once for each reason in a row.
+        """
         if cursor is not None:
             self._recent.append(cursor)
         rewind_to: int | None = None
@@ -80,18 +87,24 @@ class Follower:
                 if back is not None:
                     rewind_to = back if rewind_to is None else min(back, rewind_to)
                 batch = await self._step(head, rewind_to)
-            except EndpointsDisagree:
-                await trio.sleep(self._poll_s)
-                continue
-            except (LedgerUnreachable, MalformedMessage):
-                await trio.sleep(RETRY_S)
+            except (LedgerUnreachable, MalformedMessage) as error:
+                is_passing = isinstance(error, EndpointsDisagree)
+                if not is_passing:
+                    self._note(str(error))
+                await trio.sleep(self._poll_s if is_passing else RETRY_S)
                 continue
             if batch is not None:
+                self._trouble = ""
                 rewind_to = None
                 self._told_at = trio.current_time()
                 yield batch
             if batch is None or self._at >= head.number:
                 await trio.sleep(self._poll_s)
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            logger.info("cannot read the chain", extra={"action": "follow", "cause": trouble})
+        self._trouble = trouble
 
     @property
     def _at(self) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -72,6 +73,18 @@ class EndpointsDisagree(LedgerUnreachable):
     """Endpoints answered, and not alike."""
 
 
+@contextmanager
+def sensible() -> Iterator[None]:
+    """An answer that makes no sense is no answer: `MalformedMessage` as `LedgerUnreachable`."""
+    try:
+        yield
+    except MalformedMessage as error:
+        raise LedgerUnreachable(
+            f"an endpoint's answer makes no sense: {error}",
+            hint="the network file may be of another chain, or of an earlier devnet",
+        ) from error
+
+
 @dataclass
 class Health:
     """What is known about one endpoint; times are trio's."""
@@ -116,7 +129,7 @@ class Pool:
         Raises `LedgerUnreachable`, and `EndpointsDisagree` while they contradict each other.
         """
         first, answers = await self._first(requests)
-        told = [(first, facts(answers), answers)]
+        told = [_stated(facts, answers)]
         for health in self._ranked():
             if health is first:
                 continue
@@ -124,10 +137,10 @@ class Pool:
                 other = await self._ask(health, requests)
             except EndpointFailed:
                 continue
-            mine = facts(other)
-            if any(mine == theirs for _, theirs, _ in told):
+            mine = _stated(facts, other)
+            if mine in told:
                 return other
-            told.append((health, mine, other))
+            told.append(mine)
         if len(told) > 1:
             raise EndpointsDisagree(
                 "the endpoints of the chain contradict each other",
@@ -250,3 +263,11 @@ class Pool:
         health.failures = 0
         health.latency = 0.8 * health.latency + 0.2 * (trio.current_time() - started)
         return answers
+
+
+def _stated(facts: Callable[[list[Any]], object], answers: list[Any]) -> object:
+    """What answers say; those in which `facts` finds none say something that nobody else says."""
+    try:
+        return facts(answers)
+    except (AttributeError, KeyError, TypeError):
+        return object()

@@ -30,8 +30,8 @@ import trio
 
 from deai.chain.ledger import Cursor, Head
 from deai.chain.near.logs import Decoder
+from deai.chain.near.queries import Outcome, read_as, read_outcomes, tx_status
 from deai.chain.near.rpc import FINAL, RpcError
-from deai.chain.near.sender import tx_status
 from deai.chain.pool import Pool, Request
 from deai.errors import LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord, Position
@@ -74,13 +74,18 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     arrived: int = 0
 
 
+class _ChunkPlace(msgspec.Struct, frozen=True):
+    chunk_hash: str
+    height_included: int
+
+
 class Tracked(msgspec.Struct):
     """A transaction that may concern us, and what is known of it."""
 
     block: int
     order: int
     signer: AccountId
-    outcomes: tuple[dict[str, Any], ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
     is_told: bool = False
     """Whether endpoints list its receipts; those that have run, while it is not done."""
     is_done: bool = False
@@ -190,6 +195,7 @@ class History:
                 raise LedgerUnreachable("the chain's newest block cannot be read")
             at, step = at + step, 2 * step
         while True:
+            read_head(found)
             previous = {"block_id": found["header"].get("prev_hash")}
             (earlier,) = await self._pool.batch([("block", previous)])
             if isinstance(earlier, RpcError) or read_head(earlier).number <= after:
@@ -232,11 +238,11 @@ class History:
     ) -> dict[int, set[AccountId]]:
         """Fill blocks with what their chunks hold; who called us in each."""
         wanted = [
-            (height, chunk["chunk_hash"])
+            (height, chunk.chunk_hash)
             for height, answer in blocks
-            for chunk in answer["chunks"]
+            for chunk in read_as(list[_ChunkPlace], answer.get("chunks"))
             # A shard without a new chunk repeats its last one.
-            if chunk.get("height_included") == height
+            if chunk.height_included == height
         ]
         requests: list[Request] = [("chunk", {"chunk_id": hash_}) for _, hash_ in wanted]
         answers = await self._pool.agreed(requests, _facts) if requests else []
@@ -290,8 +296,8 @@ class History:
             if isinstance(answer, dict) and "receipts_outcome" in answer:
                 one.outcomes = tuple(
                     outcome
-                    for outcome in answer["receipts_outcome"]
-                    if outcome["outcome"]["executor_id"] in self._decoder.accounts
+                    for outcome in read_outcomes(answer)
+                    if outcome.outcome.executor_id in self._decoder.accounts
                 )
                 one.is_told = True
                 one.is_done = answer.get("final_execution_status") in _DONE
@@ -308,23 +314,23 @@ class History:
             if one.block > high or one.block < low - REACH:
                 continue
             for outcome in one.outcomes:
-                block = blocks.get(outcome["block_hash"])
+                block = blocks.get(outcome.block_hash)
                 if block is not None and block.height <= one.block + REACH:
                     found += self._events(block, hash_, one, outcome)
         return iter(sorted(found, key=lambda record: record.position))
 
     def _events(
-        self, block: Block, hash_: str, one: Tracked, outcome: dict[str, Any]
+        self, block: Block, hash_: str, one: Tracked, outcome: Outcome
     ) -> Iterator[LedgerRecord]:
-        body = outcome["outcome"]
-        if isinstance(body["status"], dict) and "Failure" in body["status"]:
+        body = outcome.outcome
+        if isinstance(body.status, dict) and "Failure" in body.status:
             return  # whatever it logged was undone
-        order = block.receipts.get(outcome["id"])
+        order = block.receipts.get(outcome.id)
         if order is None:
             order = _UNLISTED + (one.block << 12 | one.order) % _UNLISTED
         number = order * _LINES
-        for line in body["logs"]:
-            for event in self._decoder.decode(body["executor_id"], line):
+        for line in body.logs:
+            for event in self._decoder.decode(body.executor_id, line):
                 at = Position(block.height, number, block.hash, block.time, hash_)
                 yield LedgerRecord(at, event)
                 number += 1

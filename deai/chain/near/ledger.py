@@ -54,11 +54,11 @@ from deai.chain.near.queries import (
 )
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
-from deai.chain.pool import Pool, Request
+from deai.chain.pool import Pool, Request, sensible
 from deai.chain.refusals import refusal
 from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
-from deai.ids import AccountId, ChainName, NodeId, TaskId, parse_digest
+from deai.ids import NEAR, AccountId, NodeId, TaskId, parse_digest
 from deai.money import Amount
 from deai.network import ChainEntry
 
@@ -66,7 +66,6 @@ TIMEOUT_S: Final = 15.0
 """Above the 10 s after which an endpoint itself gives up waiting."""
 READ_TRIES: Final = 3
 READ_PAUSE_S: Final = 0.1
-NEAR: Final = ChainName("near")
 CONTRACTS: Final = ("ComputeToken", "NodeRegistry", "TaskEscrow")
 """Token, and twice the account that holds nodes, vault and tasks."""
 
@@ -113,10 +112,8 @@ class NearLedger:
         return self._parameters
 
     async def head(self) -> Head:
-        try:
+        with sensible():
             return await self._history.head()
-        except MalformedMessage as error:
-            raise LedgerUnreachable(f"an endpoint's answer makes no sense: {error}") from error
 
     async def balances(self, account: AccountId) -> Balances:
         """What an account has; of a key (`ed25519:…`) of the own account: its allowance.
@@ -150,11 +147,9 @@ class NearLedger:
 
     async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
         head = await self.head()
-        try:
+        with sensible():
             low = max(since, self._info.deployed_at)
             records = await self._history.known(low, head.number)
-        except MalformedMessage as error:
-            raise LedgerUnreachable(f"the chain's logs make no sense: {error}") from error
         return tuple(one for one in records if getattr(one.event, "task_id", None) == task)
 
     async def simulate(self, action: Action) -> int:
@@ -358,13 +353,11 @@ async def _check_chain(pool: Pool, info: ChainInfo) -> None:
 
 
 def _checked(read: Callable[[Any], Any], answer: object) -> Any:  # noqa: ANN401
-    try:
-        return read(answer)
-    except (MalformedMessage, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LedgerUnreachable(
-            f"an endpoint's answer makes no sense: {error}",
-            hint="the network file may be of another chain, or of an earlier devnet",
-        ) from error
+    with sensible():
+        try:
+            return read(answer)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MalformedMessage(repr(error)) from error
 
 
 def _sum(text: object) -> int:

@@ -1,9 +1,9 @@
-"""Questions about accounts and keys, and how their answers are read."""
+"""Questions about accounts, keys and transactions, and how their answers are read."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -13,10 +13,14 @@ from deai.chain.pool import Request
 from deai.errors import MalformedMessage
 from deai.ids import AccountId
 
+T = TypeVar("T")
+
 STORAGE_PRICE: Final = 10**19
 """YoctoNEAR that the chain holds back for a byte."""
 FREE_BYTES: Final = 770
 """An account this small needs no balance."""
+_MOST: Final = 1 << 62
+"""Above every nonce and height, and what a database holds."""
 
 
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +38,22 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     def next_nonce(self) -> int:
         """The least that the chain takes."""
         return 0 if self.nonce is None else self.nonce + 1
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """What a receipt did, as an endpoint tells it."""
+
+    executor_id: str
+    logs: tuple[str, ...]
+    status: Any
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A receipt that ran, and the block in which it did."""
+
+    id: str
+    block_hash: str
+    outcome: Ran
 
 
 def view_account(account: str) -> Request:
@@ -57,6 +77,11 @@ def view(contract: str, method: str, **arguments: object) -> Request:
         "args_base64": args,
     }
     return "query", asked | FINAL
+
+
+def tx_status(hash_: str, sender: AccountId) -> Request:
+    """Ask what became of a transaction, without waiting."""
+    return "tx", {"tx_hash": hash_, "sender_account_id": sender, "wait_until": "NONE"}
 
 
 def free_money(answer: object) -> int | None:
@@ -90,8 +115,8 @@ def read_access_key(answer: object) -> AccessKey:
             return _no_key(fields)
         permission = fields["permission"]
         found = AccessKey(
-            nonce=int(fields["nonce"]),
-            height=int(fields["block_height"]),
+            nonce=_count(fields["nonce"]),
+            height=_count(fields["block_height"]),
             block_hash=str(fields["block_hash"]),
         )
         if permission == "FullAccess":
@@ -108,10 +133,16 @@ def read_access_key(answer: object) -> AccessKey:
         raise MalformedMessage(f"not an access key: {error!r}") from error
 
 
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
+        raise MalformedMessage(f"not a count: {str(value)[:40]!r}")
+    return value
+
+
 def _no_key(place: dict[str, Any]) -> AccessKey:
     return AccessKey(
         nonce=None,
-        height=int(place.get("block_height", 0)),
+        height=_count(place.get("block_height", 0)),
         block_hash=str(place.get("block_hash", "")),
     )
 
@@ -129,6 +160,20 @@ def read_view(answer: object) -> Any:  # noqa: ANN401 - JSON
         fields: Any = answer
         if "error" in fields:
             raise panicked(str(fields["error"]))
-        return msgspec.json.decode(bytes(fields["result"]))
+        # Of a number, `bytes` would make that many zeros.
+        return msgspec.json.decode(bytes(list(fields["result"])))
     except (KeyError, TypeError, ValueError, msgspec.DecodeError, RecursionError) as error:
         raise MalformedMessage(f"not the answer of a view: {error!r}") from error
+
+
+def read_outcomes(answer: dict[str, Any]) -> tuple[Outcome, ...]:
+    """The receipts that a transaction led to and that ran; raises `MalformedMessage`."""
+    return read_as(tuple[Outcome, ...], answer.get("receipts_outcome"))
+
+
+def read_as(kind: type[T], answer: object) -> T:
+    """An answer, or a piece of one, as a type; raises `MalformedMessage`."""
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise MalformedMessage(f"not what was asked for: {error}") from error

@@ -23,15 +23,23 @@ from deai.chain.keyed import KeyedLocks
 from deai.chain.ledger import Transaction
 from deai.chain.near.calls import TGAS, NearCall
 from deai.chain.near.keys import NearKey
-from deai.chain.near.queries import AccessKey, access_key, free_money, read_access_key, view_account
+from deai.chain.near.queries import (
+    AccessKey,
+    access_key,
+    free_money,
+    read_access_key,
+    read_outcomes,
+    tx_status,
+    view_account,
+)
 from deai.chain.near.refusals import failed, invalid_transaction
 from deai.chain.near.rpc import FINAL as AT_FINAL, RpcError
 from deai.chain.near.transaction import sign
 from deai.chain.outbox import FINAL, FLYING, REVERTED, Attempt, Intent, Outbox
-from deai.chain.pool import EndpointFailed, Pool, Request
+from deai.chain.pool import EndpointFailed, Pool, Request, sensible
 from deai.chain.refusals import refusal
 from deai.errors import LedgerRejected, LedgerUnreachable, MalformedMessage
-from deai.ids import AccountId, parse_base58
+from deai.ids import parse_base58
 
 VALID_FOR_BLOCKS: Final = 86_400
 """After the block whose hash it names a transaction can be taken (mainnet and testnet)."""
@@ -135,8 +143,9 @@ class Sender:
         account, found = await self._pool.batch(
             [view_account(by.account), access_key(by.account, by.public_key)]
         )
-        free = free_money(account)
-        now = read_access_key(found)
+        with sensible():
+            free = free_money(account)
+            now = read_access_key(found)
         needed = (call.gas + OWN_GAS) * GAS_PRICE
         if free is None:
             raise refusal("GasMoney", {"available": 0, "needed": needed})
@@ -171,7 +180,9 @@ class Sender:
                 self._take_off(intent)
 
     def _sign(self, call: NearCall, nonce: int, now: AccessKey) -> Attempt:
-        signed = sign(call, self._key, nonce, parse_base58(now.block_hash, 32))
+        with sensible():
+            dated = parse_base58(now.block_hash, 32)
+        signed = sign(call, self._key, nonce, dated)
         return Attempt(
             hash=signed.hash, nonce=nonce, raw=signed.raw, expires=now.height + VALID_FOR_BLOCKS
         )
@@ -238,7 +249,7 @@ class Sender:
         (answer,) = await self._pool.agreed([request], _facts)
         if not _is_final(answer):
             return False  # not known everywhere yet: look again
-        ran_in = list(dict.fromkeys(one["block_hash"] for one in answer["receipts_outcome"]))
+        ran_in = list(dict.fromkeys(one.block_hash for one in read_outcomes(answer)))
         head, *blocks = await self._pool.batch(
             [("block", AT_FINAL), *(("block", {"block_id": hash_}) for hash_ in ran_in)]
         )
@@ -272,13 +283,14 @@ class Sender:
                 for one in outcomes
                 if isinstance(one["status"], dict) and "Failure" in one["status"]
             ]
+            hash_ = str(answer["transaction"]["hash"])
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessage(f"not the outcome of a transaction: {error!r}") from error
         refused = failed(failures[0], self._key.account) if failures else None
         return msgspec.structs.replace(
             intent,
             state=FINAL if refused is None else REVERTED,
-            hash=str(answer["transaction"]["hash"]),
+            hash=hash_,
             block=height,
             time=time,
             gas_used=gas,
@@ -350,11 +362,6 @@ async def open_sender(
             await outbox.run(outbox.close)
 
 
-def tx_status(hash_: str, sender: AccountId) -> Request:
-    """Ask what became of a transaction, without waiting."""
-    return "tx", {"tx_hash": hash_, "sender_account_id": sender, "wait_until": "NONE"}
-
-
 def _is_final(answer: object) -> bool:
     """Whether all receipts but refunds have run; their blocks may have to become final yet."""
     return (
@@ -372,7 +379,8 @@ def _height(block: Any) -> int:  # noqa: ANN401 - JSON
 
 
 def _name(reason: object) -> str:
-    return reason if isinstance(reason, str) else next(iter(reason), "")  # type: ignore[call-overload]
+    """What a reason is called: a text, or the one key of an object."""
+    return str(next(iter(reason), "")) if isinstance(reason, dict) else str(reason)
 
 
 def _facts(answers: Sequence[Any]) -> object:

@@ -23,19 +23,19 @@ from deai.chain.ledger import (
     Parameters,
     Transaction,
 )
-from deai.chain.pool import Pool, Request
+from deai.chain.pool import Pool, Request, sensible
 from deai.chain.refusals import refusal
 from deai.chain.sei.abi import CONTRACTS, call_data, read_answer
 from deai.chain.sei.calls import encode_action
 from deai.chain.sei.follower import MOST_BLOCKS, LogSource, read_head, read_records
 from deai.chain.sei.logs import Decoder
 from deai.chain.sei.pool import open_pool
-from deai.chain.sei.quantities import quantity
+from deai.chain.sei.quantities import quantity, wei
 from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.sender import Sender, SenderSettings, no_crash, open_sender, refused
 from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
-from deai.ids import AccountId, ChainName, NodeId, TaskId, hexed, raw
+from deai.ids import SEI, AccountId, NodeId, TaskId, hexed, raw
 from deai.money import Amount
 from deai.network import ChainEntry
 from deai.signing import Signer
@@ -44,7 +44,6 @@ from deai.standing import Standing
 TIMEOUT_S: Final = 10.0
 READ_TRIES: Final = 3
 READ_PAUSE_S: Final = 0.05
-SEI: Final = ChainName("sei")
 
 
 class SeiLedger:
@@ -110,7 +109,7 @@ class SeiLedger:
             self._view("TaskEscrow", "accountOf", account),
         )
         return Balances(
-            int(str(gas), 16),
+            _checked(wei, gas),
             self._value("ComputeToken", "balanceOf", tokens),
             self._value("TaskEscrow", "accountOf", vault)[0],
         )
@@ -165,10 +164,8 @@ class SeiLedger:
                 "toBlock": hex(high),
             }
             (logs,) = await self._read(("eth_getLogs", [query]))
-            try:
+            with sensible():
                 records += await read_records(self._pool, self._decoder, logs, low, high)
-            except MalformedMessage as error:
-                raise LedgerUnreachable(f"the chain's logs make no sense: {error}") from error
         return tuple(records)
 
     async def simulate(self, action: Action) -> int:
@@ -281,7 +278,5 @@ async def _check_chain(pool: Pool, entry: ChainEntry) -> None:
 
 
 def _checked(read: Callable[[object], Any], answer: object) -> Any:  # noqa: ANN401
-    try:
+    with sensible():
         return read(answer)
-    except MalformedMessage as error:
-        raise LedgerUnreachable(f"an endpoint's answer makes no sense: {error}") from error

@@ -22,11 +22,11 @@ from deai.chain.flights import Flights
 from deai.chain.keyed import KeyedLocks
 from deai.chain.ledger import Transaction
 from deai.chain.outbox import FINAL, FLYING, REVERTED, Attempt, Intent, Outbox
-from deai.chain.pool import Pool, Request
+from deai.chain.pool import Pool, Request, sensible
 from deai.chain.refusals import refusal
 from deai.chain.sei.abi import read_error
 from deai.chain.sei.calls import ContractCall
-from deai.chain.sei.quantities import quantity
+from deai.chain.sei.quantities import quantity, wei
 from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.transaction import Envelope, sign
 from deai.errors import LedgerRejected, LedgerUnreachable, MalformedMessage
@@ -176,7 +176,8 @@ class Sender:
             [self._estimation(call), ("eth_gasPrice", []), self._balance()]
         )
         gas = max(self._gas(estimation), call.least_gas) * 115 // 100
-        unit, held = _wei(price), _wei(balance)
+        with sensible():
+            unit, held = wei(price), wei(balance)
         fee = 2 * unit
         held = max(0, held - call.value)
         if held < gas * fee:
@@ -195,12 +196,13 @@ class Sender:
     def _gas(answer: object) -> int:
         if isinstance(answer, RpcError):
             raise refused(answer)
-        return quantity(answer)
+        with sensible():
+            return quantity(answer)
 
     async def _first_nonce(self) -> int:
-        chain = quantity(
-            await self._pool.call("eth_getTransactionCount", self._signer.account, "latest")
-        )
+        answer = await self._pool.call("eth_getTransactionCount", self._signer.account, "latest")
+        with sensible():
+            chain = quantity(answer)
         return max(chain, await self._outbox.run(self._outbox.next_nonce))
 
     def _sign(
@@ -285,7 +287,7 @@ class Sender:
             block=quantity(receipt.get("blockNumber")),
             time=time,
             gas_used=quantity(receipt.get("gasUsed")),
-            gas_price=_wei(receipt.get("effectiveGasPrice", "0x0")),
+            gas_price=wei(receipt.get("effectiveGasPrice", "0x0")),
         )
         if good:
             return done
@@ -322,7 +324,7 @@ class Sender:
 
     async def _raise_fee(self, intent: Intent) -> None:
         last = intent.current[-1]
-        price = _wei(await self._pool.call("eth_gasPrice"))
+        price = wei(await self._pool.call("eth_gasPrice"))
         # At least an eighth more of both, or nodes refuse the replacement.
         fee = min(max(last.fee + last.fee // 8 + 1, 2 * price), self._settings.most_fee)
         tip = min(last.tip + last.tip // 8 + 1, fee)
@@ -412,15 +414,6 @@ def _facts(answers: list[Any]) -> object:
     """What two nodes must tell alike about receipts and blocks, whatever else they add."""
     names = ("transactionHash", "blockHash", "status", "gasUsed", "hash", "timestamp")
     return [[one.get(name) for name in names] if isinstance(one, dict) else None for one in answers]
-
-
-def _wei(answer: object) -> int:
-    if isinstance(answer, str) and answer.startswith("0x") and len(answer) <= 66:
-        try:
-            return int(answer, 16)
-        except ValueError:
-            pass
-    raise MalformedMessage(f"not a sum of wei: {str(answer)[:40]!r}")
 
 
 def _count(answer: object) -> int:
