@@ -101,7 +101,7 @@ async def _seconds(request: Request) -> float | None:
         return 0.0
     try:
         value: Any = json.loads(body)["for_s"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

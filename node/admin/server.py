@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import trio
 from hypercorn.config import Config
@@ -16,6 +17,8 @@ from deai.errors import ConfigError
 from deai.files import create_file
 from node.admin.app import make_app
 from node.daemon import Daemon
+
+_TOKEN: Final = re.compile("[!-~]{32,}")
 
 
 def ensure_token(path: Path) -> str:
@@ -28,13 +31,16 @@ def ensure_token(path: Path) -> str:
 
 
 def read_token(path: Path) -> str:
-    """The token of a home; raise `ConfigError` when it is missing or open to others."""
+    """The token of a home; raise `ConfigError` when it is missing, damaged or open to others."""
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"{path} can be read by others", hint=f"run: chmod 600 {path}")
-        return path.read_text().strip()
+        token = path.read_text("ascii", "replace").strip()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(f"{path} holds no token", hint="delete it and start the node again")
+    return token
 
 
 def bind(address: str) -> socket.socket:

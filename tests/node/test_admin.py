@@ -97,7 +97,7 @@ def mode_of(node: Node) -> Mode:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"{}", b'{"for_s": -1}', b'{"for_s": true}', b"x", b" " * 5000]
+    "body", [b"[]", b"{}", b'{"for_s": -1}', b'{"for_s": true}', b"x", b" " * 5000, b"[" * 4000]
 )
 async def test_a_pause_of_nonsense_is_refused(tmp_path: Path, body: bytes) -> None:
     async with admin(tmp_path) as (_provider, node, http):
@@ -150,3 +150,9 @@ def test_the_token_is_private_and_stays(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="others"):
         read_token(path)
+    path.chmod(0o600)
+    for damaged in (b"", b"\n", b"short\n", b"\xff" * 64):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match="no token") as caught:
+            ensure_token(path)
+        assert "delete it" in caught.value.hint

@@ -126,7 +126,7 @@ def test_what_a_daemon_left_behind_damaged_is_no_daemon(
     text: str, deai: Deai, tmp_path: Path
 ) -> None:
     (tmp_path / "node.json").write_text(text)
-    (tmp_path / "admin.token").write_text("t")
+    (tmp_path / "admin.token").write_text("t" * 64)
     (tmp_path / "admin.token").chmod(0o600)
     done = deai("why", "--json")
     assert done.returncode == 75

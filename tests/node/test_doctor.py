@@ -43,6 +43,7 @@ async def test_the_stake_is_shown_in_tokens_and_documented_in_base_units(
     assert "of the chain's coin" in out.getvalue()
 
 
+@pytest.mark.slow
 async def test_before_the_set_up_every_check_answers_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidia0").touch()
