@@ -136,9 +136,11 @@ class BlobStore:
             (self.directory / (name + _PART)).unlink(missing_ok=True)
 
     def receive(self, name: str, length: int, leaves: Sequence[bytes]) -> BlobReceiver:
-        """Start taking in a blob whose header was checked; raise `StoreFull`."""
+        """Start taking in a blob; raise `StoreFull`, or `MalformedMessage` for a false header."""
+        part = self.directory / (name + _PART)
+        receiver = BlobReceiver(self, part, name, length, tuple(leaves))
         self.reserve(name, length)
-        return BlobReceiver(self, self.directory / (name + _PART), name, length, tuple(leaves))
+        return receiver
 
     async def put_chunk(self, part: Path, offset: int, data: bytes) -> None:
         """Write one chunk of an unfinished blob."""

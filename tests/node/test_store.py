@@ -391,6 +391,9 @@ async def test_a_store_takes_no_more_than_its_budget(tmp_path: Path) -> None:
         await store.write("b", bytes(41))
     with pytest.raises(StoreFull):
         store.receive("c", 41, [leaf(bytes(41))])
+    with pytest.raises(MalformedMessage):
+        store.receive("d", 40, [leaf(bytes(40))] * 2)
+    assert store.used == 60
     await store.delete("a")
     await store.write("b", bytes(100))
     assert store.used == 100
