@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from coordinator import documents
@@ -21,6 +21,8 @@ class Figures:
     chains: list[Row]
     nodes: list[Row]
     stats: dict[str, Any]
+    _made: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """By chain: what was asked for once. Every page shows it, and each offer is read for it."""
 
     @property
     def health(self) -> dict[str, Any]:
@@ -29,8 +31,10 @@ class Figures:
 
     def nodes_stats(self, chain: str = "") -> dict[str, Any]:
         """`GET /api/v1/nodes/stats`, of one chain or of all."""
-        nodes = [row for row in self.nodes if not chain or row["chain"] == chain]
-        return documents.nodes_stats_document(nodes, self.now)
+        if chain not in self._made:
+            nodes = [row for row in self.nodes if not chain or row["chain"] == chain]
+            self._made[chain] = documents.nodes_stats_document(nodes, self.now)
+        return self._made[chain]
 
     def sums(self, chain: str = "") -> dict[str, Any]:
         """The network's figures of one chain (also of one that is not followed) or of all."""

@@ -19,10 +19,6 @@ from deai.money import DECIMALS, SYMBOL, UNIT
 
 FOLDER: Final = Path(__file__).parent
 STATIC: Final = FOLDER / "static"
-_WORDS: Final = {
-    "in_progress": "In progress",
-    "exact/1": "exact/1",
-}
 
 
 def environment() -> Environment:
@@ -61,7 +57,7 @@ def short(text: str, head: int = 6, tail: int = 4) -> Markup:
 
 def word(state: str) -> str:
     """A state as people read it."""
-    return _WORDS.get(state, state.replace("_", " ").capitalize())
+    return state.replace("_", " ").capitalize()
 
 
 def clock(text: str | None) -> Markup:

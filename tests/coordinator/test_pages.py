@@ -14,10 +14,12 @@ import pytest
 import trio
 
 from coordinator.api.app import Web
+from coordinator.figures import gather
 from coordinator.metrics import Metrics
 from coordinator.pages import render
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store
+from deai.ids import NEAR, SEI
 from tests.coordinator.support import Running, running
 from tests.coordinator.world import Chain
 
@@ -254,3 +256,17 @@ async def test_a_browser_finds_no_error_on_any_page(coordinator: Running) -> Non
         assert b"</html>" in done.stdout
         errors = [line for line in done.stderr.decode().splitlines() if "CONSOLE" in line]
         assert errors == [] or path.endswith("0" * 64) or "q=x" in path, (path, errors)
+
+
+def test_the_offers_of_a_network_are_read_once_for_all_pages_of_a_second(tmp_path: Path) -> None:
+    store = Store(tmp_path / "c.db")
+    store.attach(SEI, "chain")
+    store.apply_batch(SEI, Chain(1).batch(), 0.0)
+    reader = Reader(store.path)
+    figures = gather(reader, 0.0)
+    assert figures.nodes_stats() is figures.nodes_stats()
+    assert figures.nodes_stats(SEI) is figures.nodes_stats(SEI)
+    assert figures.nodes_stats()["total"] == figures.nodes_stats(SEI)["total"] == 5
+    assert figures.nodes_stats(NEAR)["total"] == 0
+    reader.close()
+    store.close()
