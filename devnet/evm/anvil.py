@@ -23,8 +23,9 @@ from typing import IO, Final
 import httpx
 
 from deai.errors import ConfigError, DeaiError, NotSetUp
-from devnet.evm.directory import locked, publish_ready, read_genesis
+from devnet.evm.genesis import read_genesis
 from devnet.evm.rules import GWEI, SEI_LOCAL_CHAIN_ID, Rules
+from devnet.serving import locked, publish_ready
 
 CONTRACTS: Final = Path(__file__).resolve().parents[2] / "contracts" / "sei"
 INSTALL: Final = "npm install --no-save --prefix contracts/sei"

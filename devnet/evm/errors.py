@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from deai.errors import DeaiError, Declined
+from deai.errors import Declined
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -31,12 +31,6 @@ class RpcError(Declined):
         if self.data is not None:
             body["data"] = self.data
         return body
-
-
-class StorageFailed(DeaiError):
-    """A block could not be stored: the disk is full or broken. The chain must stop answering."""
-
-    code = "storage_failed"
 
 
 def invalid_params(message: str) -> RpcError:

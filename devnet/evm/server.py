@@ -4,7 +4,6 @@ Everything runs in one asyncio loop: a request is answered between two blocks, n
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,23 +23,19 @@ from devnet.evm.errors import (
     PARSE_ERROR,
     RESPONSE_TOO_LARGE,
     RpcError,
-    StorageFailed,
     invalid_params,
     refused,
 )
 from devnet.evm.rpc import Rpc, failure, parse_request, request_id, success
 from devnet.evm.rules import MAX_BATCH, MAX_BATCH_ANSWER_BYTES, MAX_BODY_BYTES
+from devnet.serving import OnFailure, StorageFailed, at_a_pace, body_of
 
 MAX_SUBSCRIPTIONS: Final = 32  # per connection
 MAX_UNSENT: Final = 4_096  # messages per connection; a reader that slow is cut off
 EXECUTING_SHARE: Final = 0.75  # of the block time; the rest answers requests
 PAUSE_EVERY_S: Final = 0.02  # a long batch lets others in this often
-DRAINED_BYTES: Final = 64 << 20  # read and thrown away of an oversized body, to be able to answer
 SEND_S: Final = 10  # for one message
 POLICY_VIOLATION: Final = 1008
-
-
-OnFailure = Callable[[StorageFailed], None]
 
 
 class Answers:
@@ -161,7 +156,7 @@ def application(chain: Chain, failed: OnFailure) -> Starlette:
 
     async def http(request: Request) -> Response:
         try:
-            message = await _body(request)
+            message = await body_of(request, MAX_BODY_BYTES)
         except ClientDisconnect:
             return Response(status_code=400)
         if message is None:
@@ -193,32 +188,10 @@ def application(chain: Chain, failed: OnFailure) -> Starlette:
     )
 
 
-async def produce_blocks(chain: Chain, block_time: float, failed: OnFailure) -> None:
-    """Make a block every ``block_time`` seconds until cancelled, or until storing one fails."""
-    loop = asyncio.get_running_loop()
-    due = loop.time()
-    while True:
-        # After a stall (a suspended machine) blocks are not made up for, time just goes on.
-        due = max(due + block_time, loop.time() - block_time)
-        await asyncio.sleep(max(0.0, due - loop.time()))
-        try:
-            chain.mine(budget=block_time * EXECUTING_SHARE)
-        except StorageFailed as error:
-            failed(error)
-            return
-
-
-async def _body(request: Request) -> bytes | None:
-    """Return the request's body, None if it is larger than allowed."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= MAX_BODY_BYTES:
-            parts.append(part)
-        elif size > DRAINED_BYTES:
-            return None
-    return b"".join(parts) if size <= MAX_BODY_BYTES else None
+async def produce_blocks(chain: Chain, block_time: float) -> None:
+    """Make a block every ``block_time`` seconds until cancelled; raise :class:`StorageFailed`."""
+    budget = block_time * EXECUTING_SHARE
+    await at_a_pace(block_time, lambda: chain.mine(budget=budget))
 
 
 async def _receive_all(socket: WebSocket, connection: Connection, answers: Answers) -> None:

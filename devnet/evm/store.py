@@ -15,7 +15,7 @@ from eth.db.backends.base import BaseDB
 
 from deai.errors import ConfigError
 from devnet.evm.blocks import Head, Sealed
-from devnet.evm.errors import StorageFailed
+from devnet.serving import StorageFailed
 
 FORMAT: Final = "1"
 NODE_CACHE_ENTRIES: Final = 65_536

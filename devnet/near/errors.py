@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from deai.errors import DeaiError, Declined
+from deai.errors import Declined
 
 HANDLER_ERROR: Final = "HANDLER_ERROR"
 REQUEST_VALIDATION_ERROR: Final = "REQUEST_VALIDATION_ERROR"
@@ -74,12 +74,6 @@ class ActionFailed(Declined):
     def __init__(self, kind: str | Json) -> None:
         super().__init__(_named(kind))
         self.kind: Final = kind
-
-
-class StorageFailed(DeaiError):
-    """A block could not be stored: the disk is full or broken. The chain must stop answering."""
-
-    code = "storage_failed"
 
 
 def _named(error: object) -> str:

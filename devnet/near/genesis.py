@@ -1,14 +1,13 @@
 """Reading the accounts a chain begins with."""
 
-import json
 from pathlib import Path
 from typing import Final
 
 from deai.errors import ConfigError
 from devnet.near.chain import Grant
 from devnet.near.keys import is_account, public_key_bytes, public_key_text
+from devnet.serving import read_accounts
 
-MAX_GENESIS_BYTES: Final = 16 << 20
 MAX_YOCTO: Final = 2**112  # all accounts of a real network together are far below
 MAX_KEYS: Final = 100
 
@@ -19,14 +18,7 @@ def read_genesis(path: Path) -> dict[str, Grant]:
     An amount is a number, or text for readers that lose digits. Raises :class:`ConfigError` that
     names the file and the entry.
     """
-    try:
-        if path.stat().st_size > MAX_GENESIS_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_GENESIS_BYTES} bytes")
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f'{path}: an object {{"name.near": {{"amount": …}}}} expected')
+    document = read_accounts(path, '{"name.near": {"amount": …}}')
     grants: dict[str, Grant] = {}
     for name, entry in document.items():
         if not is_account(name):

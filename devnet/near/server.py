@@ -4,7 +4,6 @@ Everything runs in one asyncio loop: a request is answered between two blocks, n
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -14,15 +13,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from devnet.near.chain import Chain
-from devnet.near.errors import StorageFailed, internal_error, parse_error
+from devnet.near.errors import internal_error, parse_error
 from devnet.near.rpc import Answer, Rpc, failure
+from devnet.serving import OnFailure, StorageFailed, at_a_pace, body_of
 
 MAX_BODY_BYTES: Final = 10 << 20  # nearcore's
-DRAINED_BYTES: Final = 64 << 20  # read and thrown away of an oversized body, to be able to answer
 EXECUTING_SHARE: Final = 0.75  # of the block time; the rest answers requests
 ON_DEMAND_BUDGET_S: Final = 0.2  # of executing at a time, when blocks are made on demand
-
-OnFailure = Callable[[StorageFailed], None]
 
 
 def application(rpc: Rpc, failed: OnFailure) -> Starlette:
@@ -30,7 +27,7 @@ def application(rpc: Rpc, failed: OnFailure) -> Starlette:
 
     async def http(request: Request) -> Response:
         try:
-            message = await _body(request)
+            message = await body_of(request, MAX_BODY_BYTES)
         except ClientDisconnect:
             return Response(status_code=400)
         if message is None:
@@ -48,30 +45,16 @@ def application(rpc: Rpc, failed: OnFailure) -> Starlette:
     )
 
 
-async def produce_blocks(
-    chain: Chain, block_time: float, work: asyncio.Event, failed: OnFailure
-) -> None:
+async def produce_blocks(chain: Chain, block_time: float, work: asyncio.Event) -> None:
     """Make a block every ``block_time`` seconds, or (0) as soon as ``work`` is set.
 
-    Ends when cancelled, or when storing a block fails.
+    Ends when cancelled; raises :class:`StorageFailed`.
     """
-    try:
-        if block_time:
-            await _at_a_pace(chain, block_time)
-        else:
-            await _on_demand(chain, work)
-    except StorageFailed as error:
-        failed(error)
-
-
-async def _at_a_pace(chain: Chain, block_time: float) -> None:
-    loop = asyncio.get_running_loop()
-    due = loop.time()
-    while True:
-        # After a stall (a suspended machine) blocks are not made up for, time just goes on.
-        due = max(due + block_time, loop.time() - block_time)
-        await asyncio.sleep(max(0.0, due - loop.time()))
-        chain.produce(budget=block_time * EXECUTING_SHARE)
+    if block_time:
+        budget = block_time * EXECUTING_SHARE
+        await at_a_pace(block_time, lambda: chain.produce(budget=budget))
+    else:
+        await _on_demand(chain, work)
 
 
 async def _on_demand(chain: Chain, work: asyncio.Event) -> None:
@@ -94,16 +77,3 @@ async def _answer(rpc: Rpc, message: bytes, failed: OnFailure) -> Answer:
     except StorageFailed as error:
         failed(error)
         return failure(None, internal_error(str(error)))
-
-
-async def _body(request: Request) -> bytes | None:
-    """Return the request's body, None if it is larger than allowed."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= MAX_BODY_BYTES:
-            parts.append(part)
-        elif size > DRAINED_BYTES:
-            return None
-    return b"".join(parts) if size <= MAX_BODY_BYTES else None

@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from deai.errors import ConfigError
-from devnet.near.errors import StorageFailed
 from devnet.near.receipts import ActionReceipt, DataReceipt, Pending
 from devnet.near.state import AccessKey, Account, Entry, State, Value
 from devnet.near.views import Block
+from devnet.serving import StorageFailed
 
 FORMAT: Final = "1"
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from deai.errors import ConfigError
-from devnet.evm.directory import locked, publish_ready, read_genesis
+from devnet.evm.genesis import read_genesis
+from devnet.serving import locked, publish_ready
 from tests.devnet.evm.tools import KEYS, Running, sign
 
 BATCH = 20

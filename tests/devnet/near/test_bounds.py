@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from devnet.near.__main__ import MAX_CONNECTIONS
 from devnet.near.borsh import SignedTransaction
 from devnet.near.chain import MAX_SNAPSHOTS
 from devnet.near.errors import InvalidTransaction, RpcError
 from devnet.near.pool import MAX_PER_SIGNER, MAX_POOL_BYTES, MAX_REMEMBERED, MAX_TRANSACTIONS, Pool
 from devnet.near.rules import TGAS
 from devnet.near.state import HISTORY_BLOCKS, HISTORY_ENTRIES, Changes, History, State
+from devnet.serving import MAX_CONNECTIONS
 from tests.devnet.near.process import Running
 from tests.devnet.near.tools import ALICE, BOB, HELLO, World, a_world, call, transfer
 from tests.support.polling import wait
