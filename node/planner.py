@@ -83,9 +83,9 @@ REVEAL_STAGGER: Final = 8.0
 make a transaction final, for the contract refuses an opening that it has."""
 CLIENT_TURNS: Final = 2
 """Turns that a client has on which we have a link, before the first member's."""
-INPUT_WAIT: Final = 30
+INPUT_WAIT: Final = 60
 """Chain seconds for which an input is awaited however short the lease: a client that died after
-posting, and was started again, needs them. Another node may have the seat meanwhile."""
+posting and was started again needs them. Another node may have the seat when the lease is over."""
 EXPIRE_AFTER: Final = 30
 """Chain seconds after the deadline before a member ends the task for an absent client."""
 PROVE_WITHIN: Final = 30

@@ -116,7 +116,7 @@ OPENED_TOLERANT = chain(
 )
 SHORT = msgspec.structs.replace(task(Policy.TOL32), window=10)
 SHORT_OPENED = chain(*committed(0, 1, 2), ResultRevealed(NAME, 0, MINE, ZERO), made=SHORT)
-LONG = msgspec.structs.replace(task(), lease=90)
+LONG = msgspec.structs.replace(task(), lease=200, commit_deadline=T0 + 500)
 LONG_ASSIGNED = chain(made=LONG)
 SAID = frozenset({Tell("opening"), Tell("output"), Tell("approval"), Tell("committed")})
 FINAL = TaskFinalised(
