@@ -15,7 +15,7 @@ from rich.console import Console
 from coordinator.config import CoordinatorConfig, load
 from deai.chain.ledger import Ledger
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio
-from deai.errors import ConfigError, LedgerUnreachable, NotSetUp
+from deai.errors import ConfigError, LedgerUnreachable
 from deai.ids import ChainName
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def rebuild_command(settings: Settings) -> None:
     from coordinator.store.engine import writer_lock
     from coordinator.store.store import Store
 
-    path, chain = _database(settings), ChainName(settings.chain)
+    path, chain = _database(settings), _chain(settings)
     with writer_lock(path):
         before = examine(path, chain)
         store = Store(path)
@@ -134,7 +134,7 @@ def _conclude(settings: Settings, document: dict[str, Any]) -> None:
 async def _audit(settings: Settings) -> dict[str, Any]:
     from coordinator.audit import audit
 
-    chain = ChainName(settings.chain)
+    chain = _chain(settings)
     async with AsyncExitStack() as stack:
         ledger = await _open_ledger(settings, chain, stack)
         return await audit(
@@ -142,13 +142,18 @@ async def _audit(settings: Settings) -> dict[str, Any]:
         )
 
 
-async def _open_ledger(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:
-    from deai.chain.opening import open_ledger
+def _chain(settings: Settings) -> ChainName:
+    """Whose index is meant: of the chain that was named, or of the network's only one."""
+    chains = settings.network.chains
+    if settings.only_chain is None and len(chains) == 1:
+        return next(iter(chains))
+    return ChainName(settings.chain)
 
-    entry = settings.network.chains.get(chain)
-    if entry is None:
-        raise NotSetUp(f"the network file has no chain called {chain}")
-    return await stack.enter_async_context(open_ledger(chain, entry))
+
+async def _open_ledger(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:
+    from deai.client.access import open_reader
+
+    return await stack.enter_async_context(open_reader(settings.network, chain))
 
 
 async def _open_patiently(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:

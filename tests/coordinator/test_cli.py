@@ -15,9 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from deai.network import Network, save_network
+from coordinator.store.store import Store
+from deai.ids import NEAR
+from deai.network import ChainEntry, Network, save_network
 from tests.coordinator.support import SEI
 from tests.deai.chain.chains import ChainProcess, chain_process, chain_world
+from tests.deai.test_opening import ON_NEAR
 from tests.support.ledger_conformance import WRONG, play
 from tests.support.polling import wait
 
@@ -127,6 +130,19 @@ def test_an_audit_of_nothing_says_what_to_do(home: Path) -> None:
     status, document = ask(home, "audit")
     assert (status, document["error"]["code"]) == (3, "not_set_up")
     assert "coordinator run" in document["error"]["hint"]
+
+
+def test_the_only_chain_of_a_network_is_meant_unless_one_is_named(tmp_path: Path) -> None:
+    document: dict[str, Any] = {**ON_NEAR, "rpc_urls": tuple(ON_NEAR["rpc_urls"])}
+    entry = ChainEntry(**document)
+    save_network(Network(name="test", chains={NEAR: entry}), tmp_path / "network.json")
+    Store(tmp_path / "coordinator.db").close()
+    for named, meant in ((), "near"), (("--chain", "sei"), "sei"):
+        status, refused = ask(tmp_path, "rebuild", *named)
+        assert (status, refused["error"]["code"]) == (3, "not_set_up")
+        assert f"nothing of {meant} is indexed" in refused["error"]["message"]
+    status, refused = ask(tmp_path, "audit", "--chain", "sei")
+    assert (status, refused["error"]["hint"]) == (3, "one of near")
 
 
 def test_a_taken_port_and_a_wrong_setting_are_named(home: Path) -> None:
