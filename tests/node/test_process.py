@@ -176,7 +176,7 @@ def test_a_node_is_found_on_the_local_network_when_nothing_else_knows_it(
         node = ready(stopped, daemon)["node_id"]
         wait(lambda: b"announced on the local network" in (tmp_path / "log").read_bytes())
         assert found() == []
-        wait(lambda: found(DEAI_CLIENT__MDNS="true") == [node])
+        wait(lambda: found(DEAI_CLIENT__MDNS="true") == [node], 400)
         daemon.terminate()
         assert daemon.wait(timeout=180) == 0
     finally:
