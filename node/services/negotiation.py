@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deai.chain.ledger import ChainInfo, NodeRecord, Parameters
+from deai.errors import NodeFault
 from deai.hashing import MAX_BLOB_BYTES
 from deai.ids import AccountId, PeerId
 from deai.messages import Accepted, DeclinedSeat, Propose
@@ -187,17 +188,18 @@ class Negotiator:
         task = task_id(proposal.task, node.info.escrow)
         node.counters["proposals"] += 1
         known = node.engagements.get(task)
-        if known is not None:
-            return await self._again(known, proposal, peer)
-        refusal = judge(proposal, self.situation(proposal, peer))
-        if refusal is None:
-            try:
+        try:
+            if known is not None:
+                return await self._again(known, proposal, peer)
+            refusal = judge(proposal, self.situation(proposal, peer))
+            if refusal is None:
                 return await self._accept(
                     proposal, SeatKey(task, proposal.seat, proposal.attempt), peer
                 )
-            except StoreFull as error:
-                node.daemon.disk_failed(error)
-                refusal = Refusal("disk_full", "the node cannot take work now", error.hint)
+        except (StoreFull, NodeFault) as error:
+            # What is not kept is not promised, and nothing of it is this link's fault.
+            node.daemon.disk_failed(error)
+            refusal = Refusal("disk_full", "the node cannot take work now", error.hint)
         node.reason(refusal.code, refusal.reason, refusal.hint)
         return DeclinedSeat(task, proposal.seat, refusal.code, refusal.reason)
 

@@ -135,11 +135,15 @@ class Watch:
             node.solved("low_gas")
 
     async def _prune(self) -> None:
+        """Forget what is old; where outputs crowd the store, also the oldest that are not."""
         node = self._node
-        before = node.chain_time - int(node.config.retention_hours * 3600)
+        before, keep = node.chain_time - int(node.config.retention_hours * 3600), KEEP
         try:
-            gone = await node.ports.journal.prune(before=before, keep=KEEP)
-            names = {key.blob("output") for key in gone}
-            await node.ports.blobs.delete(*names)
+            while True:
+                gone = await node.ports.journal.prune(before=before, keep=keep)
+                await node.ports.blobs.delete(*{key.blob("output") for key in gone})
+                if not keep or not node.ports.blobs.is_crowded:
+                    return
+                keep //= 2
         except (LimitExceeded, NodeFault) as error:
             node.daemon.disk_failed(error)

@@ -41,6 +41,11 @@ class BlobStore:
             raise_os(error)
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether three quarters of the budget are taken."""
+        return 4 * self.used > 3 * self._max_bytes
+
+    @property
     def used(self) -> int:
         """Bytes held or promised to blobs on their way."""
         return sum(self._sizes.values())

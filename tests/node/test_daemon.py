@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import msgspec
@@ -27,10 +28,12 @@ from deai.offers import open_offer
 from node.config import Price
 from node.daemon import Mode
 from node.store.errors import AlreadyRunning, StoreFull
+from node.store.records import SeatKey
 from tests.node.hub import open_hub
 from tests.node.support.bench import SmallBench
 from tests.node.support.names import key, until
 from tests.node.support.world import CONFIG, Provider, begin, open_world
+from tests.node.test_store import KEY, SAVED
 
 Clock = trio.testing.MockClock
 
@@ -204,6 +207,53 @@ async def test_a_full_journal_stops_new_work_and_says_so_until_there_is_room(
         await until(lambda: "disk_full" not in provider.whole.problems)
         task, spec = client.make(b"hello", lane=500)
         assert isinstance(await client.propose(provider, task, spec), Accepted)
+
+
+async def test_outputs_that_were_kept_make_room_for_work(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        ports = provider.live.ports
+        keys = [SeatKey(KEY.task_id, 0, attempt) for attempt in range(8)]
+        for at, key in enumerate(keys):
+            await ports.journal.accept(msgspec.structs.replace(SAVED, key=key))
+            await ports.journal.ended(
+                key, at=provider.live.chain_time + at, day="d", outcome="paid", payment=1
+            )
+            ports.blobs.reserve(key.blob("output"), 1 << 27)  # together, the whole store
+        with pytest.raises(StoreFull):
+            ports.blobs.reserve("more", 1 << 27)
+        await until(lambda: not ports.blobs.is_crowded)
+        ports.blobs.reserve("more", 1 << 27)
+        left = {saved.key for saved in await ports.journal.history(99)}
+        assert left
+        assert left == set(keys[-len(left) :]), "the newest stay"
+
+
+async def test_a_disk_that_fails_under_a_proposal_stops_nobody(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        client = await world.client()
+        task, spec = client.make(b"hello")
+        other, other_spec = client.make(b"hello", lane=1)
+        assert isinstance(await client.propose(provider, task, spec), Accepted)
+        await trio.sleep(5)  # asked again, the node would promise the seat for longer
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+            again = await client.propose(provider, task, spec)
+            anew = await client.propose(provider, other, other_spec)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        for reply in (again, anew):
+            assert isinstance(reply, DeclinedSeat)
+            assert reply.code == "disk_full"
+        await until(lambda: "disk_full" not in provider.whole.problems)
+        assert isinstance(await client.propose(provider, task, spec), Accepted)
+        assert not provider.stopped.is_set()
 
 
 async def test_a_client_that_floods_gets_no_more_than_its_share(
