@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,9 @@ import trio
 from rich.console import Console
 
 from coordinator.config import CoordinatorConfig, load
-from deai.chain.ledger import Ledger
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio
-from deai.errors import ConfigError, LedgerUnreachable
+from deai.errors import ConfigError
 from deai.ids import ChainName
-
-logger = logging.getLogger(__name__)
-
-RETRY_SECONDS = 2.0
 
 
 @group("coordinator")
@@ -133,10 +128,10 @@ def _conclude(settings: Settings, document: dict[str, Any]) -> None:
 
 async def _audit(settings: Settings) -> dict[str, Any]:
     from coordinator.audit import audit
+    from deai.client.access import open_reader
 
     chain = _chain(settings)
-    async with AsyncExitStack() as stack:
-        ledger = await _open_ledger(settings, chain, stack)
+    async with open_reader(settings.network, chain) as ledger:
         return await audit(
             _database(settings), chain, ledger, lambda text: settings.err.print(text)
         )
@@ -150,26 +145,10 @@ def _chain(settings: Settings) -> ChainName:
     return ChainName(settings.chain)
 
 
-async def _open_ledger(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:
-    from deai.client.access import open_reader
-
-    return await stack.enter_async_context(open_reader(settings.network, chain))
-
-
-async def _open_patiently(settings: Settings, chain: ChainName, stack: AsyncExitStack) -> Ledger:
-    """A chain that is down now is no reason to give up: it may be starting beside us."""
-    while True:
-        try:
-            return await _open_ledger(settings, chain, stack)
-        except LedgerUnreachable as error:
-            logger.warning(
-                "the chain does not answer yet", extra={"action": "start", "cause": str(error)}
-            )
-            await trio.sleep(RETRY_SECONDS)
-
-
 async def _serve(settings: Settings, config: CoordinatorConfig) -> None:
     from coordinator.main import Ports, run
+    from coordinator.services import Chain
+    from deai.chain.opening import info_of, open_ledger
     from p2p.net import open_net
 
     ready = settings.home / "coordinator.json"
@@ -178,13 +157,14 @@ async def _serve(settings: Settings, config: CoordinatorConfig) -> None:
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(_until_told, nursery.cancel_scope)
-        ledgers = {}
-        for name in settings.network.chains:
-            ledgers[name] = await _open_patiently(settings, name, stack)
+        chains = {
+            name: Chain(info_of(name, entry), partial(open_ledger, name, entry))
+            for name, entry in settings.network.chains.items()
+        }
         net = await stack.enter_async_context(
             open_net(_identity(settings, config), listen=config.p2p, announce=config.announce)
         )
-        await run(config, _database(settings), Ports(ledgers, net), ready_file=ready)
+        await run(config, _database(settings), Ports(chains, net), ready_file=ready)
 
 
 async def _until_told(scope: trio.CancelScope) -> None:

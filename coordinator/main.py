@@ -23,11 +23,10 @@ from coordinator.api.server import HttpThread, bind
 from coordinator.config import CoordinatorConfig, Endpoint, allowed_hosts, endpoint
 from coordinator.hub import Hub
 from coordinator.metrics import Metrics
-from coordinator.services import Writer, follow, tick
+from coordinator.services import Chain, Writer, follow, tick
 from coordinator.store.engine import writer_lock
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store
-from deai.chain.ledger import Ledger
 from deai.errors import ConfigError
 from deai.files import replace_file
 from deai.ids import AccountId, ChainName
@@ -43,13 +42,13 @@ WATCH_SECONDS = 1.0
 class Ports:
     """The world: chains to follow, the peers' net, the clock (Unix seconds)."""
 
-    ledgers: Mapping[ChainName, Ledger]
+    chains: Mapping[ChainName, Chain]
     net: Net
     clock: Callable[[], float] = time.time
 
     async def speaks_for(self, chain: ChainName, account: AccountId, key: AccountId) -> bool:
         """Ask one of the chains whether a key speaks for an account."""
-        return await self.ledgers[chain].speaks_for(account, key)
+        return await self.chains[chain].speaks_for(account, key)
 
 
 async def run(
@@ -78,7 +77,7 @@ async def run(
         http = HttpThread(web, listener)
         metrics_at = _serve_metrics(metrics, endpoint(config.metrics, "metrics"), stack)
         hub = Hub(
-            {name: ledger.info.registry for name, ledger in ports.ledgers.items()},
+            {name: chain.info.registry for name, chain in ports.chains.items()},
             ports.speaks_for,
             clock=ports.clock,
             metrics=metrics,
@@ -86,8 +85,8 @@ async def run(
         hub.restore(reader.offer_sequences(), reader.bindings())
         writer = Writer(store, http.wake)
         async with _serving(http), trio.open_nursery() as nursery:
-            for chain, ledger in ports.ledgers.items():
-                await nursery.start(follow, chain, ledger, writer, hub, metrics, ports.clock)
+            for chain in ports.chains.values():
+                await nursery.start(follow, chain, writer, hub, metrics, ports.clock)
             nursery.start_soon(tick, writer, reader, hub, ports.clock)
             await nursery.start(_serve_hub, ports.net, hub, metrics)
             nursery.start_soon(_watch, http)

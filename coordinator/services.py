@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import NoReturn, TypeVar
 
 import trio
@@ -17,8 +18,8 @@ from coordinator.news import News
 from coordinator.store.reader import Reader
 from coordinator.store.store import Applied, Store
 from deai.chain.ledger import ChainInfo, EventBatch, Ledger, Parameters
-from deai.errors import ConfigError, DeaiError
-from deai.ids import ChainName
+from deai.errors import ConfigError, DeaiError, LedgerUnreachable
+from deai.ids import AccountId, ChainName
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,32 @@ class Writer:
         return result
 
 
+class Chain:
+    """A chain to follow. It may be down when we start: no reason to keep the others waiting."""
+
+    def __init__(
+        self, info: ChainInfo, opening: Callable[[], AbstractAsyncContextManager[Ledger]]
+    ) -> None:
+        """`opening` may raise `LedgerUnreachable`, and is then tried again."""
+        self.info = info
+        self._opening = opening
+        self._ledger: Ledger | None = None
+
+    async def open(self, stack: AsyncExitStack) -> Ledger:
+        """The ledger, opened once and closed by `stack`."""
+        if self._ledger is None:
+            self._ledger = await stack.enter_async_context(self._opening())
+        return self._ledger
+
+    async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
+        """Whether a key speaks for an account; raise `LedgerUnreachable`."""
+        if self._ledger is None:
+            raise LedgerUnreachable(f"{self.info.name} has not answered yet")
+        return await self._ledger.speaks_for(account, key)
+
+
 async def follow(
-    chain: ChainName,
-    ledger: Ledger,
+    chain: Chain,
     writer: Writer,
     hub: Hub,
     metrics: Metrics,
@@ -74,30 +98,33 @@ async def follow(
     A chain that does not answer, or a disk that is full, is tried again; only a database that
     belongs to another network (`ConfigError`) ends it.
     """
-    store = writer.store
-    identity = identity_of(ledger.info)
-    cursor = await writer.do(lambda: store.attach(chain, identity))
-    hub.learn(chain, await writer.do(lambda: store.operators(chain)))
+    store, name = writer.store, chain.info.name
+    identity = identity_of(chain.info)
+    cursor = await writer.do(lambda: store.attach(name, identity))
+    hub.learn(name, await writer.do(lambda: store.operators(name)))
     task_status.started()
     failures = 0
-    while True:
-        try:
-            await _store_parameters(chain, await ledger.parameters(), writer)
-            async with ledger.follow(cursor) as batches:
-                async for batch in batches:
-                    applied = await _apply(chain, batch, writer, metrics, clock)
-                    hub.learn(chain, applied.operators)
-                    cursor, failures = batch.cursor, 0
-        except* ConfigError:
-            raise
-        except* DeaiError as group:
-            metrics.follower_failures.labels(chain).inc()
-            logger.warning(
-                "cannot follow the chain",
-                extra={"action": "follow", "chain": chain, "cause": _causes(group)},
-            )
-        await trio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-        failures += 1
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                ledger = await chain.open(stack)
+                await _store_parameters(name, await ledger.parameters(), writer)
+                async with ledger.follow(cursor) as batches:
+                    async for batch in batches:
+                        applied = await _apply(name, batch, writer, metrics, clock)
+                        hub.learn(name, applied.operators)
+                        cursor, failures = batch.cursor, 0
+            except* ConfigError:
+                raise
+            except* DeaiError as group:
+                metrics.follower_failures.labels(name).inc()
+                logger.warning(
+                    "cannot follow the chain",
+                    extra={"action": "follow", "chain": name, "cause": _causes(group)},
+                )
+            await trio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+            failures += 1
+    raise AssertionError("followed for ever")
 
 
 async def _store_parameters(chain: ChainName, parameters: Parameters, writer: Writer) -> None:

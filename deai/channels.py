@@ -33,7 +33,7 @@ CREDIT_PERCENT: Final = 5
 NO_RECEIPTS: Final = ZERO
 """The receipts root of a channel before its first window."""
 
-ChannelKey: TypeAlias = Annotated[ChannelId, msgspec.Meta(pattern="^0x[0-9a-f]{64}$")]
+ChannelKey: TypeAlias = Annotated[ChannelId, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
 Epoch: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_EPOCH)]
 
 _CHANNEL: Final = struct_type("Channel(ACCOUNT client,NODE node,KEY sessionKey)")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import os
 import random
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,8 +27,9 @@ FIRST_PORT: Final = 10_240
 LAST_PORT: Final = 32_768
 PORTS_TRIED: Final = 2_000
 _GIVEN: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_HELD: Final[list[socket.socket]] = []
+_HELD: Final = ExitStack()
 """Ports that this process chose: nobody else chooses them as long as it lives."""
+atexit.register(_HELD.close)
 
 
 class NodePlan(msgspec.Struct, frozen=True):
@@ -182,7 +184,7 @@ def free_ports(count: int) -> list[int]:
             continue
         # Whoever allows the same may listen there now: all of our programs do.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _HELD.append(holder)
+        _HELD.enter_context(holder)
         found.append(port)
     raise ConfigError(f"hardly a port below {_first_given()} is free on this machine")
 

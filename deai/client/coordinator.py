@@ -60,7 +60,10 @@ class Coordinator:
                 try:
                     with trio.fail_after(2 * self._timeout):
                         return await _read(client, f"{url}/api/v1{path}", query)
-                except (trio.TooSlowError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                except (
+                    trio.TooSlowError, httpx.HTTPError, httpx.InvalidURL, OSError,
+                    CoordinatorUnreachable, MalformedMessage,
+                ) as error:  # fmt: skip
                     problems.append(f"{url}: {str(error) or type(error).__name__}")
         raise CoordinatorUnreachable(
             "no coordinator answered: " + "; ".join(problems),

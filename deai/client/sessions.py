@@ -16,10 +16,7 @@ from deai.ids import ChainName, PeerId, TaskId
 from deai.messages import (
     TASK_DIALECTS,
     AskOffer,
-    BlobChunk,
-    Goodbye,
     OfferReply,
-    Refused,
     TaskMessage,
 )
 from deai.net import Link, Net, PeerAddress
@@ -102,8 +99,6 @@ class Sessions:
         self._nursery = nursery
         self._sessions: dict[PeerId, Session] = {}
         self._listeners: dict[TaskId, list[Listener]] = {}
-        self.unheard = 0
-        """Messages about tasks that nobody here follows."""
 
     def listen(self, task: TaskId, listener: Listener) -> Callable[[], None]:
         """Hand messages about `task` to `listener`; returns how to stop that."""
@@ -167,12 +162,7 @@ class Sessions:
             session.offered(message.offer)
             return
         task = getattr(message, "task_id", None)
-        listeners = self._listeners.get(task) if task is not None else None
-        if not listeners:
-            if not isinstance(message, Refused | Goodbye | BlobChunk):
-                self.unheard += 1
-            return
-        for listener in list(listeners):
+        for listener in list(self._listeners.get(task, ())) if task is not None else ():
             listener.heard(session.peer_id, message)
 
     def _forget_one(self) -> None:

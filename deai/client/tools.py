@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from deai.chain.ledger import Head, Ledger, Parameters
+from deai.chain.ledger import Head, Ledger
 from deai.client.directory import Directory
 from deai.client.journal import Journal, Offload, in_a_thread
 from deai.client.purse import Purse
@@ -68,9 +68,3 @@ class ChainClock:
         if self._head is None:
             return 0
         return self._head.time + int(trio.current_time() - self._read_at)
-
-
-async def epoch_of(ledger: Ledger, now: int) -> tuple[int, Parameters]:
-    """The registry's epoch at chain time `now`, and the contracts' constants."""
-    parameters = await ledger.parameters()
-    return now // parameters.epoch_seconds, parameters

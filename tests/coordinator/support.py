@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import trio
 
+from coordinator import services
 from coordinator.config import CoordinatorConfig
 from coordinator.main import Ports, run
-from deai.chain.ledger import ChainInfo, Cursor, EventBatch, Parameters
+from deai.chain.ledger import ChainInfo, Cursor, EventBatch, Ledger, Parameters
 from deai.errors import LedgerUnreachable
 from deai.ids import NEAR, SEI as SEI, AccountId, NodeId, PeerId
 from deai.money import UNIT, Amount
@@ -96,6 +97,12 @@ class ScriptedLedger:
 
     async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
         return account == key or (account, key) in self.full_keys
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Ledger]:
+        if not self.is_reachable:
+            raise LedgerUnreachable("down")
+        yield cast("Ledger", self)
 
     async def parameters(self) -> Parameters:
         if not self.is_reachable:
@@ -191,8 +198,12 @@ async def running(
     network = MemoryNetwork()
     database = folder / "coordinator.db"
     async with network.open_net(Identity.generate().peer_id) as net, trio.open_nursery() as nursery:
-        ledgers = {one.info.name: one for one in (ledger, near) if one is not None}
-        ports = Ports(ledgers, net)  # type: ignore[arg-type]
+        chains = {
+            one.info.name: services.Chain(one.info, one.opened)
+            for one in (ledger, near)
+            if one is not None
+        }
+        ports = Ports(chains, net)
         start = Starter(config, database, ports, folder / "coordinator.json")
         document = await nursery.start(start)
         async with httpx.AsyncClient(base_url=document["url"], timeout=60) as http:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +286,22 @@ async def test_pages_show_and_filter_by_chain(coordinator: Running) -> None:
     assert all(one["task_id"] in shown for one in tasks)
     foreign = (await coordinator.get("/api/v1/tasks", limit=50, chain=NEAR))["items"]
     assert not any(one["task_id"] in shown for one in foreign)
+
+
+async def test_a_chain_that_is_down_at_the_start_keeps_nobody_waiting(tmp_path: Path) -> None:
+    sei, near = worlds()
+    down = ScriptedLedger(sei, is_reachable=False)
+    async with running(tmp_path, sei, ledger=down, near=ScriptedLedger(near, NEAR_INFO)) as started:
+
+        def shows(*chains: str) -> Callable[[Any], bool]:
+            return lambda page: {one["chain"] for one in page["items"]} == set(chains)
+
+        await started.until("/api/v1/nodes", shows(NEAR))
+        assert (await started.http.get("/ready")).status_code == 503
+
+        down.is_reachable = True
+
+        await started.until("/api/v1/nodes", shows(NEAR, SEI))
 
 
 async def test_a_chain_that_is_not_followed_has_no_nodes_and_no_tasks(tmp_path: Path) -> None:

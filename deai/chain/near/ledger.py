@@ -311,7 +311,7 @@ async def open_near_ledger(
     raises `LedgerUnreachable` when no endpoint answers and `ConfigError` for another chain than
     the entry's, or an outbox that is in use.
     """
-    info = _info(entry)
+    info = chain_info(entry)
     async with open_pool(entry.rpc_urls, timeout=timeout) as pool, Background() as nursery:
         await _check_chain(pool, info)
         nursery.start_soon(pool.watch)
@@ -325,7 +325,8 @@ async def open_near_ledger(
             yield NearLedger(pool, info, sender, key)
 
 
-def _info(entry: ChainEntry) -> ChainInfo:
+def chain_info(entry: ChainEntry) -> ChainInfo:
+    """What is known of a deployment before its chain answers; raise `ConfigError`."""
     missing = [name for name in CONTRACTS if name not in entry.contracts]
     if missing:
         raise ConfigError(f"the network file lacks the contracts {', '.join(missing)}")

@@ -238,7 +238,7 @@ async def open_sei_ledger(
     process. Entering raises `LedgerUnreachable` when no endpoint answers and `ConfigError` for
     another chain than the entry's, or an outbox that is in use.
     """
-    info = _info(entry)
+    info = chain_info(entry)
     async with open_pool(entry.rpc_urls, timeout=timeout) as pool, Background() as nursery:
         await _check_chain(pool, entry)
         nursery.start_soon(pool.watch)
@@ -252,7 +252,8 @@ async def open_sei_ledger(
             yield SeiLedger(pool, info, sender, signer)
 
 
-def _info(entry: ChainEntry) -> ChainInfo:
+def chain_info(entry: ChainEntry) -> ChainInfo:
+    """What is known of a deployment before its chain answers; raise `ConfigError`."""
     missing = [name for name in CONTRACTS if name not in entry.contracts]
     if missing:
         raise ConfigError(f"the network file lacks the contracts {', '.join(missing)}")
