@@ -108,6 +108,7 @@ def is_free_text(call: Known, path: tuple[Any, ...], value: object) -> bool:
     return place in allowed and value == allowed[place]
 
 
+@pytest.mark.slow
 def test_a_strange_value_in_any_argument_is_refused_or_plain_text(calls: list[Known]) -> None:
     tried = 0
     for call in calls:

@@ -65,6 +65,7 @@ def filled(folder: Path, chain: Chain, cuts: list[int] | None = None) -> Store:
 
 @given(seed=st.integers(0, 2**32), data=st.data())
 @NO_FIXTURE_RESET
+@pytest.mark.slow
 def test_how_events_were_batched_leaves_no_trace(
     seed: int, data: st.DataObject, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_what_a_daemon_left_behind_damaged_is_no_daemon(
     assert document(done)["error"]["code"] == "node_not_running"
 
 
+@pytest.mark.slow
 def test_doctor_of_an_empty_home_fails_check_by_check(deai: Deai) -> None:
     done = deai("doctor", "--json")
     assert done.returncode == 4

@@ -19,6 +19,7 @@ from tests.workloads.test_models import small_model
 from workloads.models import import_model
 
 
+@pytest.mark.slow
 async def test_the_stake_is_shown_in_tokens_and_documented_in_base_units(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_sums_of_what_comes_in_pieces_are_equal_to_the_last_bit(
     assert sums.totals() == [exactmath.tree_sum(row) for row in values]
 
 
+@pytest.mark.slow
 def test_sixty_thousand_normals_look_normal() -> None:
     numbers = torch.arange(60_000)
     words = exactmath.philox((numbers, 0, 3, 0), 12345)

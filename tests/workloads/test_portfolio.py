@@ -160,6 +160,7 @@ def test_every_tail_is_computed_again_only_once(monkeypatch: pytest.MonkeyPatch)
         assert together["contributions"][repr(level)] == one["contributions"][repr(level)]
 
 
+@pytest.mark.slow
 def test_a_wide_tail_of_many_assets_takes_little_memory() -> None:
     class Ramp:
         def returns(self, paths: torch.Tensor) -> list[torch.Tensor]:
