@@ -148,11 +148,15 @@ class History:
 
     async def known(self, low: int, high: int) -> tuple[LedgerRecord, ...]:
         """Events of the blocks `low` to `high` so far: others may come for the newest of them."""
+        found: list[LedgerRecord] = []
         async with self._lock:
             await self._check_last()
             for start in range(low, high + 1, MOST_BLOCKS):
-                await self._cover(start, min(high, start + MOST_BLOCKS - 1))
-            return tuple(self._records(low, high))
+                until = min(high, start + MOST_BLOCKS - 1)
+                await self._cover(start, until)
+                # At once: of a long time the first blocks are forgotten before the last are read.
+                found += self._records(start, until)
+        return tuple(found)
 
     async def _cover(self, low: int, high: int) -> None:
         """Have everything between `low` and `high`, and what reaches into it from before."""

@@ -323,6 +323,14 @@ async def test_other_peoples_transactions_are_forgotten_after_their_reach() -> N
     assert kept == list(range(300 - REACH, 300, 2))
 
 
+async def test_more_blocks_than_are_kept_are_all_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deai.chain.near.history.KEPT_BLOCKS", 150)
+    sent = [Sent(f"t{at}", at, [Receipt(f"r{at}", at + 2, (at,))]) for at in range(2, 900, 39)]
+    history, _ = opened(*sent, until=900)
+    found = await history.known(1, 900)
+    assert beats(found) == [(one.height + 2, one.height) for one in sent if one.height + 2 <= 900]
+
+
 async def test_another_history_is_noticed_and_read_anew() -> None:
     history, chain = opened(*history_of_one())
     assert beats(await history.known(1, 20)) == [(6, 1)]
