@@ -135,9 +135,12 @@ class Workbench(Protocol):
         """What the workers are locked into."""
         ...
 
-    def executor(self, client: str) -> AbstractAsyncContextManager[Executor]:
+    def executor(
+        self, client: str, *, urgent: bool = False
+    ) -> AbstractAsyncContextManager[Executor]:
         """A worker for one client's job; waits (bounded queue) until one is free.
 
+        One that is `urgent` (judging others before a window ends) waits for no computation.
         Raises `LimitExceeded` when the queue is full.
         """
         ...

@@ -222,8 +222,8 @@ class _Bench:
         return self.inner.sandbox
 
     @asynccontextmanager
-    async def executor(self, client: str) -> AsyncIterator[Executor]:
-        async with self.inner.executor(client) as inner:
+    async def executor(self, client: str, *, urgent: bool = False) -> AsyncIterator[Executor]:
+        async with self.inner.executor(client, urgent=urgent) as inner:
             yield _Computing(inner, self.how)
 
     def stats(self) -> dict[str, Any]:

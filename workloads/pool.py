@@ -77,6 +77,7 @@ class WorkerPool:
         self._server: ForkServer | None = None
         self._restarting = trio.Lock()
         self._slots = trio.Semaphore(config.workers)
+        self._urgent = trio.Semaphore(1)
         self._idle: deque[_Worker] = deque()
         self._live: set[int] = set()
         self._waiting = 0
@@ -110,19 +111,21 @@ class WorkerPool:
             "worker_pids": sorted(self._live),
         }
 
-    def executor(self, client: str) -> AbstractAsyncContextManager[Executor]:
+    def executor(
+        self, client: str, *, urgent: bool = False
+    ) -> AbstractAsyncContextManager[Executor]:
         """A worker for one client; see the port `Workbench`."""
-        return self._executor(client)
+        return self._executor(client, self._urgent if urgent else self._slots)
 
     @asynccontextmanager
-    async def _executor(self, client: str) -> AsyncIterator[Executor]:
+    async def _executor(self, client: str, slots: trio.Semaphore) -> AsyncIterator[Executor]:
         if self._waiting >= self._config.queue:
             raise LimitExceeded(
                 f"{self._waiting} jobs wait for a worker already", hint="try again later"
             )
         self._waiting += 1
         try:
-            await self._slots.acquire()
+            await slots.acquire()
         finally:
             self._waiting -= 1
         self._busy += 1
@@ -132,7 +135,7 @@ class WorkerPool:
         finally:
             await self._give_back(lease.worker)
             self._busy -= 1
-            self._slots.release()
+            slots.release()
 
     async def exchange(self, held: _Worker | None, client: str) -> _Worker:
         """`held` if it can take another request of its client, else a fresh worker."""

@@ -43,7 +43,7 @@ class Liar:
         return getattr(self.inner, name)
 
     @asynccontextmanager
-    async def executor(self, client: str) -> AsyncIterator[Any]:
+    async def executor(self, client: str, *, urgent: bool = False) -> AsyncIterator[Any]:
         yield self
 
     async def run(

@@ -133,3 +133,14 @@ async def test_two_clients_compute_at_once_with_two_workers(models: Path) -> Non
                 nursery.start_soon(use, "bob")
         assert answers["alice"] == answers["bob"]
         assert len(pool.stats()["worker_pids"]) == 2
+
+
+async def test_judging_waits_for_no_computation(models: Path) -> None:
+    config = PoolConfig(models=models, workers=1, workloads=("matmul-proof",))
+    async with open_worker_pool(config) as pool, pool.executor("alice") as computing:
+        job = make_job(pool, "matmul-proof", b"", size=64)
+        computed = await run(computing, job)
+        with trio.fail_after(200):
+            async with pool.executor("bob", urgent=True) as judging:
+                assert await run(judging, job) == computed
+        assert await run(computing, job) == computed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import trio
@@ -81,12 +81,9 @@ class SmallBench:
     def stats(self) -> dict[str, Any]:
         return {"busy": self.slots.borrowed_tokens}
 
-    def executor(self, client: str) -> AbstractAsyncContextManager[Executor]:
-        return self._executor()
-
     @asynccontextmanager
-    async def _executor(self) -> AsyncIterator[Executor]:
-        async with self.slots:
+    async def executor(self, client: str, *, urgent: bool = False) -> AsyncIterator[Executor]:
+        async with nullcontext() if urgent else self.slots:
             yield self
 
     async def run(
