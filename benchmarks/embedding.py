@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from benchmarks.one_node import open_one_node
+from benchmarks.one_node import libp2p, open_one_node
 from benchmarks.report import Report, parser
 from deai.client.client import Client
 from deai.money import UNIT
@@ -134,7 +134,8 @@ async def measure(models: Path, data: bytes, rounds: int) -> dict[str, list[floa
         path = home / "texts"
         path.write_bytes(data)
         async with (
-            open_one_node(home, models, ("embedding",)) as client,
+            open_workbench(models, workloads=("embedding",)) as bench,
+            open_one_node(home, models, bench, libp2p()) as client,
             open_warm_worker(models) as executor,
         ):
             await through_node(client, b"warm")

@@ -1,4 +1,4 @@
-"""One real node and one real client: libp2p between them, locked workers, a ledger in memory.
+"""One real node and one real client: real journals, locked workers, a ledger in memory.
 
 What a task costs beyond its computation shows here without the waiting for blocks. Node and
 client share a process and its event loop, so that the figures are never kinder than with two.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,8 @@ from deai.client.opening import open_client
 from deai.hashing import keccak
 from deai.ids import NodeId, PeerId, node_id
 from deai.money import UNIT, Amount
-from deai.net import PeerAddress
+from deai.net import Net, PeerAddress
+from deai.ports import Workbench
 from deai.signing import LocalSigner
 from deai.tasks import operate_digest
 from node import logs
@@ -32,11 +33,11 @@ from node.ports import Ports
 from node.store.blobs import BlobStore
 from node.store.journal import Journal
 from p2p.identity import Identity
+from p2p.memory import MemoryNetwork
 from p2p.net import open_net
 from rewards.rules import RULES
 from workloads.inputs import InstalledWorkloads
 from workloads.models import installed
-from workloads.pool import PoolConfig, open_worker_pool
 
 STAKE: Final = Amount(500 * UNIT)
 FUNDS: Final = Amount(1_000_000 * UNIT)
@@ -50,18 +51,38 @@ def signer(name: str) -> LocalSigner:
 
 
 @asynccontextmanager
+async def libp2p() -> AsyncIterator[tuple[Net, Net]]:
+    """The nets of a node and of a client, over loopback."""
+    async with (
+        open_net(Identity.generate(), listen=["/ip4/127.0.0.1/tcp/0"]) as node,
+        open_net(Identity.generate()) as client,
+    ):
+        yield node, client
+
+
+@asynccontextmanager
+async def in_memory() -> AsyncIterator[tuple[Net, Net]]:
+    """The same without sockets, noise and muxer."""
+    wire = MemoryNetwork()
+    async with (
+        wire.open_net(Identity.generate().peer_id) as node,
+        wire.open_net(Identity.generate().peer_id) as client,
+    ):
+        yield node, client
+
+
+@asynccontextmanager
 async def open_one_node(
-    home: Path, models: Path, workloads: tuple[str, ...]
+    home: Path,
+    models: Path,
+    workbench: Workbench,
+    nets: AbstractAsyncContextManager[tuple[Net, Net]],
 ) -> AsyncIterator[Client]:
-    """A funded client whose only node offers `workloads` with one worker of one thread."""
+    """A funded client whose only node offers what `workbench` computes."""
     logs.set_up("warning")  # stdout belongs to the report
     chain = MemoryChain(RULES, holder=signer("bank").account, clock=time.time)
     async with AsyncExitStack() as stack:
-        net = await stack.enter_async_context(
-            open_net(Identity.generate(), listen=["/ip4/127.0.0.1/tcp/0"])
-        )
-        pool = PoolConfig(models=models, workers=1, queue=8, workloads=workloads)
-        workbench = await stack.enter_async_context(open_worker_pool(pool))
+        net, own = await stack.enter_async_context(nets)
         journal = Journal(home / "node.db")
         stack.callback(journal.close)
         ports = Ports(
@@ -77,10 +98,9 @@ async def open_one_node(
         nursery = await stack.enter_async_context(trio.open_nursery())
 
         async def daemon(*, task_status: trio.TaskStatus[object]) -> None:
-            await run(NodeConfig(workloads=workloads, queue=8), ports, task_status=task_status)
+            await run(NodeConfig(queue=8), ports, task_status=task_status)
 
         await nursery.start(daemon)
-        own = await stack.enter_async_context(open_net(Identity.generate()))
         payer = chain.ledger(signer("client"))
         bank = chain.ledger(signer("bank"))
         await bank.submit(TransferTokens(signer("client").account, FUNDS), key="client")

@@ -6,38 +6,19 @@ disk, a real locked worker. `none/1`, one seat, `matmul-proof` of the smallest s
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-import structlog
 import trio
 
+from benchmarks.one_node import in_memory, open_one_node
 from benchmarks.report import Report, parser
-from deai.actions import Deposit, RegisterNode, TransferTokens
-from deai.chain.memory import MemoryChain
 from deai.client.client import Client
-from deai.client.directory import PeerList
-from deai.client.opening import open_client
-from deai.hashing import keccak
-from deai.ids import PeerId, node_id
-from deai.money import UNIT, Amount
-from deai.net import PeerAddress
-from deai.ports import Executor, Job, Workbench
-from deai.signing import LocalSigner
-from deai.tasks import operate_digest
-from node.config import NodeConfig
-from node.main import run as run_node
-from node.ports import Ports
-from node.store.blobs import BlobStore
-from node.store.journal import Journal
-from p2p.memory import MemoryNetwork
-from rewards.rules import RULES
+from deai.money import UNIT
+from deai.ports import Executor, Job
 from workloads.inputs import InstalledWorkloads
 from workloads.pool import open_workbench
 
@@ -45,60 +26,6 @@ ROUNDS: Final = 300
 QUICK_ROUNDS: Final = 60
 WARM_UP: Final = 10
 PARAMETERS: Final = {"size": 16, "rounds": 1}
-
-
-def key(name: str) -> LocalSigner:
-    """A key for this run."""
-    return LocalSigner(keccak(b"warm task", name.encode()))
-
-
-def peer(name: str) -> PeerId:
-    """A peer id for this run."""
-    alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-    digest = keccak(b"peer", name.encode()) * 2
-    return PeerId("12D3KooW" + "".join(alphabet[byte % 58] for byte in digest[:44]))
-
-
-@asynccontextmanager
-async def network(folder: Path, bench: Workbench) -> AsyncIterator[Client]:
-    """A chain, a node over `bench`, and a client that knows it."""
-    bank, owner, operator, payer = (key(n) for n in ("bank", "owner", "operator", "payer"))
-    chain = MemoryChain(RULES, holder=bank.account, clock=time.time)
-    for account in (owner.account, payer.account):
-        await chain.ledger(bank).submit(TransferTokens(account, Amount(10_000 * UNIT)), key=account)
-    await chain.ledger(payer).submit(Deposit(Amount(9_000 * UNIT)))
-    node = node_id(owner.account, 0)
-    until = chain.now + 3600
-    consent = operator.sign(operate_digest(chain.info.registry, node, operator.account, until))
-    await chain.ledger(owner).submit(
-        RegisterNode(0, operator.account, until, consent, Amount(1000 * UNIT), peer("node"), ())
-    )
-    wire = MemoryNetwork()
-    async with AsyncExitStack() as stack:
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        node_net = await stack.enter_async_context(wire.open_net(peer("node")))
-        client_net = await stack.enter_async_context(wire.open_net(peer("client")))
-        ports = Ports(
-            node=node,
-            journal=Journal(folder / "node.db"),
-            blobs=BlobStore(folder / "blobs", max_bytes=1 << 30),
-            ledger=chain.ledger(operator),
-            net=node_net,
-            workbench=bench,
-            signer=operator,
-        )
-        await nursery.start(run_node, NodeConfig(capacity=1), ports)
-        address = PeerAddress(node_net.peer_id, node_net.addresses)
-        yield await stack.enter_async_context(
-            open_client(
-                ledger=chain.ledger(payer),
-                net=client_net,
-                catalogue=InstalledWorkloads.load(only=("matmul-proof",)),
-                home=folder / "client",
-                sources=(PeerList((address,)),),
-            )
-        )
-        nursery.cancel_scope.cancel()
 
 
 async def through_network(client: Client, seed: int) -> tuple[float, float]:
@@ -140,7 +67,7 @@ async def measure(rounds: int) -> Report:
         async with open_workbench(models, workloads=("matmul-proof",)) as bench:
             async with bench.executor("direct") as executor:
                 direct = [await directly(executor, seed) for seed in range(WARM_UP + rounds)]
-            async with network(folder, bench) as client:
+            async with open_one_node(folder, models, bench, in_memory()) as client:
                 whole = [await through_network(client, seed) for seed in range(WARM_UP + rounds)]
     direct = direct[WARM_UP:]
     verified, settled = zip(*whole[WARM_UP:], strict=True)
@@ -155,7 +82,6 @@ async def measure(rounds: int) -> Report:
 def main() -> None:
     """Measure and print."""
     options = parser(__doc__).parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     trio.run(measure, rounds).emit(as_json=options.json)
 

@@ -147,7 +147,7 @@ def _chain(settings: Settings) -> ChainName:
 
 async def _serve(settings: Settings, config: CoordinatorConfig) -> None:
     from coordinator.main import Ports, run
-    from coordinator.services import Chain
+    from coordinator.services import FollowedChain
     from deai.chain.opening import info_of, open_ledger
     from p2p.net import open_net
 
@@ -158,7 +158,7 @@ async def _serve(settings: Settings, config: CoordinatorConfig) -> None:
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(_until_told, nursery.cancel_scope)
         chains = {
-            name: Chain(info_of(name, entry), partial(open_ledger, name, entry))
+            name: FollowedChain(info_of(name, entry), partial(open_ledger, name, entry))
             for name, entry in settings.network.chains.items()
         }
         net = await stack.enter_async_context(

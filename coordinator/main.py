@@ -23,7 +23,7 @@ from coordinator.api.server import HttpThread, bind
 from coordinator.config import CoordinatorConfig, Endpoint, allowed_hosts, endpoint
 from coordinator.hub import Hub
 from coordinator.metrics import Metrics
-from coordinator.services import Chain, Writer, follow, tick
+from coordinator.services import FollowedChain, Writer, follow, tick
 from coordinator.store.engine import writer_lock
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store
@@ -42,7 +42,7 @@ WATCH_SECONDS = 1.0
 class Ports:
     """The world: chains to follow, the peers' net, the clock (Unix seconds)."""
 
-    chains: Mapping[ChainName, Chain]
+    chains: Mapping[ChainName, FollowedChain]
     net: Net
     clock: Callable[[], float] = time.time
 

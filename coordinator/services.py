@@ -61,7 +61,7 @@ class Writer:
         return result
 
 
-class Chain:
+class FollowedChain:
     """A chain to follow. It may be down when we start: no reason to keep the others waiting."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Chain:
 
 
 async def follow(
-    chain: Chain,
+    chain: FollowedChain,
     writer: Writer,
     hub: Hub,
     metrics: Metrics,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -12,8 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from deai.client.coordinator import Coordinator
-from deai.errors import CoordinatorUnreachable
 from tests.cli.conftest import Shell
 
 pytestmark = pytest.mark.network
@@ -67,23 +64,15 @@ class Scribe(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture
 def coordinator() -> Iterator[str]:
     Scribe.asked, Scribe.answer = [], {"items": [], "next_cursor": None}
-    with serving(Scribe) as url:
-        yield url
+    with HTTPServer(("127.0.0.1", 0), Scribe) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize("what", ["nodes", "tasks"])
@@ -98,26 +87,6 @@ def test_a_list_is_of_all_chains_unless_one_is_named(
     assert first[0].endswith(f"/{what}")
     assert "chain" not in first[1]
     assert (near[1]["chain"], sei[1]["chain"]) == (["near"], ["sei"])
-
-
-@pytest.mark.parametrize(("status", "body"), [(503, b"{}"), (200, b"<html>"), (502, b"sorry")])
-async def test_another_coordinator_is_asked_where_the_first_is_none(
-    coordinator: str, status: int, body: bytes
-) -> None:
-    class Broken(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with serving(Broken) as broken:
-        assert await Coordinator((broken, coordinator)).get("/nodes") == Scribe.answer
-        with pytest.raises(CoordinatorUnreachable, match=broken):
-            await Coordinator((broken,)).get("/nodes")
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def coordinator(status: int, body: bytes) -> Iterator[str]:
         (200, b"[" * 100_000, CoordinatorUnreachable),
         (200, b'{"items": [0, "[", {"a": ' * 100_000, CoordinatorUnreachable),
         (200, b"\xff", CoordinatorUnreachable),
-        (200, b" " * (9 * 1024 * 1024), MalformedMessage),
+        (200, b" " * (9 * 1024 * 1024), CoordinatorUnreachable),
     ],
 )
 async def test_a_coordinator_that_talks_nonsense_is_an_error_of_its_own_kind(
@@ -274,6 +274,17 @@ async def test_a_coordinator_that_talks_nonsense_is_an_error_of_its_own_kind(
 ) -> None:
     with coordinator(status, body) as url, pytest.raises(error):
         await CoordinatorNodes(Coordinator([url])).hints()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("status", "body"), [(503, b"{}"), (200, b"<html>"), (502, b"sorry")])
+async def test_the_second_coordinator_is_asked_when_the_first_is_ill(
+    status: int, body: bytes
+) -> None:
+    with coordinator(200, b'{"ok": true}') as url, coordinator(status, body) as ill:
+        assert await Coordinator([ill, url]).get("/network/stats") == {"ok": True}
+        with pytest.raises(CoordinatorUnreachable, match=ill):
+            await Coordinator([ill]).get("/network/stats")
 
 
 @pytest.mark.network

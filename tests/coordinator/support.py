@@ -13,9 +13,9 @@ from typing import Any, cast
 import httpx
 import trio
 
-from coordinator import services
 from coordinator.config import CoordinatorConfig
 from coordinator.main import Ports, run
+from coordinator.services import FollowedChain
 from deai.chain.ledger import ChainInfo, Cursor, EventBatch, Ledger, Parameters
 from deai.errors import LedgerUnreachable
 from deai.ids import NEAR, SEI as SEI, AccountId, NodeId, PeerId
@@ -199,7 +199,7 @@ async def running(
     database = folder / "coordinator.db"
     async with network.open_net(Identity.generate().peer_id) as net, trio.open_nursery() as nursery:
         chains = {
-            one.info.name: services.Chain(one.info, one.opened)
+            one.info.name: FollowedChain(one.info, one.opened)
             for one in (ledger, near)
             if one is not None
         }

@@ -13,7 +13,7 @@ import trio
 
 from coordinator.hub import Hub
 from coordinator.metrics import Metrics
-from coordinator.services import Writer, follow, identity_of, tick
+from coordinator.services import FollowedChain, Writer, follow, identity_of, tick
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store
 from deai.ids import SEI
@@ -69,7 +69,9 @@ async def test_a_disk_that_is_full_for_a_while_costs_nothing_but_time(tmp_path: 
         trio.open_nursery() as nursery,
     ):
         store.attach(SEI, identity_of(INFO))
-        await nursery.start(follow, SEI, ledger, writer, hub, metrics, time.time)
+        await nursery.start(
+            follow, FollowedChain(INFO, ledger.opened), writer, hub, metrics, time.time
+        )
         await nursery.start(served.serve, BEAT_DIALECT, hub.serve)
         await until(lambda: cursor() == chain.block)
         with full_disk(store):
