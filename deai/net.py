@@ -53,6 +53,11 @@ class Link(Protocol[M]):
         """The authenticated id of the other side."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the next message will be queued without waiting."""
+        ...
+
     async def send(self, message: M) -> None:
         """Queue one message, waiting while the bounded queue (or the bulk window) is full.
 

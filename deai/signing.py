@@ -49,10 +49,10 @@ class Signer(Protocol):
 
 def word(value: int | bytes | str) -> bytes:
     """ABI-encode one static value as 32 bytes (integers, bytes32, `0x…` addresses and ids)."""
-    if isinstance(value, str):
-        value = int(value, 16)
     if isinstance(value, int):
         return value.to_bytes(32, "big")
+    if isinstance(value, str):
+        return int(value, 16).to_bytes(32, "big")
     if len(value) != 32:
         raise ValueError(f"a word has 32 bytes, not {len(value)}")
     return value
@@ -120,13 +120,10 @@ class Domain:
         Raises `MalformedMessage` for text that is none of them on this chain.
         """
         near = isinstance(self.chain_id, str)
-        body = keccak(
-            struct.near if near else struct.evm,
-            *(
-                _text_word(value, near) if isinstance(value, str) else word(value)
-                for value in fields
-            ),
-        )
+        words = [
+            _text_word(value, near) if isinstance(value, str) else word(value) for value in fields
+        ]
+        body = keccak(struct.near if near else struct.evm, *words)
         return keccak(b"\x19\x01", self.separator, body)
 
 

@@ -246,6 +246,10 @@ class _Talk:
     def peer_id(self) -> PeerId:
         return self.inner.peer_id
 
+    @property
+    def has_room(self) -> bool:
+        return False  # what is said instead may take its time
+
     async def send(self, message: Any) -> None:  # noqa: ANN401 - any protocol's message
         for changed in await self.say(self.ports, message):
             await self.inner.send(changed)

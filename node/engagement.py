@@ -122,10 +122,9 @@ class Engagement:
         self._wake.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until something changed, or for so long."""
+        """Until something changed since the last `view`, or for so long."""
         with trio.move_on_after(seconds):
             await self._wake.wait()
-        self._wake = trio.Event()
 
     def apply(self, records: tuple[LedgerRecord, ...], *, rewind_to: int | None = None) -> None:
         """Take in events of this task, in any order of batches, each once."""
@@ -198,6 +197,8 @@ class Engagement:
         is_stopping: bool,
     ) -> View:
         """What the planner may know now."""
+        if self._wake.is_set():
+            self._wake = trio.Event()
         self.held = {action: until for action, until in self.held.items() if until > clock}
         view = View(
             key=self.key,

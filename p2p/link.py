@@ -102,6 +102,10 @@ class StreamLink(Generic[M]):
             Kind.BULK: ReceiveWindow(BULK_WINDOW, hand_back_at=1),
         }
 
+    @property
+    def has_room(self) -> bool:
+        return self._down.is_set() or all(one.is_open for one in self._send_windows.values())
+
     async def send(self, message: M) -> None:
         body = self._dialect.encode(message)
         if len(body) > self._dialect.max_frame_bytes:

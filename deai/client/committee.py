@@ -126,8 +126,10 @@ async def ask_around(
         async with trio.open_nursery() as nursery:
             # Who is asked for which seat first does not depend on chance: a client that was
             # killed asks the same nodes for the same seats again and gets the same accepts.
-            for seat, first in [(seat, take()) for seat in seats]:
+            *others, last = [(seat, take()) for seat in seats]
+            for seat, first in others:
                 nursery.start_soon(fill, seat, first)
+            await fill(*last)
     finally:
         stop()
     return Asked(found, tuple(refusals))

@@ -335,8 +335,11 @@ class Directory:
             del self._nodes[key]
 
     async def _read_records(self, fitting: Iterable[_Known]) -> None:
-        limiter = trio.CapacityLimiter(AT_ONCE)
         now = trio.current_time()
+        stale = [known for known in fitting if now - known.read_at > RECORD_SECONDS]
+        if not stale:
+            return
+        limiter = trio.CapacityLimiter(AT_ONCE)
         failures: list[LedgerUnreachable] = []
 
         async def read(known: _Known) -> None:
@@ -350,8 +353,7 @@ class Directory:
                     failures.append(error)
 
         async with trio.open_nursery() as nursery:
-            for known in fitting:
-                if now - known.read_at > RECORD_SECONDS:
-                    nursery.start_soon(read, known)
+            for known in stale:
+                nursery.start_soon(read, known)
         if failures:
             raise failures[0]

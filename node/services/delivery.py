@@ -18,7 +18,7 @@ from deai.messages import (
 )
 from deai.net import Link, PeerAddress
 from node.engagement import Engagement
-from node.planner import Tell, What
+from node.planner import Action, Tell, What
 from node.services.conversation import Conversation
 from node.services.sending import opened, send_output
 from node.state import Node
@@ -32,6 +32,17 @@ class Delivery:
         self._node = node
         self._conversation = conversation
         self._nursery = nursery
+
+    @staticmethod
+    def is_quick(engagement: Engagement, action: Action) -> bool:
+        """Whether carrying it out waits for nobody: a word to the client, on a link with room."""
+        return (
+            isinstance(action, Tell)
+            and action.to is None
+            and engagement.link is not None
+            and engagement.link.has_room
+            and (action.what != "output" or engagement.small_output is not None)
+        )
 
     async def tell(self, engagement: Engagement, action: Tell) -> None:
         """Say it; raise `PeerUnreachable` when nobody hears."""

@@ -85,7 +85,10 @@ class Driver:
                         node.reason(code, reason)
                     case action:
                         engagement.held[action] = float("inf")
-                        nursery.start_soon(self._carry_out, engagement, action, delivery, log)
+                        if delivery.is_quick(engagement, action):
+                            await self._carry_out(engagement, action, delivery, log)
+                        else:
+                            nursery.start_soon(self._carry_out, engagement, action, delivery, log)
             nursery.cancel_scope.cancel()
 
     async def _guard(self, engagement: Engagement, log: structlog.stdlib.BoundLogger) -> None:
