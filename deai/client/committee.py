@@ -19,7 +19,9 @@ from deai.tasks import Accept, Task, TaskSpec, accept_digest, task_id
 ANSWER_TIMEOUT: Final = 2.0
 """Seconds a node has to accept, before the next in the list is asked."""
 DIAL_TIMEOUT: Final = 2.0
-PASSING: Final = frozenset({"capacity", "slow", "unreachable", "joining", "disk_full"})
+PASSING: Final = frozenset(
+    {"capacity", "slow", "unreachable", "joining", "disk_full", "chain_silent"}
+)
 """Reasons that may be gone in a moment."""
 
 
