@@ -2,6 +2,10 @@
 
 Run `python contracts/spec/generate.py` after a change of the core and commit the result; with
 `--check` it only compares. Inputs are drawn from a fixed seed plus the edges of every field.
+
+Longer than modules should be: one flat function per committed file, and most of it is their
+inputs; what channels need stands in `channel_parts`, as the next subject should in a part of its
+own.
 """
 
 from __future__ import annotations
