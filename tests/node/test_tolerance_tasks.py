@@ -49,6 +49,21 @@ async def test_members_within_tolerance_approve_each_other(
         assert world.view(name).state is TaskState.COMPLETED
 
 
+async def test_members_judge_while_every_slot_computes_for_somebody_else(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        client, nodes, task, name = await drift(world, [0.0, 1e-4, -1e-4])
+        await client.relay_commits(task, [0, 1, 2])
+        for node in nodes:
+            bench = node.live.ports.workbench
+            assert isinstance(bench, SmallBench)
+            bench.slots.acquire_on_behalf_of_nowait("somebody else")
+        await client.relay_openings(nodes, name, [0, 1, 2])
+        await client.relay_outputs(nodes, name, [0, 1, 2])
+        await until(lambda: all(client.heard[name, seat].approval for seat in range(3)))
+
+
 async def test_a_member_outside_tolerance_is_approved_by_nobody(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
