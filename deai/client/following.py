@@ -132,7 +132,10 @@ class Following:
             if self._view is not None:
                 known = self.known()
                 if self._hand_over(known):
-                    await trio.lowlevel.checkpoint()  # whoever waits for it, before the chain
+                    # Whoever waits for it goes on before the chain is spoken to: they and we are
+                    # woken in either order by the first turn, so that it takes a second.
+                    for _ in range(2):
+                        await trio.lowlevel.checkpoint()
                 step = None if until_input else self._step(known)
                 if step is not None:
                     await self._carry_out(step)

@@ -26,7 +26,7 @@ async def test_the_output_comes_before_the_settlement_and_is_what_the_end_names(
 
         async def late(action: Action, *, key: str = "") -> Transaction:
             if isinstance(action, FinaliseTask):
-                await has_output.wait()
+                assert has_output.is_set(), "who waits for the output goes first"
             return await submit(action, key=key)
 
         monkeypatch.setattr(client.tools.ledger, "submit", late)
