@@ -62,6 +62,25 @@ fn a_result_seen_in_a_reveal_comes_too_late_to_be_copied() {
 }
 
 #[test]
+fn a_digest_told_early_to_a_partner_pays_neither_of_them() {
+    // Node 3 guesses and tells node 4: two equal wrong digests of five neither win nor come back.
+    let mut world = World::with_nodes(5);
+    let before = world.vault("client.near");
+    let task = Task { seats: 5, ..world.task() };
+    let mut play = Play::start(&mut world, task);
+    let digest = |seat: usize| if seat < 3 { DIGEST } else { OTHER };
+    let commits: Vec<_> = (0..5).map(|seat| (seat, digest(seat))).collect();
+    play.commit_as(&mut world, &commits).unwrap();
+    play.finalise(&mut world, client(), play.openings_as(digest, &[]), vec![]).unwrap();
+    assert_eq!(verdicts(&world), [2, 2, 2, 3, 3]);
+    assert_eq!(world.vault(owner(3).as_str()) + world.vault(owner(4).as_str()), 0);
+    assert_eq!(world.vault("client.near"), before - 5 * FEE, "its own tip came back, and no fee");
+    assert!(world.node(3).reputation < 100_000);
+    assert_eq!(world.node(3).bonded.0, 2 * STAKE);
+    world.check_books(0);
+}
+
+#[test]
 fn two_nodes_of_the_client_get_neither_output_nor_refund() {
     let mut world = World::new();
     let before = world.vault("client.near");
@@ -115,6 +134,26 @@ fn nobody_finalises_before_everybody_committed() {
     play.commit(&mut world, &[2]).unwrap();
     play.finalise(&mut world, anybody(), play.openings(&[]), vec![]).unwrap();
     assert_eq!(verdicts(&world), [2, 2, 2]);
+}
+
+#[test]
+fn nobody_finalises_without_somebodys_approval() {
+    let mut world = World::new();
+    let task = Task { policy: 128, ..world.task() };
+    let play = Play::committed(&mut world, task);
+    let two = || vec![play.approval(0, 0b111), play.approval(1, 0b111)];
+    let finalise =
+        |world: &mut World, approvals| play.finalise(world, anybody(), play.openings(&[]), approvals);
+    assert_eq!(finalise(&mut world, vec![]), Err(Error::BadApproval));
+    assert_eq!(finalise(&mut world, two()), Err(Error::BadApproval));
+    // The one on chain counts beside those sent along, and before another of the same seat.
+    play.reveal(&mut world, play.openings(&[])).unwrap();
+    play.approve(&mut world, play.approval(2, 0b111)).unwrap();
+    let mut three = two();
+    three.push(play.approval(2, 0b100));
+    finalise(&mut world, three).unwrap();
+    assert_eq!(verdicts(&world), [2, 2, 2]);
+    world.check_books(0);
 }
 
 #[test]

@@ -243,3 +243,18 @@ fn nodes_are_listed_in_pages() {
     assert_eq!(page(Some(u32::MAX), Some(u32::MAX)), Vec::<String>::new());
     assert!(world.view(|c| c.get_node(node(9))).is_none());
 }
+
+#[test]
+fn a_page_holds_a_hundred_nodes_whatever_is_asked_for() {
+    let world = World::with_nodes(103);
+    let page = |from, limit| -> Vec<String> {
+        let nodes = world.view(|c| c.get_nodes(from, limit));
+        nodes.iter().map(|node| node.node.to_string()).collect()
+    };
+    let all: Vec<_> = (0..103).map(|i| node(i).to_string()).collect();
+    for limit in [None, Some(101), Some(u32::MAX)] {
+        assert_eq!(page(None, limit), all[..100]);
+        assert_eq!(page(Some(100), limit), all[100..]);
+    }
+    assert!(page(None, Some(0)).is_empty());
+}

@@ -130,6 +130,27 @@ fn nothing_of_a_finished_task_stays_and_a_lane_never_grows() {
 }
 
 #[test]
+fn lanes_are_listed_in_pages_of_a_hundred_numbers() {
+    let mut world = World::new();
+    for lane in [0, 2, 99, 100, u32::MAX - 1] {
+        let task = world.task_in(lane);
+        Play::new(&world, task).post_only(&mut world).unwrap();
+    }
+    let page = |from, limit| -> Vec<u32> {
+        let lanes = world.view(|c| c.get_lanes(id("client.near"), from, limit));
+        assert!(lanes.iter().all(|lane| (lane.nonce, lane.closed) == (1, 0)));
+        lanes.iter().map(|lane| lane.lane).collect()
+    };
+    assert_eq!(page(None, None), [0, 2, 99]);
+    assert_eq!(page(None, Some(u32::MAX)), [0, 2, 99], "not more of them for whoever asks for more");
+    assert_eq!(page(Some(1), Some(99)), [2, 99]);
+    assert_eq!(page(Some(100), None), [100]);
+    assert_eq!(page(Some(u32::MAX - 50), None), [u32::MAX - 1], "the last page ends with the numbers");
+    assert!(page(Some(0), Some(0)).is_empty());
+    assert!(world.view(|c| c.get_lanes(id("stranger.near"), None, None)).is_empty());
+}
+
+#[test]
 fn the_last_nonce_of_a_lane_closes_it_for_ever() {
     let mut world = World::new();
     let task = world.task();

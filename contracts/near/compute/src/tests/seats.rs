@@ -66,7 +66,10 @@ fn nothing_of_one_task_counts_for_the_next_of_its_lane() {
     let (old_openings, old_result) = (first.openings(&[]), first.result(0, OTHER, EVIDENCE));
     first.finalise(&mut world, anybody(), old_openings.clone(), vec![]).unwrap();
     let task = world.task();
-    let mut second = Play::start(&mut world, task);
+    let mut second = Play::new(&world, task);
+    let old_accepts = first.accepts(world.now);
+    assert_eq!(second.post_with(&mut world, old_accepts), Err(Error::BadSignature(0)));
+    second.post(&mut world).unwrap();
     let given = vec![first.commitment(0, &DIGEST)];
     let (task, committee) = second.both();
     let replayed = world.call(anybody(), |c| c.commit(task, committee, given));
@@ -78,6 +81,37 @@ fn nothing_of_one_task_counts_for_the_next_of_its_lane() {
     assert_eq!(done, Err(Error::NotOpen));
     let done = second.evidence(&mut world, 0, second.result(0, DIGEST, EVIDENCE), old_result);
     assert_eq!(done, Err(Error::BadSignature(0)));
+}
+
+#[test]
+fn an_approval_or_an_unchecked_result_counts_for_its_own_task_alone() {
+    let mut world = World::new();
+    let tolerant = |world: &World| Task { policy: 128, ..world.task() };
+    let task = tolerant(&world);
+    let first = Play::committed(&mut world, task);
+    first.reveal(&mut world, first.openings(&[])).unwrap();
+    let old: Vec<Approval> = (0..3).map(|seat| first.approval(seat, 0b111)).collect();
+    for approval in old.clone() {
+        first.approve(&mut world, approval).unwrap();
+    }
+    assert_eq!(world.lane(0).approvals[..3], [0b111; 3]);
+    first.finalise(&mut world, anybody(), first.openings(&[]), vec![]).unwrap();
+    // The lane is used again: neither what it kept nor what was signed then approves anything.
+    let task = tolerant(&world);
+    let second = Play::committed(&mut world, task);
+    assert_eq!(world.lane(0).approvals, [0; MAX_SEATS]);
+    let openings = || second.openings(&[]);
+    assert_eq!(second.finalise(&mut world, anybody(), openings(), vec![]), Err(Error::BadApproval));
+    assert_eq!(second.finalise(&mut world, anybody(), openings(), old), Err(Error::BadSignature(0)));
+    let unchecked = |world: &World, lane| Task { policy: 0, seats: 1, ..world.task_in(lane) };
+    let (one, two) = (unchecked(&world, 1), unchecked(&world, 2));
+    let (one, two) = (Play::start(&mut world, one), Play::start(&mut world, two));
+    let deliver = |world: &mut World, result| {
+        let (task, committee) = two.both();
+        world.call(anybody(), |c| c.submit_result(task, committee, result))
+    };
+    assert_eq!(deliver(&mut world, one.result(0, DIGEST, EVIDENCE)), Err(Error::BadSignature(0)));
+    deliver(&mut world, two.result(0, DIGEST, EVIDENCE)).unwrap();
 }
 
 #[test]
@@ -94,6 +128,13 @@ fn one_owner_takes_one_seat() {
     assert_eq!(play.post_with(&mut world, accepts), Err(Error::OwnerTwice(owner(0))));
 }
 
+/// Posts a task and convicts the holder of one of its seats.
+fn jail(world: &mut World, mut play: Play, seat: usize) {
+    play.post(world).unwrap();
+    let pair = (play.result(seat, DIGEST, EVIDENCE), play.result(seat, OTHER, EVIDENCE));
+    play.evidence(world, seat, pair.0, pair.1).unwrap();
+}
+
 #[test]
 fn a_node_that_may_not_take_a_seat_gets_none() {
     let mut world = World::new();
@@ -104,6 +145,11 @@ fn a_node_that_may_not_take_a_seat_gets_none() {
     assert_eq!(play.post(&mut world), Err(leaving));
     play.members[1] = 7; // never registered
     assert_eq!(play.post(&mut world), Err(Error::BadStanding(node(7), Standing::None)));
+    let mut jailed = world.clone();
+    let guilty = Play::by(&jailed, jailed.task_in(1), vec![0, 2, 3]);
+    jail(&mut jailed, guilty, 1);
+    play.members[1] = 3;
+    assert_eq!(play.post(&mut jailed), Err(Error::BadStanding(node(2), Standing::Jailed)));
     play.members[1] = 3;
     world.advance(2 * EPOCH);
     play.task = world.task();

@@ -48,7 +48,7 @@ fn run(world: &World, caller: Caller, method: &str, arguments: serde_json::Value
         predecessor_account_id: account(&caller.account),
         refund_to_account_id: account(&caller.account),
         input: input.into(),
-        promise_results: Arc::new([]),
+        promise_results: Arc::from([]),
         block_height: 1,
         block_timestamp: world.now * 1_000_000_000 + 999_999_999,
         epoch_height: 1,
