@@ -61,7 +61,19 @@ class Known:
         """The same call with other arguments, or another context."""
         body = self.context.args if arguments is None else json.dumps(arguments).encode()
         context = replace(self.context, args=body, **changed)
+        return self._run(context, Entries(dict(self.entries), self.usage))
+
+    def after(self, method: str, arguments: object, **changed: Any) -> Known:
+        """The same call once the contract has been called so, by whom and with what it is told."""
+        context = replace(
+            self.context, method=method, args=json.dumps(arguments).encode(), **changed
+        )
         world = Entries(dict(self.entries), self.usage)
+        done = self._run(context, world)
+        assert done.failure is None, (method, done.failure)
+        return replace(self, entries=world.held, usage=world.bytes_used)
+
+    def _run(self, context: CallContext, world: Entries) -> CallOutcome:
         return MACHINE.run(self.code_hash, self.code, context, world)
 
 

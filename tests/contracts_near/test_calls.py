@@ -76,6 +76,11 @@ def owed(world: World) -> int:
     )
 
 
+def test_there_is_a_released_contract_to_upgrade_from() -> None:
+    current = (ARTIFACTS / "compute.wasm").read_bytes()
+    assert [one for one in RELEASED if one.read_bytes() != current]
+
+
 def test_the_artifacts_are_those_of_their_checksums() -> None:
     for line in (ARTIFACTS / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split()
@@ -262,32 +267,33 @@ def test_a_released_contract_is_upgraded_in_the_middle_of_a_task(
 ) -> None:
     current = (ARTIFACTS / "compute.wasm").read_bytes()
     with a_world(tmp_path, released.read_bytes()) as world:
-        play = Play(world, world.task(commit_deadline=world.now + 24 * 3600))
+        play = Play(world, world.task())
         play.post()
-        play.commit(0)
-        before = [
-            world.view("get_nodes"),
-            world.view("get_lane", client=CLIENT, lane=0),
-            owed(world),
-        ]
+        play.commit(0, 1, 2)
+        world.call(STRANGER, "reveal", {**play.both, "openings": play.openings()})
+
+        def told() -> list[object]:
+            views = ("get_nodes", "parameters", "total_rewards_distributed", "burn_due")
+            return [
+                *map(world.view, views), world.view("get_lane", client=CLIENT, lane=0),
+                world.view("get_account", account_id=CLIENT), owed(world),
+            ]  # fmt: skip
+
+        def deployed() -> str:
+            return world.chain.state.accounts[COMPUTE].code_hash.hex()
+
         assert refusal(upgrade(world, current, wait=False))[0] == "E_TOO_EARLY"
-        done = upgrade(world, current)
+        assert deployed() == hashlib.sha256(released.read_bytes()).hexdigest()
+        world.advance(int(PARAMETERS["upgrade_delay"]))  # type: ignore[call-overload]
+        before = told()
+        done = world.call(OWNER, "upgrade", current, gas=300)
         assert "upgraded" in [event["event"] for event in events(done)]
-        after = [
-            world.view("get_nodes"),
-            world.view("get_lane", client=CLIENT, lane=0),
-            owed(world),
-        ]
-        assert after == before
+        assert deployed() == hashlib.sha256(current).hexdigest()
+        assert told() == before
         assert world.view("governance")["upgrade"] is None
-        # The task ends under the new code: its deadline has passed, one seat committed.
-        openings = {**play.both, "openings": play.openings()}
-        deadline, window = play.task.commit_deadline, play.task.window
-        if world.now <= deadline + window:
-            world.call(STRANGER, "reveal", openings)
-        world.advance(window)
-        done = play.finalise(play.openings(hidden={0}), by=STRANGER)
-        assert [seat["verdict"] for seat in events(done)[-1]["data"]["seats"]] == [4, 0, 0]
+        # The task ends under the new code, by what the old one wrote down.
+        done = play.finalise(play.openings(), by=STRANGER)
+        assert [seat["verdict"] for seat in events(done)[-1]["data"]["seats"]] == [2, 2, 2]
         assert owed(world) == world.tokens(COMPUTE)
 
 

@@ -216,6 +216,29 @@ def test_neither_a_strangers_account_nor_another_key_of_the_owner_will_do(
     assert keyed == 3
 
 
+def test_a_pause_stops_deposits_registrations_posts_and_first_assigns_and_no_withdrawal(
+    calls: list[Known],
+) -> None:
+    stopped, going = set(), set()
+    for call in calls:
+        if call.contract != "compute" or call.method == "unpause":
+            continue
+        guardian = {"predecessor": GUARDIAN, "signer": GUARDIAN, "deposit": 0, "results": []}
+        paused = call.after("pause", {}, **guardian)
+        name = call.method
+        if name == "ft_on_transfer":  # three methods behind one door
+            name += f" {next(iter(call.arguments['msg'] or ['deposit']))}"
+        said = paused.run().failure
+        assert said is None or "E_PAUSED" in str(said), (name, said)
+        (going if said is None else stopped).add(name)
+        unpaused = paused.after("unpause", {}, **guardian)
+        assert unpaused.run().failure is None, name
+    assert stopped == {
+        "ft_on_transfer deposit", "ft_on_transfer register", "submit_task", "assign",
+    }  # fmt: skip
+    assert going >= set(ROWS) - stopped - {"unpause"} | {"ft_on_transfer add_stake", *OWN[:3]}
+
+
 def test_with_less_gas_than_a_call_needs_it_fails_and_burns_what_it_was_given(
     calls: list[Known],
 ) -> None:
