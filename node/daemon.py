@@ -7,9 +7,10 @@ said once for all of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,11 +18,16 @@ from deai.binding import SignedBinding
 from deai.errors import ConfigError, DeaiError, LimitExceeded, NodeFault
 from deai.ids import AccountId, ChainName, NodeId, PeerId
 from node.config import NodeConfig
+from node.holds import Holds
 from node.notices import Notices, Problem
 from node.store.journal import Journal
 
 if TYPE_CHECKING:
+    from node.engagement import Engagement
     from node.state import Node
+
+MAX_OPEN_PER_PEER: Final = 64
+"""Accepts that one peer may hold unassigned at most, however many slots there are."""
 
 
 class Mode(StrEnum):
@@ -90,6 +96,20 @@ class Daemon(Notices):
     """Set to drain and leave."""
     stop_now: trio.Event = field(default_factory=trio.Event)
     """Set to leave without draining."""
+    holds: Holds = field(init=False)
+    """What peers owe for accepts that they did not use."""
+
+    def __post_init__(self) -> None:
+        self.holds = Holds(
+            lambda: self.wall(),
+            slots=self.share,
+            accept_seconds=self.config.accept_seconds,
+        )
+
+    @property
+    def share(self) -> int:
+        """Accepts that one peer may hold without having assigned them."""
+        return max(1, min(MAX_OPEN_PER_PEER, self.config.capacity + self.config.queue))
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -131,11 +151,18 @@ class Daemon(Notices):
 
     def held_by(self, peer: PeerId) -> int:
         """Accepts that a peer holds without having assigned them, on whichever chain."""
-        return sum(
-            peer in one.client_peers and one.chain is None
-            for node in self.nodes
-            for one in node.engagements.values()
-        )
+        return sum(1 for _ in self._waiting_for(peer))
+
+    def owed_by(self, peer: PeerId) -> float:
+        """Seconds for which a peer's accepts waited for nothing, those that still wait included."""
+        waiting = sum(one.idle(node.chain_time) for node, one in self._waiting_for(peer))
+        return self.holds.owed(peer) + waiting
+
+    def _waiting_for(self, peer: PeerId) -> Iterator[tuple[Node, Engagement]]:
+        for node in self.nodes:
+            for one in node.engagements.values():
+                if one.asked_by == peer and one.chain is None:
+                    yield node, one
 
     def disk_failed(self, error: LimitExceeded | NodeFault) -> None:
         """The journal or the blobs took no more: a problem until there is room again."""

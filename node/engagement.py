@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 from msgspec.structs import replace
@@ -20,6 +21,9 @@ from node.planner import Action, Tell, View
 from node.store.blobs import BlobReceiver, SmallReceiver
 from node.store.records import OwnResult, Saved, SeatKey
 
+MAX_CLIENT_PEERS: Final = 8
+"""Peers that are treated as the client of one seat."""
+
 
 @dataclass(eq=False)
 class Engagement:
@@ -32,6 +36,10 @@ class Engagement:
     signature: bytes
     since: int
     accepted_at: int
+    asked_by: PeerId
+    """Who asked for the accept, or for its renewal, last: it is charged for the waiting."""
+    asked_at: int
+    """Chain time since when that is so."""
     members: tuple[Member, ...] = ()
     has_input: bool = False
     small_input: bytes | None = None
@@ -45,8 +53,9 @@ class Engagement:
     """Checked approvals of all seats."""
     outputs: set[int] = field(default_factory=set)
     """Other seats whose output is on disk."""
-    client_peers: set[PeerId] = field(default_factory=set)
-    """Peers that showed the whole spec, whose salt only the client and its nodes know."""
+    client_peers: dict[PeerId, None] = field(default_factory=dict)
+    """Peers that showed the whole spec, whose salt only the client and its nodes know: the first,
+    which asked for the seat, and of the others those that came last."""
 
     records: tuple[LedgerRecord, ...] = ()
     chain: TaskView | None = None
@@ -104,7 +113,9 @@ class Engagement:
             small_output=saved.output,
             openings={s: o for s, o in saved.openings.items() if s != saved.key.seat},
             approvals=dict(saved.approvals),
-            client_peers={saved.client_peer},
+            asked_by=saved.client_peer,
+            asked_at=saved.accepted_at,
+            client_peers={saved.client_peer: None},
         )
         if own.result is not None:
             own.committed_at = float("-inf")
@@ -116,6 +127,18 @@ class Engagement:
     def task_id(self) -> TaskId:
         """Which task."""
         return self.key.task_id
+
+    def admit(self, peer: PeerId) -> None:
+        """Treat a peer as the client; of too many, the one that came longest ago goes."""
+        first, *others = self.client_peers
+        if peer == first:
+            return
+        others = [one for one in others if one != peer]
+        self.client_peers = dict.fromkeys((first, *others[-(MAX_CLIENT_PEERS - 2) :], peer))
+
+    def idle(self, now: int) -> int:
+        """Chain seconds for which the accept has waited for a seat, as long as it was good."""
+        return 0 if self.seated_at else max(0, min(now, self.valid_until) - self.asked_at)
 
     def changed(self) -> None:
         """Make the driver look again."""

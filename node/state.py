@@ -113,7 +113,8 @@ class Node(Notices):
         now = self.wall()
         known = self.reasons.get(code)
         if known is not None:
-            known.count, known.last, known.message = known.count + 1, now, message
+            known.count, known.last = known.count + 1, now
+            known.message, known.hint = message, hint
         elif len(self.reasons) < MAX_REASONS:
             self.reasons[code] = Reason(code, message, hint, now, now)
         self.counters[f"reason.{code}"] += 1

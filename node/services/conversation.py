@@ -182,7 +182,8 @@ class Conversation:
             case Resume() if is_client:
                 engagement.told.clear()
             case CancelTask() if is_client and engagement.chain is None:
-                engagement.valid_until = -1
+                # Only what was left of the accept is not charged for.
+                engagement.valid_until = min(engagement.valid_until, self._node.chain_time - 1)
             case _:
                 pass
         engagement.changed()

@@ -62,6 +62,7 @@ class Driver:
         async with trio.open_nursery() as nursery:
             delivery = Delivery(node, self._conversation, nursery)
             while True:
+                was_seated = engagement.seated_at
                 view = engagement.view(
                     node.ports.node,
                     node.ports.signer.account,
@@ -70,6 +71,8 @@ class Driver:
                     patience=node.config.patience,
                     is_stopping=node.is_stopping,
                 )
+                if engagement.seated_at and not was_seated:
+                    node.daemon.holds.forgive(engagement.asked_by)
                 if engagement.early and is_committee_final(engagement, node.chain_time):
                     await self._guard(engagement, log)
                     continue
@@ -180,6 +183,8 @@ class Driver:
         self._failures = {
             pair: count for pair, count in self._failures.items() if pair[0] is not engagement
         }
+        if end.outcome == "unassigned":
+            node.daemon.holds.charge(engagement.asked_by, engagement.idle(at))
         node.counters[f"ended.{end.outcome}"] += 1
         if end.outcome != "unassigned":
             log.info("task ended", action="ended", outcome=end.outcome, payment=str(end.payment))

@@ -6,6 +6,7 @@ away and what would change it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from deai.chain.ledger import ChainInfo, NodeRecord, Parameters
@@ -32,8 +33,7 @@ from node.store.records import Saved, SeatKey
 
 BYTES_PER_SECOND = 1024 * 1024
 """Assumed rate of an input on its way, when judging whether a lease is long enough."""
-MAX_OPEN_PER_PEER = 64
-"""Accepts that one peer may hold without assigning them."""
+UNUSED = "nothing to do: others get the slots meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,12 @@ class Situation:
     sandbox: str
     load: int
     """Seats that need a worker, on whichever chain."""
+    share: int
+    """Accepts that one peer may hold unassigned."""
     peer_open: int
-    """Accepts that this peer holds unassigned, on whichever chain."""
+    """Those that this peer holds, on whichever chain."""
+    peer_waits: float = 0.0
+    """Seconds until this peer, which let accepts lapse, may hold another."""
     is_ill: str = ""
     """Code of a problem that stops new work: a full disk, a twin, a silent chain."""
 
@@ -103,9 +107,21 @@ def _about_us(_proposal: Propose, seen: Situation) -> Refusal | None:
         )
     if seen.load >= config.capacity + config.queue:
         return Refusal("capacity", "every slot is taken", "raise node.capacity or node.queue")
-    if seen.peer_open >= max(1, min(MAX_OPEN_PER_PEER, config.capacity + config.queue)):
-        return Refusal("capacity", "you hold accepts that you did not assign")
+    if seen.peer_open >= seen.share:
+        return Refusal(
+            "capacity", f"a client holds {seen.share} accepts that it did not assign", UNUSED
+        )
+    if seen.peer_waits:
+        return _lapsed(seen.peer_waits)
     return None
+
+
+def _lapsed(wait: float) -> Refusal:
+    return Refusal(
+        "capacity",
+        f"a client let too many accepts lapse; it may ask again in {math.ceil(wait)} s",
+        UNUSED,
+    )
 
 
 def _about_the_spec(proposal: Propose, seen: Situation) -> Refusal | None:
@@ -178,9 +194,15 @@ class Negotiator:
             workload=workload,
             sandbox=node.ports.workbench.sandbox.level,
             load=node.daemon.load,
+            share=node.daemon.share,
             peer_open=node.daemon.held_by(peer),
+            peer_waits=self._waits(peer),
             is_ill=next((code for code in ills if code in problems), ""),
         )
+
+    def _waits(self, peer: PeerId) -> float:
+        daemon = self._node.daemon
+        return daemon.holds.wait(daemon.owed_by(peer))
 
     async def propose(self, proposal: Propose, peer: PeerId) -> Accepted | DeclinedSeat:
         """Take the seat or say why not; a repeated proposal gets the same answer."""
@@ -246,21 +268,33 @@ class Negotiator:
             return DeclinedSeat(key.task_id, proposal.seat, "disk_full", "try again later")
         if known.spec != proposal.spec:
             return DeclinedSeat(key.task_id, proposal.seat, "bad_spec", "another spec than before")
-        known.client_peers.add(peer)
+        known.admit(peer)
         same = (key.seat, key.attempt) == (proposal.seat, proposal.attempt)
         if same and known.chain is None and node.mode is Mode.RUNNING:
-            valid_until = min(
-                node.chain_time + node.config.accept_seconds, known.task.commit_deadline
-            )
-            if valid_until > known.valid_until:
-                signature = self._sign(key, valid_until)
-                await node.ports.journal.renew(key, valid_until, signature)
-                known.valid_until, known.signature = valid_until, signature
+            await self._renew(known, peer)
         if same:
             return self._answer(known)
         return DeclinedSeat(
             key.task_id, proposal.seat, "capacity", f"the node holds seat {key.seat} of this task"
         )
+
+    async def _renew(self, known: Engagement, peer: PeerId) -> None:
+        """Promise the seat for longer, unless this peer has kept slots waiting too long already."""
+        node, key = self._node, known.key
+        valid_until = min(node.chain_time + node.config.accept_seconds, known.task.commit_deadline)
+        if valid_until <= known.valid_until:
+            return
+        if wait := self._waits(peer):
+            refusal = _lapsed(wait)
+            node.reason(refusal.code, refusal.reason, refusal.hint)
+            return
+        signature = self._sign(key, valid_until)
+        await node.ports.journal.renew(key, valid_until, signature)
+        if peer != known.asked_by:
+            # Each pays for the time that it asked for, so that nobody can run up another's debt.
+            node.daemon.holds.charge(known.asked_by, known.idle(node.chain_time))
+            known.asked_by, known.asked_at = peer, node.chain_time
+        known.valid_until, known.signature = valid_until, signature
 
     def _sign(self, key: SeatKey, valid_until: int) -> bytes:
         node = self._node

@@ -70,6 +70,7 @@ SEEN = Situation(
     workload=SHOUT,
     sandbox="full",
     load=0,
+    share=3,
     peer_open=0,
 )
 
