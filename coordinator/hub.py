@@ -29,6 +29,7 @@ from deai.messages import (
     PublishBinding,
     PublishOffer,
     Refused,
+    TwinHeard,
 )
 from deai.net import Link
 from deai.offers import Beat, Offer, Signed, open_beat, open_offer
@@ -54,6 +55,8 @@ class _Instance:
     first: float
     last: float
     sequence: int
+    beat: Signed
+    """The newest, as its node signed it."""
 
 
 @dataclass
@@ -157,7 +160,8 @@ class Hub:
             case PublishBeat():
                 chain, beat = self._open(message.beat, open_beat)
                 await self._operators.check(chain, beat.node, message.beat.operator)
-                await _reply(link, self._beat(link, chain, beat))
+                for answer in self._beat(link, chain, beat, message.beat):
+                    await _reply(link, answer)
                 self._metrics.beats.labels("taken").inc()
             case PublishOffer():
                 chain, offer = self._open(message.offer, open_offer)
@@ -180,14 +184,18 @@ class Hub:
                 error = failed
         raise error
 
-    def _beat(self, link: Link[BeatMessage], chain: ChainName, beat: Beat) -> BeatSeen:
+    def _beat(
+        self, link: Link[BeatMessage], chain: ChainName, beat: Beat, signed: Signed
+    ) -> tuple[BeatMessage, ...]:
         if beat.peer_id != link.peer_id:
             raise Refusal("wrong_peer", "this beat was made for another peer")
         now = self._clock()
         heard = self._heard.setdefault(beat.node, _Heard())
-        instance = self._instance(heard, beat, now)
+        instance = self._instance(heard, beat, now, signed)
+        others = _others(heard, instance, now)
+        alive = min(255, 1 + len(others))
         if beat.sequence > instance.sequence:
-            instance.sequence, instance.last = beat.sequence, now
+            instance.sequence, instance.last, instance.beat = beat.sequence, now, signed
             heard.sequence = beat.sequence
             self._beats[beat.node] = {
                 "node_id": beat.node,
@@ -202,11 +210,14 @@ class Hub:
                 "completed": beat.completed,
                 "failed": beat.failed,
                 "head": beat.head,
-                "instances": _alive(heard, instance, now),
+                "instances": alive,
             }
-        return BeatSeen(instance.sequence, _alive(heard, instance, now))
+        seen = BeatSeen(instance.sequence, alive)
+        if not others:
+            return (seen,)
+        return TwinHeard(max(others, key=lambda one: one.last).beat), seen
 
-    def _instance(self, heard: _Heard, beat: Beat, now: float) -> _Instance:
+    def _instance(self, heard: _Heard, beat: Beat, now: float, signed: Signed) -> _Instance:
         found = heard.instances.get(beat.instance)
         if found is None:
             for old in [
@@ -215,7 +226,7 @@ class Hub:
                 del heard.instances[old]
             if len(heard.instances) >= MAX_INSTANCES:
                 raise Refusal("too_many_instances", "too many processes run with one key")
-            found = heard.instances[beat.instance] = _Instance(now, now, -1)
+            found = heard.instances[beat.instance] = _Instance(now, now, -1, signed)
         return found
 
     def _offer(
@@ -242,17 +253,16 @@ class Hub:
         }
 
 
-def _alive(heard: _Heard, me: _Instance, now: float) -> int:
-    """Processes that beat with this node's key, as far as it matters to `me`.
+def _others(heard: _Heard, me: _Instance, now: float) -> list[_Instance]:
+    """Other processes that beat with this node's key, as far as it matters to `me`.
 
     Only those heard after `me` began count: the process that a restart replaced fell silent.
     """
-    others = sum(
-        1
+    return [
+        one
         for one in heard.instances.values()
         if one is not me and one.last > me.first and now - one.last <= INSTANCE_SECONDS
-    )
-    return min(255, 1 + others)
+    ]
 
 
 async def _reply(link: Link[BeatMessage], message: BeatMessage) -> None:

@@ -279,14 +279,33 @@ class BindingSeen(_Message, frozen=True):
 
 
 class BeatSeen(_Message, frozen=True):
-    """Hub → node: the newest sequence heard, and how many instances of this node beat."""
+    """Hub → node: the newest sequence heard, and how many instances of this node beat.
+
+    `instances` is the hub's word; what it rests on is `TwinHeard`.
+    """
 
     sequence: Sequence
     instances: Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
+class TwinHeard(_Message, frozen=True):
+    """Hub → node, before a `BeatSeen` of more than one instance: the newest beat of another.
+
+    Signed with the node's own key, so that no hub can make it up.
+    """
+
+    beat: Signed
+
+
 BeatMessage: TypeAlias = (
-    PublishOffer | PublishBeat | PublishBinding | BeatSeen | BindingSeen | Refused | Goodbye
+    PublishOffer
+    | PublishBeat
+    | PublishBinding
+    | BeatSeen
+    | TwinHeard
+    | BindingSeen
+    | Refused
+    | Goodbye
 )
 
 _TASK: Final = Codec[TaskMessage](TaskMessage, MAX_FRAME_BYTES - 1)

@@ -1,7 +1,8 @@
 """Says that the node is alive: beats streamed to hubs, and one on chain in every epoch.
 
 The hubs' answers also tell whether another process beats with this node's key: two signers of
-one key lose the stake, so the later one never starts and the earlier one takes no new work.
+one key lose the stake, so the later one never starts and the earlier one takes no new work. What
+counts is a beat of the other's that our own key signed since we began, never a hub's word.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from deai.messages import (
     PublishBinding,
     PublishOffer,
     Refused,
+    TwinHeard,
 )
 from deai.net import Link, PeerAddress
 from deai.offers import Beat, Signed, sign_beat
 from node.daemon import Mode
+from node.services.twins import Twins
 from node.state import Node
 
 logger = structlog.get_logger(__name__)
@@ -52,6 +55,8 @@ class Said:
     is_binding_open: bool = False
     """It was said and not answered yet."""
     is_bound: bool = False
+    is_proof_due: bool = False
+    """A beat was sent: the hub may show one beat of a twin for it. Checking one takes time."""
 
     def wants(self, binding: SignedBinding, now: float) -> bool:
         """Whether to say it now, which is then noted: once, or again where it was refused."""
@@ -70,7 +75,7 @@ class Heartbeat:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._sequence = 0
-        self._instances: dict[str, int] = {}
+        self._twins = Twins(node)
         self._answered = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -85,9 +90,9 @@ class Heartbeat:
     async def listen_for_twin(self) -> bool:
         """Whether another process beats with this node's key.
 
-        Hubs count the instances that beat after our own first beat, so that the process which
-        we replace does not count: hence listening for a while instead of asking once. Without
-        any hub there is nobody to ask: the lock on the home is then the only guard.
+        Only beats from after our own beginning count, so that the process which we replace does
+        not: hence listening for a while instead of asking once. Without any hub there is nobody
+        to ask: the lock on the home is then the only guard.
         """
         node, config = self._node, self._node.config
         if not node.ports.hubs or not config.hubs:
@@ -98,7 +103,7 @@ class Heartbeat:
             node.problem("no_hub", "no hub answers", "the node works; clients may not find it")
             return False
         await trio.sleep(config.listen_for_twin)
-        return max(self._instances.values(), default=1) > 1
+        return self._twins.is_near
 
     async def _keep(self, hub: PeerAddress) -> None:
         failures = 0
@@ -112,7 +117,7 @@ class Heartbeat:
                 logger.info("hub lost", action="hub_lost", peer_id=hub.peer_id, reason=str(error))
             if self._node.hubs.pop(hub.peer_id, None) is not None:
                 failures = 0
-            self._instances.pop(hub.peer_id, None)
+            self._twins.lost(hub.peer_id)
             if not self._node.hubs:
                 self._node.problem(
                     "no_hub", "no hub answers", "the node works; clients may not find it"
@@ -141,6 +146,9 @@ class Heartbeat:
         match message:
             case BeatSeen():
                 self._seen(link, message)
+            case TwinHeard() if said.is_proof_due:
+                said.is_proof_due = False
+                self._twins.shown(message.beat)
             case BindingSeen():
                 said.is_binding_open, said.is_bound = False, True
                 node.solved("binding_refused")
@@ -165,6 +173,7 @@ class Heartbeat:
                 if node.offer is not None and node.offer is not said.offer:
                     await self._send(link, PublishOffer(node.offer))
                     said.offer = node.offer
+                said.is_proof_due = True
                 await self._send(link, PublishBeat(self._beat()))
                 changed = node.offer_changed
                 with trio.move_on_after(node.config.beat_seconds):
@@ -203,16 +212,8 @@ class Heartbeat:
         node.hubs[link.peer_id] = node.ports.wall()
         node.solved("no_hub")
         node.solved("hub_refuses")
-        self._instances[link.peer_id] = message.instances
+        self._twins.claimed(link.peer_id, message.instances)
         self._answered.set()
-        if max(self._instances.values()) > 1:
-            node.problem(
-                "another_instance",
-                "another process beats with this node's key",
-                "stop it: two signers of one key lose the stake; this one takes no new work",
-            )
-        else:
-            node.solved("another_instance")
 
     async def _on_chain(self) -> None:
         node = self._node

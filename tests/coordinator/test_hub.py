@@ -23,6 +23,7 @@ from deai.messages import (
     PublishBeat,
     PublishOffer,
     Refused,
+    TwinHeard,
 )
 from deai.net import Link, PeerAddress
 from deai.offers import Signed
@@ -244,9 +245,14 @@ async def test_two_processes_with_one_key_hear_of_each_other(
         # What beat before it began to listen may be what it replaces.
         assert await second.receive() == BeatSeen(1, 1)
         await trio.sleep(1)
-        await first.send(scene.beat(one, instance=b"first---", sequence=2))
+        mine = scene.beat(one, instance=b"first---", sequence=2)
+        await first.send(mine)
+        shown = await first.receive()
         assert await first.receive() == BeatSeen(2, 2)
+        # With the proof: the other's beat, as the node's key signed it.
+        assert shown == TwinHeard(scene.beat(other, instance=b"second--", sequence=1).beat)
         await second.send(scene.beat(other, instance=b"second--", sequence=2))
+        assert await second.receive() == TwinHeard(mine.beat)
         assert await second.receive() == BeatSeen(2, 2)
 
 

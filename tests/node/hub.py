@@ -20,6 +20,7 @@ from deai.messages import (
     PublishBinding,
     PublishOffer,
     Refused,
+    TwinHeard,
 )
 from deai.net import Link, PeerAddress
 from deai.offers import Beat, Offer, Signed, open_beat, open_offer
@@ -49,6 +50,11 @@ class Hub:
         self.heard: set[tuple[str, ChainName]] = set()
         self.seen: dict[tuple[NodeId, bytes], float] = {}
         self.first: dict[tuple[NodeId, bytes], float] = {}
+        self.signed: dict[tuple[NodeId, bytes], Signed] = {}
+        self.claims = 0
+        """Instances that it makes up."""
+        self.shows: Signed | None = None
+        """The beat that it shows for them."""
 
     def _open(self, signed: Signed, opener: Callable[[Signed, Domain], T]) -> T:
         """By the chain whose domain was signed, as a coordinator tells them apart."""
@@ -83,12 +89,17 @@ class Hub:
                 now = trio.current_time()
                 me = (beat.node, beat.instance)
                 self.seen[me] = now
+                self.signed[me] = message.beat
                 first = self.first.setdefault(me, now)
-                others = sum(
-                    one != me and one[0] == beat.node and at > first and now - at <= ALIVE
+                others = [
+                    self.signed[one]
                     for one, at in self.seen.items()
-                )
-                await link.send(BeatSeen(beat.sequence, 1 + others))
+                    if one != me and one[0] == beat.node and at > first and now - at <= ALIVE
+                ]
+                shown = others[-1] if others else self.shows
+                if shown is not None:
+                    await link.send(TwinHeard(shown))
+                await link.send(BeatSeen(beat.sequence, 1 + len(others) + self.claims))
 
 
 @asynccontextmanager
