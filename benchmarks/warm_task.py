@@ -1,30 +1,34 @@
 """Added latency of one small task on a warm stream, over calling the worker directly.
 
-One client and one node in one process: the in-memory wire and ledger, the real journals on
-disk, a real locked worker. `none/1`, one seat, `matmul-proof` of the smallest size.
+One client and one node in one process: the ledger in memory, the real journals on disk, a real
+locked worker. `none/1`, one seat, `matmul-proof` of the smallest size. Three ways in turns, so
+that a machine whose speed drifts is as slow for each: the worker alone, through client and node
+over the wire in memory, and the same over libp2p on loopback.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
 import trio
 
-from benchmarks.one_node import in_memory, open_one_node
+from benchmarks.one_node import in_memory, libp2p, open_one_node
 from benchmarks.report import Report, parser
 from deai.client.client import Client
 from deai.money import UNIT
-from deai.ports import Executor, Job
+from deai.ports import Executor, Job, Workbench
 from workloads.inputs import InstalledWorkloads
 from workloads.pool import open_workbench
 
 ROUNDS: Final = 300
 QUICK_ROUNDS: Final = 60
 WARM_UP: Final = 10
+WORKLOAD: Final = "matmul-proof"
 PARAMETERS: Final = {"size": 16, "rounds": 1}
 
 
@@ -32,7 +36,7 @@ async def through_network(client: Client, seed: int) -> tuple[float, float]:
     """Seconds from submitting to the verified output, and to the settled task."""
     began = time.perf_counter()
     handle = await client.submit(
-        "matmul-proof", b"", params={**PARAMETERS, "seed": seed}, policy="none/1", max_fee=UNIT
+        WORKLOAD, b"", params={**PARAMETERS, "seed": seed}, policy="none/1", max_fee=UNIT
     )
     await handle.output()
     verified = time.perf_counter() - began
@@ -43,12 +47,12 @@ async def through_network(client: Client, seed: int) -> tuple[float, float]:
 
 async def directly(executor: Executor, seed: int) -> float:
     """Seconds of the same computation in the same worker."""
-    catalogue = InstalledWorkloads.load(only=("matmul-proof",))
+    catalogue = InstalledWorkloads.load(only=(WORKLOAD,))
     job = Job(
-        workload="matmul-proof",
+        workload=WORKLOAD,
         version=1,
         model="",
-        parameters=catalogue.parameters("matmul-proof", {**PARAMETERS, "seed": seed}),
+        parameters=catalogue.parameters(WORKLOAD, {**PARAMETERS, "seed": seed}),
         input=b"",
         seed=bytes(32),
     )
@@ -58,24 +62,38 @@ async def directly(executor: Executor, seed: int) -> float:
 
 
 async def measure(rounds: int) -> Report:
-    """Both, one after the other, over the same kind of worker."""
+    """All three, one task of each at a time, over the same kind of worker."""
     report = Report("warm_task", parameters={"rounds": rounds, "policy": "none/1", **PARAMETERS})
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    direct: list[float] = []
+    through: dict[str, list[tuple[float, float]]] = {"memory": [], "libp2p": []}
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         models = folder / "models"
         models.mkdir()
-        async with open_workbench(models, workloads=("matmul-proof",)) as bench:
-            async with bench.executor("direct") as executor:
-                direct = [await directly(executor, seed) for seed in range(WARM_UP + rounds)]
-            async with open_one_node(folder, models, bench, in_memory()) as client:
-                whole = [await through_network(client, seed) for seed in range(WARM_UP + rounds)]
-    direct = direct[WARM_UP:]
-    verified, settled = zip(*whole[WARM_UP:], strict=True)
-    report.add("added_p50_ms", 1000 * (median(verified) - median(direct)), "ms")
+
+        async def workbench() -> Workbench:  # of its own: a worker serves one client in its life
+            return await stack.enter_async_context(open_workbench(models, workloads=(WORKLOAD,)))
+
+        bench = await workbench()
+        executor = await stack.enter_async_context(bench.executor("direct"))
+        clients = {}
+        for name, nets in (("memory", in_memory()), ("libp2p", libp2p())):
+            (folder / name).mkdir()
+            network = open_one_node(folder / name, models, await workbench(), nets)
+            clients[name] = await stack.enter_async_context(network)
+        for seed in range(WARM_UP + rounds):
+            direct.append(await directly(executor, seed))
+            for name, client in clients.items():
+                through[name].append(await through_network(client, seed))
+    worker = median(direct[WARM_UP:])
+    verified, settled = zip(*through["memory"][WARM_UP:], strict=True)
+    over_libp2p, _ = zip(*through["libp2p"][WARM_UP:], strict=True)
+    report.add("added_p50_ms", 1000 * (median(verified) - worker), "ms")
+    report.add("added_over_libp2p_p50_ms", 1000 * (median(over_libp2p) - worker), "ms")
     report.add("task_p50_ms", 1000 * median(verified), "ms")
     report.add("task_p95_ms", 1000 * quantiles(verified, n=20)[-1], "ms")
     report.add("settled_p50_ms", 1000 * median(settled), "ms")
-    report.baseline("worker_p50_ms", 1000 * median(direct), "ms")
+    report.baseline("worker_p50_ms", 1000 * worker, "ms")
     return report
 
 
