@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.support import examples
 
 HEAVY = ("chain", "network", "slow", "gpu")
 ALL_HEAVY = re.compile(rf"^pytestmark = .*\bpytest\.mark\.(?:{'|'.join(HEAVY)})\b", re.MULTILINE)
+
+RECURSION_LIMIT = 1_000  # Python's own
 
 examples.register()
 
@@ -39,3 +42,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.getoption("--light") and is_test and ALL_HEAVY.search(collection_path.read_text()):
         return True
     return None
+
+
+def pytest_collection_finish() -> None:
+    """Undo what importing eth-account sets: under that limit, deep JSON ends the interpreter."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
