@@ -23,7 +23,10 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Asked fee of a seat = `base_fee` + `unit_fee` × units; base units, or tokens as `0.1CT`."""
 
     base_fee: str = "0.01CT"
-    unit_fee: str = "0"
+    """Of every task: its transactions and its place in the queue."""
+    unit_fee: str = "0.0001CT"
+    """Of the computing: a unit is some 10 ms of one core (`deai node bench` says how many a second
+    this machine does), so that a second costs as much as a task does by itself."""
 
     @property
     def base(self) -> Amount:

@@ -24,7 +24,7 @@ from deai.money import Amount
 from deai.network import Network, load_network, save_network
 from deai.signing import Signer
 from deai.tasks import operate_digest
-from node.config import NodeConfig
+from node.config import NodeConfig, Price
 from node.home import Home, Registration
 
 SIGNATURE_LIFE: Final = 3600
@@ -180,11 +180,12 @@ def _config(plan: Plan, listen: tuple[str, ...]) -> None:
         plan.steps.append(Step("config", "done_before"))
         return
     addresses = ", ".join(f'"{one}"' for one in listen or NodeConfig().listen)
+    price = Price()
     text = (
         f"# Settings of this node; `deai config show` lists all of them.\n"
         f'network = "network.json"\nchain = "{plan.chain}"\n\n'
         f"[node]\nlisten = [{addresses}]\ncapacity = 1\n\n"
-        f'[node.prices.default]\nbase_fee = "0.01CT"\nunit_fee = "0"\n'
+        f'[node.prices.default]\nbase_fee = "{price.base_fee}"\nunit_fee = "{price.unit_fee}"\n'
     )
     replace_file(path, text.encode())
     plan.steps.append(Step("config", "done"))

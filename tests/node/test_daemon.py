@@ -25,6 +25,7 @@ from deai.messages import (
     Refused,
     Resume,
 )
+from deai.money import Amount
 from deai.offers import Signed, open_offer, sign_beat
 from node.config import Price
 from node.daemon import Mode
@@ -494,6 +495,26 @@ async def test_a_task_that_pays_less_than_its_units_cost_is_given_back(
         assert failed is not None
         assert failed.code == "price"
         assert nodes[0].bench.runs == 0
+
+
+async def test_the_default_price_asks_for_the_work_and_not_only_for_the_task(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        base = Price(unit_fee="0").base
+        client, nodes, _, name = await begin(world, fee=base, introduce=False, feed=False)
+        offer = nodes[0].live.offer
+        assert offer is not None
+        asked = open_offer(offer, world.chain.info.registry).workloads[0]
+        assert (asked.base_fee, asked.unit_fee) == (base, base // 100)
+        # Five bytes are five units of this workload, and nothing was paid for them.
+        await client.send_input(nodes[0], name, b"hello")
+        await until(lambda: client.heard[name, 0].failed)
+        assert nodes[0].bench.runs == 0
+        paid, spec = client.make(b"hello", lane=1, fee=Amount(base + 5 * (base // 100)))
+        again = await client.engage(nodes, paid, spec)
+        await client.send_input(nodes[0], again, b"hello")
+        await until(lambda: nodes[0].bench.runs)
 
 
 async def test_a_full_disk_while_others_speak_is_no_crash(

@@ -14,12 +14,14 @@ from deai.actions import TransferTokens
 from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
 from deai.chain.memory import MemoryChain
+from deai.config import load_config
 from deai.errors import ConfigError, UsageError
 from deai.ids import NEAR, SEI, AccountId, ChainName
 from deai.keys import create_key
 from deai.money import UNIT, Amount
 from deai.network import ChainEntry, Network, load_network, save_network
 from deai.signing import Signer
+from node.config import Price, node_config
 from node.home import Home
 from node.setup import Plan, prepare, register
 from node.store.errors import AlreadyRunning
@@ -93,6 +95,9 @@ async def test_a_first_run_says_what_is_needed_and_the_second_registers(tmp_path
     states = {step.name: step.state for step in second.steps}
     assert states["keys"] == "done_before"
     assert states["register"] == "done"
+    written = node_config(load_config(setting.home.config, {}))
+    assert written.price("embedding") == Price()
+    assert written.price("embedding").unit > 0
     third = await setting.init()
     assert {step.name: step.state for step in third.steps}["register"] == "done_before"
     record = await setting.chain.ledger().node(first.registration.node_id)
