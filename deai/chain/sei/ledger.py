@@ -124,7 +124,7 @@ class SeiLedger:
         return NodeRecord(
             node=node,
             operator=AccountId(operator.lower()),
-            standing=Standing(standing),
+            standing=_checked(_standing, standing),
             stake=bonded,
             unbonding=unbonding,
             unbond_at=unbond_at,
@@ -276,6 +276,13 @@ async def _check_chain(pool: Pool, entry: ChainEntry) -> None:
             f"the endpoint serves chain {found}, not {entry.chain_id}",
             hint="the network file and its endpoints do not belong together",
         )
+
+
+def _standing(number: object) -> Standing:
+    try:
+        return Standing(number)
+    except ValueError as error:
+        raise MalformedMessage(f"no standing has the number {number}") from error
 
 
 def _checked(read: Callable[[object], Any], answer: object) -> Any:  # noqa: ANN401
