@@ -183,6 +183,34 @@ def test_too_little_gas_for_the_callback_undoes_the_withdrawal(world: World) -> 
     assert world.vault(CLIENT) == before[0] - 5
 
 
+def test_stake_that_cannot_arrive_stays_where_it_was(world: World) -> None:
+    owner, node = OWNERS[0], world.nodes[0]
+    world.owner_call(owner, "request_unstake", node=node, amount=str(2 * STAKE))
+    world.advance(int(PARAMETERS["unbonding_seconds"]) + 1)  # type: ignore[call-overload]
+
+    def books() -> list[object]:
+        return [world.view("get_node", node=node), world.tokens(owner), owed(world)]
+
+    before = books()
+    assert before[0]["unbonding"] == str(2 * STAKE)  # type: ignore[index]
+    # Who never paid the token for its storage cannot receive.
+    done = world.owner_call(owner, "withdraw_stake", node=node, to=GUARDIAN)
+    assert (done.value, books()) == (False, before)
+    assert events(done)[-1]["event"] == "transfer_failed"
+    # Whatever gas is given: it arrives, or nothing happened.
+    arguments, refused = {"node": node, "to": owner}, 0
+    for gas in range(1, 16):
+        done = world.call(owner, "withdraw_stake", arguments, deposit=1, gas=gas)
+        if done.status.get("SuccessValue") is not None:
+            break
+        refused += 1
+        assert books() == before
+    assert refused >= 10
+    assert world.view("get_node", node=node)["standing"] == "exited"
+    assert world.tokens(owner) == 2 * STAKE
+    assert owed(world) == world.tokens(COMPUTE)
+
+
 @pytest.mark.parametrize("method", ["on_withdrawn", "on_stake_withdrawn", "on_burned", "migrate"])
 def test_callbacks_are_the_contracts_own(world: World, method: str) -> None:
     arguments = {
