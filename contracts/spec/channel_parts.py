@@ -1,10 +1,11 @@
-"""The parts of vectors/channels.json: vouchers at the edges of their fields, and random runs."""
+"""The part about payment channels: vouchers at the edges of their fields, and random runs."""
 
 from __future__ import annotations
 
 import base64
-from random import Random
 from typing import Any, Final
+
+from common import RANDOM, domain_document, near_domain
 
 from deai import channels
 from deai.channels import Channel, ChannelRecord, Voucher
@@ -16,29 +17,64 @@ from deai.signing import Domain, Ed25519Signer, LocalSigner
 NEAR_NAMES: Final = ("aa", "client.near", "a-b_c.d-e.testnet", "7" * 64)
 
 
-def receipts(random: Random, count: int) -> dict[str, Any]:
+OPS: Final = ("open", "topUp", "redeem", "requestClose", "close", "finish")
+WEIGHTS: Final = {
+    channels.ChannelState.NONE: (6, 1, 1, 1, 1, 1),
+    channels.ChannelState.OPEN: (1, 2, 9, 2, 1, 1),
+    channels.ChannelState.CLOSING: (1, 1, 6, 1, 1, 3),
+    channels.ChannelState.CLOSED: (6, 1, 1, 1, 1, 1),
+}
+"""How likely each of `OPS` is tried in each state."""
+PERIOD: Final = 100
+START: Final = 1_800_000_000
+
+
+def channel_vectors() -> dict[str, Any]:
+    """Payment channels: ids, vouchers, receipts roots, and runs of calls with their outcome."""
+    contract = AccountId(hexed(RANDOM.randbytes(20)))
+    sei = [Domain(channels.CHANNELS_NAME, number, contract) for number in (1329, 713714)]
+    near = Domain(channels.CHANNELS_NAME, "near:testnet", AccountId("compute.deai.testnet"))
+    return {
+        "cases": [
+            {"domain": domain_document(domain), **_case(domain, number)}
+            for domain in sei
+            for number in range(4)
+        ],
+        "near": {
+            "domain": near_domain(channels.CHANNELS_NAME),
+            "cases": [_case(near, number) for number in range(5)],
+        },
+        "receipts": [_receipts(count) for count in (1, 2, 5)],
+        "ops": OPS,
+        "period": PERIOD,
+        "start": START,
+        "runs": [_run(40) for _ in range(12)],
+    }
+
+
+def _receipts(count: int) -> dict[str, Any]:
     """Roots of windows and what they fold to."""
-    windows = [random.randbytes(32) for _ in range(count)]
+    windows = [RANDOM.randbytes(32) for _ in range(count)]
     root = channels.NO_RECEIPTS
     for window in windows:
         root = channels.fold_receipts(root, window)
     return {"windows": [hexed(one) for one in windows], "root": hexed(root)}
 
 
-def case(random: Random, domain: Domain, number: int) -> dict[str, Any]:
+def _case(domain: Domain, number: int) -> dict[str, Any]:
     """A channel and one voucher of it; the first two at the edges of every field."""
     on_near = isinstance(domain.chain_id, str)
-    secret = random.randbytes(32)
+    secret = RANDOM.randbytes(32)
     session = Ed25519Signer(secret) if on_near else LocalSigner(secret)
     if on_near:
         client, owner = (AccountId(NEAR_NAMES[(number + i) % len(NEAR_NAMES)]) for i in (0, 1))
         node = near_node_id(owner, [0, 2**32 - 1, 7][number % 3])
     else:
-        client, owner = (AccountId(hexed(random.randbytes(20))) for _ in range(2))
-        node = node_id(owner, [0, 2**96 - 1, random.getrandbits(20)][min(number, 2)])
-    epoch = [1, channels.MAX_EPOCH, random.getrandbits(8) + 1][min(number, 2)]
-    amount = Amount([1, MAX_AMOUNT, random.getrandbits(90) + 1][min(number, 2)])
-    root = [channels.NO_RECEIPTS, b"\xff" * 32, random.randbytes(32)][min(number, 2)]
+        client, owner = (AccountId(hexed(RANDOM.randbytes(20))) for _ in range(2))
+        node = node_id(owner, [0, 2**96 - 1, RANDOM.getrandbits(20)][min(number, 2)])
+    epoch = [1, channels.MAX_EPOCH, RANDOM.getrandbits(8) + 1][min(number, 2)]
+    amount = Amount([1, MAX_AMOUNT, RANDOM.getrandbits(90) + 1][min(number, 2)])
+    root = [channels.NO_RECEIPTS, b"\xff" * 32, RANDOM.randbytes(32)][min(number, 2)]
     name = channels.channel_id(Channel(client, node, session.account), domain)
     signed = channels.sign_voucher(domain, session, name, epoch, amount, root)
     return {
@@ -53,18 +89,6 @@ def case(random: Random, domain: Domain, number: int) -> dict[str, Any]:
         if on_near
         else hexed(signed.signature),
     }
-
-
-OPS: Final = ("open", "topUp", "redeem", "requestClose", "close", "finish")
-WEIGHTS: Final = {
-    channels.ChannelState.NONE: (6, 1, 1, 1, 1, 1),
-    channels.ChannelState.OPEN: (1, 2, 9, 2, 1, 1),
-    channels.ChannelState.CLOSING: (1, 1, 6, 1, 1, 3),
-    channels.ChannelState.CLOSED: (6, 1, 1, 1, 1, 1),
-}
-"""How likely each of `OPS` is tried in each state."""
-PERIOD: Final = 100
-START: Final = 1_800_000_000
 
 
 def _step(
@@ -90,7 +114,7 @@ def _step(
     return record, paid, refunded
 
 
-def run(random: Random, length: int) -> dict[str, Any]:
+def _run(length: int) -> dict[str, Any]:
     """Random calls to one channel, and what is so after each; `epochs` are what was signed."""
     record, now, paid, refunded = ChannelRecord(), START, 0, 0
     columns: dict[str, list[Any]] = {
@@ -100,14 +124,14 @@ def run(random: Random, length: int) -> dict[str, Any]:
         )
     }  # fmt: skip
     for _ in range(length):
-        op = random.choices(OPS, WEIGHTS[record.state])[0]
-        amount = random.choice([0, 1, *(random.randrange(100, 400) for _ in range(8))])
-        if op in ("redeem", "close") and random.random() < 0.7:
-            amount = record.claimed + random.randrange(60)
-        epoch = max(1, record.epoch + random.choice([0, 0, 0, 0, 1, -1]))
-        now += random.choice([0, 0, 1, 40, PERIOD])
-        if record.closes_at and random.random() < 0.4:
-            now = max(now, record.closes_at + random.randrange(2))
+        op = RANDOM.choices(OPS, WEIGHTS[record.state])[0]
+        amount = RANDOM.choice([0, 1, *(RANDOM.randrange(100, 400) for _ in range(8))])
+        if op in ("redeem", "close") and RANDOM.random() < 0.7:
+            amount = record.claimed + RANDOM.randrange(60)
+        epoch = max(1, record.epoch + RANDOM.choice([0, 0, 0, 0, 1, -1]))
+        now += RANDOM.choice([0, 0, 1, 40, PERIOD])
+        if record.closes_at and RANDOM.random() < 0.4:
+            now = max(now, record.closes_at + RANDOM.randrange(2))
         error = ""
         try:
             record, to_owner, to_client = _step(record, op, amount, epoch, now)
