@@ -15,6 +15,7 @@ from deai.actions import CommitResults, FinaliseTask, ReassignSeat, intent_key
 from deai.chain.ledger import Transaction
 from deai.chain.tasks_view import TaskView, fold
 from deai.client.blobs import OutgoingBlob
+from deai.client.chronicle import Chronicle
 from deai.client.hearing import Hearing
 from deai.client.journal import Entry, Proposal
 from deai.client.members import Member
@@ -80,7 +81,7 @@ class Following:
         """Local times: input sent to all, last commitment seen, window, end."""
         self.input = OutgoingBlob(prepared.data) if prepared is not None else None
         self._on_output: Callable[[bytes], None] | None = on_output
-        self._since = since
+        self._chronicle = Chronicle(tools.ledger, task, since)
         self._resumed = resumed
         self._view: TaskView | None = None
         self._wake = trio.Event()
@@ -162,8 +163,9 @@ class Following:
 
     async def _look(self) -> None:
         try:
-            self.clock.saw(await self.tools.ledger.head())
-            records = await self.tools.ledger.task_events(self.task, since=self._since)
+            head = await self.tools.ledger.head()
+            self.clock.saw(head)
+            records = await self._chronicle.read(head)
         except LedgerUnreachable as error:
             now = trio.current_time()
             self._failing_since = self._failing_since or now

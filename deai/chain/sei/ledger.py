@@ -278,7 +278,7 @@ async def _check_chain(pool: Pool, entry: ChainEntry) -> None:
         )
 
 
-def _standing(number: object) -> Standing:
+def _standing(number: Any) -> Standing:  # noqa: ANN401 - an ABI value
     try:
         return Standing(number)
     except ValueError as error:
