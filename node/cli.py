@@ -49,9 +49,12 @@ def _config(settings: Settings) -> NodeConfig:
 @click.option("--owner-key", type=click.Path(path_type=Path), help="Key file that stakes.")
 @click.option("--owner-account", metavar="NAME", help="NEAR: default the key's implicit account.")
 @click.option("--owner-passphrase", type=click.Path(path_type=Path), help="File that opens it.")
-@click.option("--stake", help="Tokens to stake (1000CT); default the least.")
-@click.option("--listen", multiple=True, help="Multiaddr to listen on.")
-@click.option("--index", default=0, show_default=True, help="Which of the owner's nodes.")
+@click.option("--stake", metavar="N|1000CT", help="Default: the least that is allowed.")
+@click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen; repeatable.")
+@click.option(
+    "--index", type=click.IntRange(0), default=0, show_default=True,
+    help="Which of the owner's nodes.",
+)  # fmt: skip
 def init(
     settings: Settings,
     network_file: Path | None,

@@ -91,7 +91,9 @@ class Doctor:
     async def _port(self) -> Check:
         running = self._running()
         if running is not None:
-            return Check("port", ok=True, detail="in use by the node: " + str(running["addresses"]))
+            return Check(
+                "port", ok=True, detail="in use by the node: " + ", ".join(running["addresses"])
+            )
         for address in self._config.listen:
             await self._bindable(*parse_listen(address))
         return Check("port", ok=True, detail="free: " + ", ".join(self._config.listen))

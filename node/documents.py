@@ -111,9 +111,9 @@ def why(daemon: Daemon) -> Document:
 
     now = [{**one, "count": 0} for one in problems(daemon) if not is_counted(one)]
     return {
-        "asked": sum(node.counters["proposals"] for node in daemon.nodes),
-        "accepted": sum(node.counters["accepted"] for node in daemon.nodes),
-        "paid": sum(node.counters["ended.paid"] for node in daemon.nodes),
+        "asked": sum(node.tallied("proposals") for node in daemon.nodes),
+        "accepted": sum(node.tallied("accepted") for node in daemon.nodes),
+        "paid": sum(node.tallied("ended.paid") for node in daemon.nodes),
         "reasons": [*now, *sorted(counted, key=lambda one: -int(one["count"]))],
     }
 

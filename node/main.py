@@ -27,6 +27,7 @@ from node.services.follower import Follower
 from node.services.heartbeat import Heartbeat
 from node.services.negotiation import Negotiator
 from node.services.offers import Offers
+from node.services.tally import Tally
 from node.services.watch import Watch
 from node.state import Node
 from node.store.errors import AlreadyRunning
@@ -159,6 +160,8 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
         )
         follower = Follower(node)
         await _recall(node)
+        tally = Tally(node)
+        await tally.recall()
         await follower.begin()
     except LedgerUnreachable as error:
         return error
@@ -170,6 +173,7 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
     async with trio.open_nursery() as nursery:
         branch.node, branch.trouble, branch.is_hopeless = node, None, False
         nursery.start_soon(follower.run)
+        nursery.start_soon(tally.run)
         if not is_wary:
             await nursery.start(driver.run)
         await nursery.start(conversation.run)
@@ -183,6 +187,7 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
             if is_wary:
                 await nursery.start(driver.run)
             await _work(daemon, branch, node)
+            await tally.keep()
             await conversation.goodbye("the node leaves")
         nursery.cancel_scope.cancel()
     if not has_twin:

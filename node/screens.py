@@ -1,4 +1,4 @@
-"""The node's documents for people: marks with words, no colour needed, at most 100 columns."""
+"""The node's documents for people: marks with words, no colour needed, no line broken."""
 
 from __future__ import annotations
 
@@ -36,20 +36,28 @@ def tokens(amount: str | None) -> str:
     return "unknown" if amount is None else format_tokens(int(amount))
 
 
+def say(console: Console, text: str) -> None:
+    """Lines that are cut nowhere: ids and paths are copied."""
+    console.print(text, soft_wrap=True)
+
+
 def row(console: Console, label: str, text: str) -> None:
     """One `label  value` line."""
-    console.print(f"  {label:<13} {text}")
+    say(console, f"  {label:<13} {text}")
 
 
 def status(console: Console, document: Document) -> None:
     """`deai node status`."""
     state = document["state"]
     standing = document["standing"] or "not registered"
-    console.print(f"Node {document['node_id'] or '(not set up)'}")
-    console.print(f"{MARKS.get(state, '○')} {state}   standing {standing}")
-    console.print(f"deai {document['version']}   peer {short(document['peer_id'])}\n")
+    say(console, f"Node {document['node_id'] or '(not set up)'}")
+    say(console, f"{MARKS.get(state, '○')} {state}   standing {standing}")
+    say(console, f"deai {document['version']}   peer {short(document['peer_id'])}\n")
+    if state == "not_set_up":
+        _problems(console, document)
+        return
     tasks = document["tasks"]
-    console.print("Work")
+    say(console, "Work")
     row(console, "Now", f"{tasks.get('running', 0)} running, {tasks.get('pending', 0)} pending")
     row(console, "Ever", f"{tasks.get('paid', 0)} paid, {tasks.get('failed', 0)} not paid")
     chains = document["chains"]
@@ -58,11 +66,11 @@ def status(console: Console, document: Document) -> None:
         _standing(console, document)
     else:
         for name, part in chains.items():
-            console.print(f"On {name}: {part['state']}, {part['standing'] or 'not registered'}")
-            console.print(f"  {part['node_id']}")
+            say(console, f"On {name}: {part['state']}, {part['standing'] or 'not registered'}")
+            say(console, f"  {part['node_id']}")
             _money(console, part, name, heading=False)
             _standing(console, part, heading=False)
-    console.print("Network")
+    say(console, "Network")
     row(console, "Heartbeat", f"seen {document['last_heartbeat_seen'] or 'never'}")
     for name, chain in chains.items():
         if chain.get("reachable"):
@@ -73,13 +81,17 @@ def status(console: Console, document: Document) -> None:
     for address in document["addresses"]:
         row(console, "Listens", address)
     row(console, "Worker", f"isolation {document['sandbox'] or 'unknown'}")
-    console.print("")
+    say(console, "")
+    _problems(console, document)
+
+
+def _problems(console: Console, document: Document) -> None:
     if not document["problems"]:
-        console.print("Nothing is wrong.")
+        say(console, "Nothing is wrong.")
     for problem in document["problems"]:
-        console.print(f"▲ {_tag(problem)}{problem['message']}")
+        say(console, f"▲ {_tag(problem)}{problem['message']}")
         if problem["hint"]:
-            console.print(f"  Do this   {problem['hint']}")
+            say(console, f"  Do this   {problem['hint']}")
 
 
 def _tag(one: Document) -> str:
@@ -89,7 +101,7 @@ def _tag(one: Document) -> str:
 
 def _money(console: Console, part: Document, chain: str, *, heading: bool = True) -> None:
     if heading:
-        console.print("Money")
+        say(console, "Money")
     balance = part["balance"] or {}
     if "error" in balance or not balance:
         row(console, "Balance", "▲ unknown: the chain does not answer")
@@ -101,7 +113,7 @@ def _money(console: Console, part: Document, chain: str, *, heading: bool = True
 
 def _standing(console: Console, part: Document, *, heading: bool = True) -> None:
     if heading:
-        console.print("Standing")
+        say(console, "Standing")
     row(console, "Stake", tokens(part["stake"]))
     reputation = part["reputation"]
     row(console, "Reputation", "unknown" if reputation is None else f"{reputation:.1f} of 1000")
@@ -109,17 +121,19 @@ def _standing(console: Console, part: Document, *, heading: bool = True) -> None
 
 def why(console: Console, document: Document) -> None:
     """`deai node why`."""
-    console.print("Why no work?\n")
+    say(console, "Why no work?\n")
     if not document["reasons"]:
-        console.print("● Nothing was declined and nothing is wrong.")
+        say(console, "● Nothing was declined and nothing is wrong.")
     for reason in document["reasons"]:
         count = f"{reason['count']:>6} ×" if reason["count"] else "   now  "
-        console.print(f"{count}  {_tag(reason)}{reason['code']}: {reason['message']}")
+        say(console, f"{count}  {_tag(reason)}{reason['code']}: {reason['message']}")
         if reason["hint"]:
-            console.print(f"          {reason['hint']}")
-    console.print(
-        f"\nAsked for {document['asked']}, accepted {document['accepted']}, paid {document['paid']}"
+            say(console, f"          {reason['hint']}")
+    counts = ", ".join(
+        f"{word} {document[name]}"
+        for word, name in (("Asked for", "asked"), ("accepted", "accepted"), ("paid", "paid"))
     )
+    say(console, f"\n{counts}")
 
 
 def doctor(console: Console, checks: Sequence[Check]) -> None:
@@ -128,12 +142,13 @@ def doctor(console: Console, checks: Sequence[Check]) -> None:
     width = max(14, *(len(check.name) for check in checks))
     for check in checks:
         mark = "● ok  " if check.ok else "✕ fail"
-        console.print(f"{check.name:<{width}} {mark}  {check.on_screen or check.detail}")
-    console.print(f"\n✕ {len(failed)} failed   ● {len(checks) - len(failed)} ok")
+        say(console, f"{check.name:<{width}} {mark}  {check.on_screen or check.detail}")
+    lost = f"✕ {len(failed)} failed   " if failed else ""
+    say(console, f"\n{lost}● {len(checks) - len(failed)} ok")
     for check in failed:
-        console.print(f"\n✕ {check.name}\n  {check.on_screen or check.detail}")
+        say(console, f"\n✕ {check.name}\n  {check.on_screen or check.detail}")
         if check.fix:
-            console.print(f"  Do this   {check.fix}")
+            say(console, f"  Do this   {check.fix}")
 
 
 def init(console: Console, document: Document) -> None:
@@ -142,33 +157,34 @@ def init(console: Console, document: Document) -> None:
         mark = {"done": "●", "done_before": "–", "waiting": "○"}.get(step["state"], "○")
         words = step["state"].replace("_", " ")
         sent = f"   tx {short(step['transaction'])}" if step["transaction"] else ""
-        console.print(f"{mark} {step['name']:<14} {words}{sent}")
+        say(console, f"{mark} {step['name']:<14} {words}{sent}")
     for warning in document["warnings"]:
-        console.print(f"▲ {warning}")
-    console.print(f"\nNode {document['node_id']}\nOwner {document['owner']}")
+        say(console, f"▲ {warning}")
+    say(console, f"\nNode {document['node_id']}\nOwner {document['owner']}")
     needs = document["needs"]
     if needs is None:
-        console.print("● Registered. Next:  deai node run")
+        say(console, "● Registered. Next:  deai node run")
         return
-    console.print(f"\n○ {needs['address']} needs")
+    say(console, f"\n○ {needs['address']} needs")
     if needs["tokens"] != "0":
         row(console, "Tokens", tokens(needs["tokens"]))
     if needs["gas"] != "0":
         row(console, "Gas", GAS[document["chain"]].coins(int(needs["gas"])))
-    console.print("  Then run the same command again; it goes on where it stands.")
+    say(console, "  Then run the same command again; it goes on where it stands.")
 
 
 def tasks(console: Console, document: Document) -> None:
     """`deai node tasks`."""
     if not document["items"]:
-        console.print("No task yet.")
+        say(console, "No task yet.")
     for item in document["items"]:
         done = "" if item["progress"] is None else f" {item['progress']:.0%}"
         chain = f"{item['chain']:<6}" if item.get("chain") else ""
-        console.print(
+        say(
+            console,
             f"{short(item['task_id'])}  seat {item['seat']}.{item['attempt']}  "
             f"{chain}{item['workload']:<16} {item['state']}{done}  {tokens(item['paid'])}"
-            + (f"  {item['reason']}" if item["reason"] else "")
+            + (f"  {item['reason']}" if item["reason"] else ""),
         )
 
 
@@ -188,7 +204,7 @@ def bench(console: Console, document: Document) -> None:
     """`deai node bench`."""
     for one in document["results"]:
         if "error" in one:
-            console.print(f"✕ {one['workload']:<16} {one['error']}")
+            say(console, f"✕ {one['workload']:<16} {one['error']}")
         else:
-            console.print(f"● {one['workload']:<16} {one['units_per_second']:,} units a second")
-    console.print("Offers carry these from the node's next start.")
+            say(console, f"● {one['workload']:<16} {one['units_per_second']:,} units a second")
+    say(console, "Offers carry these from the node's next start.")

@@ -178,6 +178,8 @@ def _config(plan: Plan, listen: tuple[str, ...]) -> None:
     path = plan.home.config
     if path.exists():
         plan.steps.append(Step("config", "done_before"))
+        if listen:
+            plan.warnings.append(f"{path} was there: its `listen` stays, change it there")
         return
     addresses = ", ".join(f'"{one}"' for one in listen or NodeConfig().listen)
     price = Price()

@@ -21,6 +21,8 @@ from node.notices import Notices
 from node.ports import Ports
 
 MAX_REASONS: Final = 64
+TALLIED: Final = ("proposals", "accepted", "ended.paid")
+"""Counters that outlive a process."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class Node(Notices):
     engagements: dict[TaskId, Engagement] = field(default_factory=dict)
     reasons: dict[str, Reason] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
+    earlier: Counter[str] = field(default_factory=Counter)
+    """What earlier lives of this node counted."""
     hubs: dict[str, float] = field(default_factory=dict)
     """Peer id of a hub → Unix time at which it last confirmed a beat."""
     is_stopping: bool = False
@@ -118,6 +122,10 @@ class Node(Notices):
         elif len(self.reasons) < MAX_REASONS:
             self.reasons[code] = Reason(code, message, hint, now, now)
         self.counters[f"reason.{code}"] += 1
+
+    def tallied(self, name: str) -> int:
+        """One of `TALLIED`, of all lives."""
+        return self.counters[name] + self.earlier[name]
 
     def wake_all(self) -> None:
         """Make every driver look again."""

@@ -29,6 +29,8 @@ from deai.money import Amount
 from deai.offers import Signed, open_offer, sign_beat
 from node.config import Price
 from node.daemon import Mode
+from node.documents import why
+from node.services.tally import EVERY, STALE
 from node.services.twins import NEW_BLOCKS, TWIN_SECONDS
 from node.store.errors import AlreadyRunning, StoreFull
 from node.store.records import SeatKey
@@ -416,6 +418,64 @@ async def test_offers_are_renewed_before_they_expire(tmp_path: Path, autojump_cl
             seen.add(offer.sequence)
             await trio.sleep(15)
         assert len(seen) >= 8
+
+
+async def test_why_goes_on_counting_after_a_restart_and_a_kill(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        client = await world.client()
+        cheap, spec = client.make(b"hello", fee=Amount(1))
+        good, good_spec = client.make(b"hello", lane=1)
+
+        async def refused() -> dict[str, Any]:
+            assert isinstance(await client.propose(provider, cheap, spec), DeclinedSeat)
+            document = why(provider.whole)
+            (found,) = [one for one in document["reasons"] if one["code"] == "price"]
+            return {**document, "count": found["count"], "since": found["since"]}
+
+        assert isinstance(await client.propose(provider, good, good_spec), Accepted)
+        first = await refused()
+        assert (first["asked"], first["accepted"], first["count"]) == (2, 1, 1)
+        provider.whole.stop.set()
+        await provider.stopped.wait()
+        await provider.start()
+        second = await refused()
+        assert (second["asked"], second["accepted"], second["count"]) == (3, 1, 2)
+        assert second["since"] == first["since"]
+        await trio.sleep(EVERY + 1)
+        await provider.kill()
+        await provider.start()
+        third = await refused()
+        assert (third["asked"], third["accepted"], third["count"]) == (4, 1, 3)
+        # What Prometheus reads starts anew, as counters of a process do.
+        assert provider.live.counters["proposals"] == 1
+
+
+async def test_counts_that_cannot_be_read_keep_no_node_from_starting(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        await provider.live.ports.journal.remember("why", b"nonsense")
+        await provider.kill()
+        await provider.start()
+        assert why(provider.whole)["asked"] == 0
+
+
+async def test_a_reason_that_is_a_week_old_is_dropped_at_the_next_start(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        provider = await world.provider("node-0")
+        provider.live.reason("price", "too cheap")
+        provider.live.reason("model", "not here")
+        provider.live.reasons["model"].last -= STALE
+        provider.whole.stop.set()
+        await provider.stopped.wait()
+        await provider.start()
+        assert set(provider.live.reasons) == {"price"}
 
 
 @pytest.mark.slow

@@ -251,3 +251,20 @@ def test_a_damaged_registration_is_named(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(ConfigError, match=r"registration\.json"):
         setting.home.registrations()
+
+
+def test_an_address_that_comes_too_late_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+
+    def warned(*listen: str) -> list[str]:
+        plan = prepare(
+            setting.home, SEI, network_file=setting.file, owner_key=None,
+            owner_passphrase=None, listen=listen, index=0,
+        )  # fmt: skip
+        return [one for one in plan.warnings if "listen" in one]
+
+    assert warned("/ip4/127.0.0.1/tcp/4005") == []
+    assert warned() == []
+    (told,) = warned("/ip4/127.0.0.1/tcp/4006")
+    assert str(setting.home.config) in told
+    assert "4005" in setting.home.config.read_text()
