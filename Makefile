@@ -87,6 +87,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory python-venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing into $(VENV): about 6 GB, some minutes the first time"
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
 		-r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .

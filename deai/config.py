@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 MAX_CONFIG_BYTES: Final = 256 * 1024
 PREFIX: Final = "DEAI_"
+HINT: Final = "`deai config show` without this file lists every setting and its default"
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,8 +135,20 @@ def convert(
         place = f"{where}:{line}" if line else where
         raise ConfigError(
             f"{place}: setting {full or '(top level)'}: {message.split(' - at')[0]}",
-            hint="`deai config show --origin` lists every setting with its meaning",
+            hint=_known(kind, setting) if unknown else HINT,
         ) from error
+
+
+def _known(kind: type, setting: str) -> str:
+    """The settings of the table in which an unknown one was found."""
+    *tables, key = setting.split(".")
+    for name in tables:
+        kind = {field.name: field.type for field in msgspec.structs.fields(kind)}.get(name, kind)
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+            return HINT
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    near = get_close_matches(key, names, n=1)
+    return f"did you mean {near[0]}?" if near else "settings are " + ", ".join(sorted(names))
 
 
 def section(config: Config, name: str, kind: type[T]) -> T:

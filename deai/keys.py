@@ -274,7 +274,10 @@ def _read_private(path: Path) -> bytes:
                 raise ConfigError(f"{path} can be read by others", hint=f"run: chmod 600 {path}")
             data = file.read(MAX_KEY_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise NotSetUp(f"no key at {path}", hint="create one with `deai keys new`") from error
+        raise NotSetUp(
+            f"no key at {path}",
+            hint="make one with `deai keys new --kind KIND`, or name the file that holds it",
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     if len(data) > MAX_KEY_FILE_BYTES:

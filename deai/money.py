@@ -13,6 +13,7 @@ UNIT: Final = 10**DECIMALS
 """One token in base units."""
 MAX_AMOUNT: Final = (1 << 96) - 1
 """No sum exceeds the supply, and the supply fits 96 bits."""
+SCREEN_DECIMALS: Final = 6
 
 _TOKENS: Final = re.compile(r"(\d{1,11})(?:\.(\d{1,18}))?CT")
 
@@ -46,8 +47,32 @@ def parse_amount(text: str) -> Amount:
     )
 
 
-def format_tokens(units: int) -> str:
-    """Tokens with six decimals for screens: `1.250000 CT`, rounded towards zero."""
+def decimals_of(*amounts: int) -> int:
+    """How many decimals show all of the sums exactly: six at least.
+
+    Sums that are told beside each other have to add up as they are read.
+    """
+    return max(SCREEN_DECIMALS, *(len(_fraction(units).rstrip("0")) for units in amounts))
+
+
+def format_tokens(units: int, decimals: int = SCREEN_DECIMALS) -> str:
+    """Tokens for screens: `1.250000 CT`, rounded towards zero."""
     sign = "-" if units < 0 else ""
-    whole, rest = divmod(abs(units), UNIT)
-    return f"{sign}{whole:,}.{rest // 10 ** (DECIMALS - 6):06d} {SYMBOL}"
+    return f"{sign}{abs(units) // UNIT:,}.{_fraction(units)[:decimals]} {SYMBOL}"
+
+
+def format_exactly(units: int) -> str:
+    """Tokens with as many decimals as they have, six at least."""
+    return format_tokens(units, decimals_of(units))
+
+
+def typed_amount(units: int) -> str:
+    """A sum as one types it: `0.12CT`, or base units where those are shorter."""
+    fraction = _fraction(units).rstrip("0")
+    if len(fraction) > len(str(units)):
+        return str(units)
+    return f"{units // UNIT}{'.' if fraction else ''}{fraction}{SYMBOL}"
+
+
+def _fraction(units: int) -> str:
+    return f"{abs(units) % UNIT:0{DECIMALS}d}"

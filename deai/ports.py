@@ -35,6 +35,10 @@ class WorkloadInfo(msgspec.Struct, frozen=True, kw_only=True):
     """JSON schema of the parameters."""
     output_type: str
     """`safetensors`, `json` or `digest`."""
+    input: str = ""
+    """What an input consists of, in a sentence."""
+    example: str = ""
+    """An input that is computed as it stands."""
 
 
 class Estimate(msgspec.Struct, frozen=True):

@@ -27,6 +27,8 @@ class Books:
     burned: int
     burn_due: int = 0
     """Slashed and still in the contract: NEAR's burns leave it later, all at once."""
+    bounties: int = 0
+    """Of what was slashed, what went to whoever showed the proof."""
     nodes: tuple[NodeId, ...] = ()
     names: dict[AccountId, str] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ async def read_books(ledger: Ledger) -> Books:
     """
     accounts: set[AccountId] = set()
     nodes: list[NodeId] = []
-    minted = burned = slashed = 0
+    minted = burned = slashed = bounties = 0
     with trio.move_on_after(_READ_S) as scope:
         head = await ledger.head()
         async with ledger.follow(None) as batches:
@@ -57,6 +59,7 @@ async def read_books(ledger: Ledger) -> Books:
                         nodes.append(event.node)
                     elif isinstance(event, NodeSlashed):
                         slashed += event.burned
+                        bounties += event.bounty
                 if batch.cursor.number >= head.number:
                     break
         accounts -= NOBODY
@@ -66,7 +69,10 @@ async def read_books(ledger: Ledger) -> Books:
             balances[account], vault[account] = found.tokens, found.vault
     if scope.cancelled_caught:
         raise LedgerUnreachable("the books could not be read in a minute")
-    return Books(balances, vault, minted, burned, burn_due=slashed - burned, nodes=tuple(nodes))
+    return Books(
+        balances, vault, minted, burned,
+        burn_due=slashed - burned, bounties=bounties, nodes=tuple(nodes),
+    )  # fmt: skip
 
 
 async def escrow_difference(
@@ -84,7 +90,9 @@ async def escrow_difference(
         for node in books.nodes:
             record = await ledger.node(node)
             held -= 0 if record is None else record.stake + record.unbonding
-    accrued = 0
-    for client, lane in lanes:
-        accrued += (await ledger.lane(client, lane)).accrued
-    return held - sum(books.vault.values()) - accrued
+    return held - sum(books.vault.values()) - await accrued_fees(ledger, lanes)
+
+
+async def accrued_fees(ledger: Ledger, lanes: list[tuple[AccountId, int]]) -> int:
+    """The protocol's fees that lie in the lanes until somebody collects them for the treasury."""
+    return sum([(await ledger.lane(client, lane)).accrued for client, lane in lanes])

@@ -15,7 +15,7 @@ import trio
 from deai.cli.base import Settings, command, emit, group, run_trio, typed
 from deai.errors import NotSetUp, UsageError
 from deai.ids import NEAR, SEI, any_account
-from deai.money import format_tokens, parse_amount
+from deai.money import format_exactly, parse_amount
 from devnet.behaviours import BEHAVIOURS
 from devnet.layout import Layout, make_plan
 
@@ -24,6 +24,13 @@ _KEPT_LINES = 40
 ADDRESS_HINT = "0x and 40 hex digits on Sei; a name or 64 hex digits on NEAR"
 DIRECTORY = click.option(
     "--dir", "directory", type=click.Path(path_type=Path), help="Default: HOME/devnet."
+)
+
+
+_BEHAVIOUR = (
+    "A node that misbehaves; repeatable. NAME is one of "
+    + ", ".join(sorted(BEHAVIOURS))
+    + ", or module:callable."
 )
 
 
@@ -89,7 +96,7 @@ def devnet() -> None:
     help="embedded and anvil are Sei; both: Sei and NEAR, each node on both of them.",
 )
 @DIRECTORY
-@click.option("--behaviour", multiple=True, metavar="IDX=NAME", help="A node that misbehaves.")
+@click.option("--behaviour", multiple=True, metavar="IDX=NAME", help=_BEHAVIOUR)
 @click.option("--seed", default="1", show_default=True, help="Keys follow from it.")
 @click.option(
     "--block-time",
@@ -247,7 +254,9 @@ def faucet(settings: Settings, address: str, amount: str, directory: Path | None
     document = run_trio(work)
     emit(
         settings, document,
-        lambda out: out.print(f"sent {format_tokens(tokens)} and money for gas to {account}"),
+        lambda out: out.print(
+            f"sent {format_exactly(tokens)} and money for gas to {account}", soft_wrap=True
+        ),
     )  # fmt: skip
 
 
@@ -364,6 +373,6 @@ def demo(
 
 def _teller(settings: Settings) -> Callable[[str, str], None]:
     def tell(step: str, outcome: str) -> None:
-        settings.err.print(f"● {step:<14} {outcome}")
+        settings.err.print(f"● {step:<14} {outcome}", soft_wrap=True)
 
     return tell

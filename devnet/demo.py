@@ -33,6 +33,7 @@ from devnet.story import Story, make_report, show
 MIN_NODES: Final = 6
 LAZY: Final = 3
 EQUIVOCATOR: Final = 4
+PAGES: Final = "coordinator and pages, to look at meanwhile"
 
 
 async def run_demo(
@@ -99,18 +100,20 @@ def check_writable(file: Path) -> None:
 
 
 async def _tell(story: Story, layout: Layout, plan: Plan, *, tied: bool) -> dict[str, Any]:
-    said: dict[str, list[str]] = {}
     described: dict[str, Any] = {}
     async with story.step(
         "Chain, contracts, coordinator and nodes, each a process of its own"
     ) as lines:
+
+        def hear(name: str, outcome: str) -> None:
+            title = {"chain": "chain", "contracts": "contracts", "coordinator": PAGES}.get(name)
+            if title is not None:
+                lines.append(f"{title}: {outcome}")
+
         devnet = await launcher.up(
             layout, plan, story.settings.environment, tied=tied,
-            tell=lambda name, outcome: said.setdefault(name, []).append(outcome),
+            tell=hear,
         )  # fmt: skip
-        lines.extend(f"chain: {outcome}" for outcome in said["chain"])
-        lines.extend(f"contracts: {outcome}" for outcome in said["contracts"])
-        lines.append(f"coordinator and pages: {said['coordinator'][0]}")
         described = await status.describe(devnet)
         alive = [node["pid"] for node in described["nodes"] if node["pid"]]
         lines.append(f"{len(alive)} nodes, processes {', '.join(map(str, alive))}")

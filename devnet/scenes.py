@@ -10,7 +10,7 @@ import trio
 from deai.chain.ledger import Ledger
 from deai.errors import NodeFault
 from deai.events import TaskAssigned, TaskPosted
-from deai.money import format_tokens
+from deai.money import decimals_of, format_tokens
 from devnet import launcher, processes
 from devnet.inputs import portfolio, sentences
 from devnet.stage import PATIENCE_S, Stage
@@ -152,10 +152,9 @@ def told(done: dict[str, Any]) -> list[str]:
     """A completed task in two lines."""
     seconds = done["timings"]["total_ms"] / 1000
     result = done["result"]
-    money = {
-        part: format_tokens(int(done[part]))
-        for part in ("escrowed", "paid", "refunded", "protocol_fee")
-    }
+    sums = {part: int(done[part]) for part in ("escrowed", "paid", "refunded", "protocol_fee")}
+    decimals = decimals_of(*sums.values())
+    money = {part: format_tokens(units, decimals) for part, units in sums.items()}
     return [
         f"{result['agreed']} of {result['seats']} seats agree on {result['digest'][:10]}…, "
         f"{result['bytes']:,} bytes, {seconds:.1f} s",

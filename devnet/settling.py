@@ -8,8 +8,8 @@ from typing import Final
 from deai.chain.ledger import Ledger
 from deai.errors import NodeFault
 from deai.ids import AccountId
-from deai.money import format_tokens
-from devnet.accounts import Books, escrow_difference, read_books
+from deai.money import decimals_of, format_exactly, format_tokens
+from devnet.accounts import Books, accrued_fees, escrow_difference, read_books
 from devnet.stage import Stage
 
 LANES: Final = 8
@@ -34,7 +34,8 @@ async def settle(stage: Stage, ledger: Ledger) -> tuple[Books, list[str]]:
     """
     after = await books_of(ledger, stage)
     client = stage.devnet.account("client", stage.chain)
-    leaked = await escrow_difference(ledger, after, [(client, lane) for lane in range(LANES)])
+    lanes = [(client, lane) for lane in range(LANES)]
+    leaked = await escrow_difference(ledger, after, lanes)
     wrong = [
         task["task_id"]
         for task in stage.tasks()
@@ -42,8 +43,16 @@ async def settle(stage: Stage, ledger: Ledger) -> tuple[Books, list[str]]:
     ]
     if after.difference or leaked or wrong:
         raise NodeFault(f"coins are missing: {after.difference}, {leaked}, tasks {wrong}")
-    return after, [
-        f"{len(after.balances)} accounts hold {format_tokens(sum(after.balances.values()))}; "
-        f"minted {format_tokens(after.minted)}, burned {format_tokens(after.burned)}",
-        f"difference {after.difference}; escrow holds exactly what it owes: {leaked == 0}",
+    vaults, fees = sum(after.vault.values()), await accrued_fees(ledger, lanes)
+    decimals = decimals_of(vaults, fees)
+    lines = [
+        f"{len(after.balances)} accounts hold {format_exactly(sum(after.balances.values()))} = "
+        f"minted {format_exactly(after.minted)} - burned {format_exactly(after.burned)}",
+        f"of tasks the escrow owes exactly what it holds: {format_tokens(vaults, decimals)} in "
+        f"vaults, {format_tokens(fees, decimals)} of protocol fees nobody collected yet",
     ]
+    if after.bounties:
+        lines.append(
+            f"of what was slashed, {format_exactly(after.bounties)} went to who showed the proof"
+        )
+    return after, [*lines, f"difference {after.difference}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +99,12 @@ def render(document: dict[str, Any], out: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    out.print(f"devnet in {document['dir']}")
+    say = partial(out.print, soft_wrap=True)  # paths and addresses are copied
+    say(f"devnet in {document['dir']}")
     for name, chain in document["chains"].items():
-        out.print(f"chain {name} ({chain['kind']})  {chain['rpc_url']}  id {chain['chain_id']}")
+        say(f"chain {name} ({chain['kind']})  {chain['rpc_url']}  id {chain['chain_id']}")
     hub = document["coordinator"]
-    out.print(f"coordinator  {hub['url']}  {'● running' if hub['pid'] else '✕ stopped'}")
+    say(f"coordinator  {hub['url']}  {'● running' if hub['pid'] else '✕ stopped'}")
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="")
     for heading in ("node", "chain", "behaviour", "state", "process", "node id"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
@@ -118,4 +120,4 @@ def render(document: dict[str, Any], out: Console) -> None:
             f"{cut[:8]}…{cut[-4:]}",
         )
     out.print(table)
-    out.print(f"client  deai --config {document['client']['config']} task submit …")
+    say(f"client  deai --config {document['client']['config']} task submit …")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from deai.cli.base import Settings
 from deai.errors import DeaiError
 from deai.ids import AccountId, ChainName
-from deai.money import format_tokens
+from deai.money import SYMBOL, format_tokens
 from devnet.accounts import Books
 from devnet.layout import Plan
 
@@ -41,8 +41,9 @@ class Story:
 
         `alongside` others it is told when it has ended, all at once.
         """
-        begun, lines, problem = time.monotonic(), list[str](), ""
+        begun, problem = time.monotonic(), ""
         out = self.settings.err
+        lines = _Lines() if alongside else _Lines(self._tell)
         if not alongside:
             out.print(f" {len(self.steps) + 1}/{self.total}  {name}")
         try:
@@ -53,11 +54,34 @@ class Story:
         mark = "✕ failed" if problem else "● done"
         if alongside:
             out.print(f" {len(self.steps) + 1}/{self.total}  {name}")
-        for line in [*lines, *([problem] if problem else [])]:
-            out.print(f"      {line}", soft_wrap=True)
+        for line in [*(lines if alongside else []), *([problem] if problem else [])]:
+            self._tell(line)
         out.print(f"      {mark}    {seconds:.1f} s")
         evidence = problem or "; ".join(lines)
         self.steps.append({"name": name, "ok": not problem, "evidence": evidence})
+
+    def _tell(self, line: str) -> None:
+        self.settings.err.print(f"      {line}", soft_wrap=True)
+
+
+class _Lines(list[str]):
+    """A step's evidence; told at once where somebody is to see it happen."""
+
+    def __init__(self, tell: Callable[[str], None] = lambda _line: None) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def append(self, line: str) -> None:
+        super().append(line)
+        self._tell(line)
+
+    def extend(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.append(line)
+
+    def __iadd__(self, lines: Iterable[str]) -> Self:  # type: ignore[override,misc]
+        self.extend(lines)
+        return self
 
 
 def _first(errors: BaseExceptionGroup[DeaiError]) -> str:
@@ -134,18 +158,24 @@ def show(story: Story, report: dict[str, Any]) -> None:
 
     out = story.settings.err
     ledger, names = report["ledger"], _names(report)
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="")
-    table.add_column("account")
-    for heading in ("before", "after", "earned in vault"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = Table(
+        box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="", footer_style="",
+        show_footer=True, padding=(0, 0, 0, 1),
+    )  # fmt: skip
+    sums = {part: sum(map(int, ledger[part].values())) for part in ("before", "after", "vault")}
+    table.add_column("account, CT", "all, CT")
+    for heading, total in sums.items():
+        table.add_column(
+            "in the vault" if heading == "vault" else heading, _bare(total),
+            justify="right", no_wrap=True,
+        )  # fmt: skip
     for account, amount in sorted(
         ledger["after"].items(), key=lambda item: names.get(item[0], "~")
     ):
         old = int(ledger["before"].get(account, 0))
         table.add_row(
             names.get(account, f"{account[:8]}…{account[-4:]}"),
-            format_tokens(old), format_tokens(int(amount)),
-            format_tokens(int(ledger["vault"].get(account, 0))),
+            _bare(old), _bare(int(amount)), _bare(int(ledger["vault"].get(account, 0))),
         )  # fmt: skip
     out.print()
     out.print(table)
@@ -154,8 +184,13 @@ def show(story: Story, report: dict[str, Any]) -> None:
     out.print(
         f"{mark}: {done} of {len(report['tasks'])} tasks completed, "
         f"{len(report['caught'])} caught, {len(report['replaced'])} replaced, "
-        f"difference {ledger['difference']}, {report['wall_s']} s"
+        f"difference {ledger['difference']}, {report['wall_s']} s",
+        soft_wrap=True,
     )
+
+
+def _bare(units: int) -> str:
+    return format_tokens(units).removesuffix(f" {SYMBOL}")
 
 
 def _names(report: dict[str, Any]) -> dict[str, str]:

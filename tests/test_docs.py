@@ -17,7 +17,7 @@ import pytest
 
 from coordinator.config import CoordinatorConfig
 from deai.cli.base import _GLOBAL
-from deai.cli.main import deai
+from deai.cli.program import deai
 from deai.client import connect
 from deai.client.client import Client
 from deai.config import ClientConfig, Config

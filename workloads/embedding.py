@@ -93,6 +93,7 @@ SPEC: Final = WorkloadSpec(
     determinism=Determinism.TOLERANCE,
     unit="text of up to 256 bytes (about 64 tokens)",
     output_type="safetensors",
+    input_form="UTF-8 texts, one a line; with format=jsonl an object with a text a line",
     parameters_schema={
         "type": "object",
         "additionalProperties": False,

@@ -112,4 +112,6 @@ def _describe(spec: WorkloadSpec) -> WorkloadInfo:
         models=spec.models,
         parameters=dict(spec.parameters_schema),
         output_type=spec.output_type,
+        input=spec.input_form,
+        example=spec.examples[0][1].decode() if spec.examples else "",
     )

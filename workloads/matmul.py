@@ -69,6 +69,7 @@ SPEC: Final = WorkloadSpec(
     determinism=Determinism.BITWISE,
     unit="134 million multiplications",
     output_type="digest",
+    input_form="none",
     parameters_schema={
         "type": "object",
         "additionalProperties": False,

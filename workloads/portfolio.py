@@ -258,6 +258,10 @@ SPEC: Final = WorkloadSpec(
     determinism=Determinism.BITWISE,
     unit="million asset steps (paths × assets × (assets + 20))",
     output_type="json",
+    input_form=(
+        "JSON: positions (values in any currency), assets (drift and volatility a year), their "
+        "correlation, and, if wanted, scenarios of shocks"
+    ),
     parameters_schema={
         "type": "object",
         "additionalProperties": False,

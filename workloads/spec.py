@@ -101,6 +101,8 @@ class WorkloadSpec:
     unit: str
     output_type: str
     parameters_schema: Mapping[str, Any]
+    input_form: str = ""
+    """What an input consists of, in a sentence for people."""
     check_parameters: Callable[[Mapping[str, Any]], dict[str, Any]]
     check_input: Callable[[Mapping[str, Any], bytes], Estimate]
     check_output: Callable[[bytes, Estimate], None]

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 
 from deai import __version__
-from deai.money import DECIMALS, SYMBOL, UNIT
+from deai.money import DECIMALS, SYMBOL, UNIT, decimals_of
 
 FOLDER: Final = Path(__file__).parent
 STATIC: Final = FOLDER / "static"
@@ -32,8 +32,9 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters.update(
-        tokens=tokens, short=short, word=word, clock=clock, moment=moment, ago=ago, count=count
-    )
+        tokens=tokens, decimals=decimals, short=short, word=word, clock=clock, moment=moment,
+        ago=ago, count=count,
+    )  # fmt: skip
     made.globals.update(version=__version__, symbol=SYMBOL)
     return made
 
@@ -44,6 +45,11 @@ def tokens(units: str | int, decimals: int = 6) -> Markup:
     sign = "−" if int(units) < 0 else ""
     digits = f".{rest:0{DECIMALS}d}"[: decimals + 1] if decimals else ""
     return Markup('<data value="{}">{}{:,}{}</data>').format(str(units), sign, whole, digits)
+
+
+def decimals(amounts: Iterable[str | int]) -> int:
+    """How many decimals show all amounts of a sum exactly, so that it adds up as it is read."""
+    return decimals_of(*(int(units) for units in amounts))
 
 
 def short(text: str, head: int = 6, tail: int = 4) -> Markup:

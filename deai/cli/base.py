@@ -88,11 +88,14 @@ class Settings:
         if not path.is_absolute() and self.config.path:
             path = Path(self.config.path).parent / path
         if not path.exists():
-            raise NotSetUp(
-                f"no network file at {path}",
-                hint="start one with `deai devnet up`, or pass --config FILE of a network",
-            )
+            raise NotSetUp(f"no network file at {path}", hint=self._where_a_network_is())
         return load_network(path)
+
+    def _where_a_network_is(self) -> str:
+        devnet = self.home / "devnet" / "client" / "config.toml"
+        if devnet.exists():
+            return f"for the devnet here: --config {devnet}"
+        return "start one with `deai devnet up`, or pass --config FILE of a network"
 
     def path(self, configured: str, default: str) -> Path:
         """A configured path (relative to the config file), or `HOME/default`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deai.cli.render import bare, marked, pairs, say, short, table, tokens
+from deai.money import decimals_of, format_tokens
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,11 +73,16 @@ def show(console: Console, document: Document) -> None:
         ],
         right=(2, 3),
     )
-    if document["result"] is not None:
+    found, proof = document["result"], document["receipt"]
+    if found is not None or proof:
         say(console)
-        pairs(console, [("Result", document["result"]["path"] or document["result"]["digest"])])
-    if document["receipt"]:
-        pairs(console, [("Receipt", f"deai task verify-receipt {document['receipt']}")])
+    pairs(
+        console,
+        [
+            ("Result", "" if found is None else found["path"] or found["digest"]),
+            ("Receipt", f"deai task verify-receipt {proof}" if proof else ""),
+        ],
+    )
 
 
 def listing(console: Console, items: list[Document]) -> None:
@@ -175,12 +181,15 @@ def _warnings(console: Console, document: Document) -> None:
 
 def _money(document: Document) -> list[tuple[str, str]]:
     payees = len(document["payments"])
-    rows = [("Escrowed", tokens(document["escrowed"]))]
+    parts = ("escrowed", "held", "paid", "refunded", "protocol_fee")
+    decimals = decimals_of(*(int(document[part]) for part in parts))
+    money = {part: format_tokens(int(document[part]), decimals) for part in parts}
+    rows = [("Escrowed", money["escrowed"])]
     if int(document["held"]):
-        rows.append(("Held", tokens(document["held"])))
-    rows.append(("Paid", f"{tokens(document['paid'])} to {payees} provider{'s' * (payees != 1)}"))
-    rows.append(("Refunded", tokens(document["refunded"])))
-    rows.append(("Fee", tokens(document["protocol_fee"])))
+        rows.append(("Held", money["held"]))
+    rows.append(("Paid", f"{money['paid']} to {payees} provider{'s' * (payees != 1)}"))
+    rows.append(("Refunded", money["refunded"]))
+    rows.append(("Fee", money["protocol_fee"]))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 NEEDS_FUNDS: Final = 5
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
-KEY = click.option("--key", "intent", default="", help="Name it, to repeat it safely.")
+KEY = click.option(
+    "--key", "intent", default="", metavar="NAME",
+    help="A name for this transfer: repeated with it, nothing is sent twice.",
+)  # fmt: skip
 
 
 async def lacking(
@@ -46,13 +50,18 @@ async def send(
     from deai.cli.render import say, tokens
 
     gas = await ledger.simulate(action)
-    name, console = type(action).__name__, settings.err
+    name, console = _words(action), settings.err
     say(console, f"○ {name}   moves {tokens(moved)}   gas {gas:,}   would succeed")
     if not yes and not settings.json and console.is_terminal:
         click.confirm("Send it?", abort=True, err=True)
     done = await ledger.submit(action, key=key)
     say(console, f"● {name}   tx {done.hash}   block {done.block:,}   final")
     return done.hash
+
+
+def _words(action: Action) -> str:
+    """What an action does, in words: `add stake`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(action).__name__).lower()
 
 
 def show_needs(settings: Settings, console: Console, needs: dict[str, str] | None) -> None:

@@ -44,9 +44,17 @@ def stake() -> None:
 
 @stake.command("register")
 @click.option("--stake", "amount", metavar="N|1000CT", help="Default: the least that is allowed.")
-@click.option("--operator-key", type=click.Path(path_type=Path), help="HOME/keys/operator.json.")
-@click.option("--peer-key", type=click.Path(path_type=Path), help="HOME/keys/peer.key.")
-@click.option("--address", "addresses", multiple=True, metavar="MULTIADDR", help="Repeatable.")
+@click.option(
+    "--operator-key", type=click.Path(path_type=Path), help="Default: HOME/keys/operator.json."
+)
+@click.option("--peer-key", type=click.Path(path_type=Path), help="Default: HOME/keys/peer.key.")
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="MULTIADDR",
+    help="Where peers reach it; repeatable.",
+)
 @INDEX
 @OWNER
 @ACCOUNT

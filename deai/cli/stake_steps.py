@@ -17,6 +17,7 @@ from deai.cli.stake_common import (
     registered,
     step,
 )
+from deai.money import format_exactly
 
 if TYPE_CHECKING:
     from deai.chain.ledger import Ledger
@@ -161,8 +162,9 @@ async def unbond_stake(
         least = int((await ledger.parameters()).min_stake)
         if amount != record.stake and record.stake - amount < least:
             raise UsageError(
-                f"of a stake of {record.stake}, {max(0, record.stake - least)} can be unbonded"
-                f" without falling below the minimum of {least}",
+                f"of a stake of {format_exactly(record.stake)}, "
+                f"{format_exactly(max(0, record.stake - least))} can be unbonded"
+                f" without falling below the minimum of {format_exactly(least)}",
                 hint="unbond less, or leave with --all",
                 code="stake_too_low",
             )

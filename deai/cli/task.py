@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deai.client import Client, TaskOutcome, TaskRequest
     from deai.client.journal import Journal
     from deai.ids import TaskId
+    from deai.receipts import Check
 
 T = TypeVar("T")
 
@@ -368,7 +369,10 @@ def cancel(settings: Settings, task_id: str) -> None:
 
 @task.command("verify-receipt")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Compare this output with it.")
+@click.option(
+    "--output", type=click.Path(path_type=Path),
+    help="Compare this output with it: as it came (HOME/results), not converted.",
+)  # fmt: skip
 def verify(settings: Settings, file: Path, output: Path | None) -> None:
     r"""Check a receipt offline: ids, digests, signatures, sums. Exit 1 if anything is wrong.
 
@@ -390,7 +394,10 @@ def verify(settings: Settings, file: Path, output: Path | None) -> None:
         "ok": report.ok,
         "task_id": receipt.task_id,
         "result": receipt.result or None,
-        "checks": [{"name": one.name, "ok": one.ok, "detail": one.detail} for one in report.checks],
+        "checks": [
+            {"name": one.name, "ok": one.ok, "detail": one.detail + _converted(one, output)}
+            for one in report.checks
+        ],
         "transactions": [one.hash for one in receipt.transactions],
         "note": "That the transactions are on the chain is for the chain to say; "
         "everything else was checked here.",
@@ -398,6 +405,15 @@ def verify(settings: Settings, file: Path, output: Path | None) -> None:
     emit(settings, document, lambda console: render_task.receipt(console, document))
     if not report.ok:
         raise ExitWith(1)
+
+
+def _converted(check: Check, output: Path | None) -> str:
+    """Why the file that `submit --output` wrote may be another one than the output."""
+    if check.name != "output" or check.ok or output is None:
+        return ""
+    if output.suffix not in task_output.CONVERTED:
+        return ""
+    return f"; `--output` converts to {output.suffix}, the output as it came is in HOME/results"
 
 
 def _bytes(file: Path, limit: int) -> bytes:
@@ -413,9 +429,10 @@ def _bytes(file: Path, limit: int) -> bytes:
 
 
 def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContextManager[Client]:
-    from deai.client.access import connect
+    from deai.client.access import connect, entry_of
     from deai.urls import parse_url
 
+    entry_of(settings.network, settings.chain)  # no key helps where there is no such chain
     url = settings.config.coordinator_url
     if coordinator is not None:
         url = typed("--coordinator", parse_url, coordinator)

@@ -87,6 +87,7 @@ def show(settings: Settings, workload_id: str) -> None:
                 ("Agreement", document["determinism"]),
                 ("Unit", document["unit"]),
                 ("Models", ", ".join(document["models"]) or "none needed"),
+                ("Input", document["input"]),
                 ("Output", document["output_type"]),
             ],
         )
@@ -95,6 +96,9 @@ def show(settings: Settings, workload_id: str) -> None:
             console,
             [(name, msgspec.json.encode(about).decode()) for name, about in properties.items()],
         )
+        if document["example"]:
+            say(console, "An input, as it stands")
+            say(console, "  " + document["example"].rstrip().replace("\n", "\n  "))
 
     emit(settings, document, render)
 

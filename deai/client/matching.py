@@ -16,7 +16,7 @@ from typing import Final
 from deai.chain.ledger import NodeRecord
 from deai.errors import TaskDeclined
 from deai.ids import AccountId, ChainName, NodeId, owner_of
-from deai.money import Amount, format_tokens
+from deai.money import Amount, format_tokens, typed_amount
 from deai.net import PeerAddress
 from deai.offers import Offer, WorkloadOffer
 from deai.tasks import Policy
@@ -221,21 +221,22 @@ def explain(ranking: Ranking, wish: Wish) -> TaskDeclined:
             f"price below every offer: {format_tokens(wish.max_fee)} a seat offered, the "
             f"cheapest of {len(priced)} offers asks {format_tokens(cheapest.ask)} "
             f"({cheapest.node})",
-            hint=f"raise --max-fee to {cheapest.ask} or more",
+            hint=f"raise --max-fee to {typed_amount(cheapest.ask)} or more",
             code="price_below_every_offer",
         )
     counts: dict[str, int] = {}
     for one in ranking.rejected:
         counts[one.reason] = counts.get(one.reason, 0) + 1
     shown = sorted(counts.items(), key=lambda item: -item[1])[:5]
-    why = "; ".join(f"{count} × {reason}" for reason, count in shown) or "no offers were found"
+    why = "; ".join(f"{count} × {reason}" for reason, count in shown) or "no other offer was found"
     owners = len({one.candidate.owner for one in ranking.fit})
     hint = "see `--dry-run` for every node and its reason"
     if priced:
         needed = [*(one.ask for one in ranking.fit), *(one.ask for one in priced)]
         needed.sort()
         if len(needed) >= wish.seats:
-            hint = f"raise --max-fee to {needed[wish.seats - 1]} or more, or lower --seats"
+            least = typed_amount(needed[wish.seats - 1])
+            hint = f"raise --max-fee to {least} or more, or lower --seats"
     return TaskDeclined(
         f"{wish.seats} nodes of different owners are needed for {wish.workload} under "
         f"{wish.policy.label}, {owners} would do: {why}",

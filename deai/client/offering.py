@@ -12,7 +12,7 @@ from deai.client.requests import Prepared
 from deai.client.tools import Tools
 from deai.errors import ConfigError, DeaiError, TaskDeclined, UsageError
 from deai.ids import NodeId
-from deai.money import Amount, format_tokens
+from deai.money import Amount, format_tokens, typed_amount
 
 MIN_DEADLINE: Final = 120.0
 POST_MARGIN: Final = 5
@@ -79,7 +79,7 @@ def plan_for(
     if fee > prepared.request.max_fee:
         raise TaskDeclined(
             f"the contract takes no fee below {format_tokens(parameters.min_fee)} a seat",
-            hint=f"raise --max-fee to {parameters.min_fee}",
+            hint=f"raise --max-fee to {typed_amount(parameters.min_fee)}",
             code="price_below_every_offer",
         )
     slowest = max(one.seconds for one in chosen)

@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import click
 import pytest
 
 from deai.cli.base import Group
-from deai.cli.main import OWN, deai
+from deai.cli.program import OWN, deai
+from deai.client.adapters import load_catalogue
 from tests.cli.conftest import Shell
 
 HEAVY = ("torch", "libp2p", "web3", "httpx", "numpy", "trio", "rich", "transformers", "sqlalchemy")
@@ -296,3 +298,67 @@ def test_what_answers_and_is_no_coordinator_is_said_to_be_none(shell: Shell) -> 
 def test_an_unknown_command_is_a_usage_error(shell: Shell) -> None:
     done = shell.json("task", "explode")
     assert (done.status, done.error["code"]) == (2, "usage")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("tsak", "task"), ("nodes", "node"), ("dmeo", "demo"), ("stak", "stake")]
+)
+def test_a_command_typed_wrongly_is_answered_with_the_one_that_was_meant(
+    shell: Shell, typed: str, meant: str
+) -> None:
+    done = shell.json(typed)
+    assert (done.status, done.error["code"]) == (2, "usage")
+    assert f"Did you mean {meant!r}?" in done.error["message"]
+    assert "mean" not in shell.json("xyzzy").error["message"]
+
+
+def test_who_forgot_the_devnets_settings_is_told_where_they_are(shell: Shell) -> None:
+    assert "deai devnet up" in shell.json("network", "stats").error["hint"]
+    config = shell.home / "devnet" / "client" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("")
+    done = shell.json("network", "stats")
+    assert (done.status, done.error["code"]) == (3, "not_set_up")
+    assert f"--config {config}" in done.error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('[client]\nmax_feee = "1CT"\n', "did you mean max_fee?"),
+        ("[client]\ncolour = 3\n", "max_fee"),
+        ("[client]\nmax_fee = 3\n", "deai config show"),
+    ],
+)
+def test_a_wrong_setting_is_answered_with_those_that_there_are(
+    shell: Shell, text: str, hint: str
+) -> None:
+    shell.home.mkdir()
+    (shell.home / "config.toml").write_text(text)
+    done = shell.json("config", "check")
+    assert hint in done.error["hint"]
+
+
+def test_an_input_is_shown_with_every_workload_that_takes_one(shell: Shell) -> None:
+    catalogue = load_catalogue()
+    for name in ("embedding", "portfolio-risk"):
+        shown = shell.json("workload", "show", name).document
+        assert shown["input"]
+        example = shown["example"].encode()
+        assert catalogue.check(name, catalogue.parameters(name, {}), example).items
+        assert shown["example"].splitlines()[0] in shell("workload", "show", name).out
+
+
+def test_ctrl_c_while_the_command_loads_leaves_no_traceback(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        f"sys.argv = ['deai', 'keys', 'list', '--home', {str(tmp_path)!r}]\n"
+        "from deai.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -438,3 +438,29 @@ def test_without_a_network_file_the_command_says_what_to_do(shell: Shell) -> Non
     done = shell.json("task", "submit", "matmul-proof")
     assert (done.status, done.error["code"]) == (3, "not_set_up")
     assert "deai devnet up" in done.error["hint"]
+
+
+def test_a_converted_output_is_told_apart_from_a_wrong_one(
+    shell: Shell, network: Neighbourhood, tmp_path: Path
+) -> None:
+    submitted = shell.json("task", "submit", "matmul-proof").document
+    target = tmp_path / "proof.json"
+    target.write_text("{}")
+    document = shell.json("task", "list").document["items"][0]
+    kept = shell.home / "results" / document["task_id"]
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"something else")
+    said = {}
+    for file in (target, kept, plain):
+        done = shell.json("task", "verify-receipt", submitted["receipt"], "--output", str(file))
+        (check,) = (one for one in done.document["checks"] if one["name"] == "output")
+        said[file] = (done.status, "converts to .json" in check["detail"])
+    assert said == {target: (1, True), kept: (0, False), plain: (1, False)}
+
+
+def test_a_chain_that_the_network_has_not_is_named_before_any_key_is_missed(
+    shell: Shell, network: Neighbourhood
+) -> None:
+    done = shell.json("task", "submit", "matmul-proof", "--chain", "near")
+    assert (done.status, done.error["code"]) == (3, "unknown_chain")
+    assert "sei" in done.error["hint"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal, localcontext
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from deai.codec import MAX_JSON_DEPTH, check_json_depth
 from deai.config import ClientConfig, load_config, section
 from deai.errors import ConfigError, MalformedMessage, NotSetUp, UsageError
 from deai.ids import node_id, owner_of, parse_account, parse_digest, parse_node, parse_peer
-from deai.money import MAX_AMOUNT, Amount, format_tokens, parse_amount
+from deai.money import MAX_AMOUNT, Amount, decimals_of, format_tokens, parse_amount, typed_amount
 from deai.network import load_network
 from deai.urls import parse_url
 
@@ -229,3 +230,19 @@ def test_bad_key_files_are_typed_errors(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ConfigError):
             keys.load_signer(path)
+
+
+@given(st.lists(st.integers(0, 10**24), min_size=1, max_size=4))
+def test_sums_that_are_told_beside_each_other_add_up_as_they_are_read(parts: list[int]) -> None:
+    decimals = decimals_of(*parts, sum(parts))
+
+    def read(units: int) -> Decimal:
+        return Decimal(format_tokens(units, decimals).removesuffix(" CT").replace(",", ""))
+
+    with localcontext(prec=60):
+        assert sum(map(read, parts)) == read(sum(parts))
+
+
+@given(st.integers(0, MAX_AMOUNT))
+def test_an_amount_in_a_hint_can_be_typed(units: int) -> None:
+    assert parse_amount(typed_amount(units)) == units

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ from rich.console import Console
 from deai.cli.base import Options, Settings, load_settings
 from deai.errors import NodeFault
 from deai.ids import NEAR, SEI, AccountId, ChainName
+from deai.money import UNIT
 from devnet.accounts import Books
 from devnet.layout import make_plan
 from devnet.play import length
+from devnet.scenes import told
 from devnet.story import Story, make_report, show
 
 OWNERS: dict[ChainName, AccountId] = {
@@ -122,3 +127,46 @@ def test_the_screen_names_accounts_by_node_and_chain(story: Story, screen: io.St
     show(story, make_report(story, plan, after, after, endpoints()))
     assert "node-0 on sei (lazy)" in screen.getvalue()
     assert "node-0 on near (lazy)" in screen.getvalue()
+
+
+def test_the_sums_of_a_task_add_up_as_they_are_read() -> None:
+    done = {
+        "escrowed": "30000000000000000", "paid": "25802288000000000", "refunded": "0",
+        "protocol_fee": "4197712000000000", "timings": {"total_ms": 1000},
+        "result": {"agreed": 3, "seats": 3, "digest": "0x" + "ab" * 32, "bytes": 8},
+    }  # fmt: skip
+    _, money = told(done)
+    escrowed, *parts = map(Decimal, re.findall(r"([0-9.]+) CT", money))
+    assert (escrowed, len(parts)) == (sum(parts), 3)
+
+
+async def test_what_a_step_found_is_told_before_the_step_has_ended(
+    story: Story, screen: io.StringIO
+) -> None:
+    async with story.step("slow") as lines:
+        lines.append("the first")
+        assert "the first" in screen.getvalue()
+        lines += ["the second"]
+        assert "the second" in screen.getvalue()
+    assert screen.getvalue().count("the first") == 1
+    assert story.steps[0]["evidence"] == "the first; the second"
+
+
+def test_the_accounts_have_a_sum_and_fit_eighty_columns(story: Story, screen: io.StringIO) -> None:
+    story.settings.__dict__["err"] = Console(file=screen, width=80)
+    owner = OWNERS[SEI]
+    after = {SEI: Books({owner: 3 * UNIT, AccountId("b"): 10**9 * UNIT}, {owner: UNIT}, 0, 0)}
+    names = {owner: "node-14", AccountId("b"): "faucet"}
+    after[SEI] = replace(after[SEI], names=names)
+    report = make_report(story, make_plan("embedded", 1, "1", {}), after, after, {
+        "nodes": [{"name": "node-14", "behaviour": "equivocator", "chains": {
+            SEI: {"node_id": "n", "owner": owner}}}],
+    })  # fmt: skip
+    show(story, report)
+    lines = screen.getvalue().splitlines()
+    row = next(line for line in lines if "node-14" in line)
+    assert row.split() == ["node-14", "(equivocator)", "3.000000", "3.000000", "1.000000"]
+    assert any(
+        line.split() == ["all,", "CT", "1,000,000,003.000000", "1,000,000,003.000000", "1.000000"]
+        for line in lines
+    )
