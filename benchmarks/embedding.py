@@ -27,7 +27,7 @@ from benchmarks.one_node import libp2p, open_one_node
 from benchmarks.report import Report, parser
 from deai.client.client import Client
 from deai.money import UNIT
-from deai.ports import Executor, Job
+from deai.ports import Computation, Executor
 from workloads import embedding
 from workloads.forkserver import ENVIRONMENT
 from workloads.inputs import InstalledWorkloads
@@ -108,15 +108,15 @@ async def open_warm_worker(models: Path) -> AsyncIterator[Executor]:
     """A locked worker that has loaded the model."""
     opened = open_workbench(models, workloads=("embedding",))
     async with opened as bench, bench.executor("benchmark") as executor:
-        await executor.run(job(b"warm"), on_progress=_ignore, timeout=600)
+        await executor.run(computation(b"warm"), on_progress=_ignore, timeout=600)
         yield executor
 
 
-def job(data: bytes) -> Job:
+def computation(data: bytes) -> Computation:
     """One embedding task with the default parameters."""
     installed = InstalledWorkloads.load()
     parameters = installed.parameters("embedding", {})
-    return Job(
+    return Computation(
         workload="embedding",
         version=embedding.SPEC.version,
         model=installed.model("embedding", parameters),
@@ -146,7 +146,7 @@ async def measure(models: Path, data: bytes, rounds: int) -> dict[str, list[floa
 
             async def through_worker() -> float:
                 began = trio.current_time()
-                await executor.run(job(data), on_progress=_ignore, timeout=3600)
+                await executor.run(computation(data), on_progress=_ignore, timeout=3600)
                 return trio.current_time() - began
 
             ways = deque[tuple[str, Callable[[], Awaitable[float]]]](

@@ -21,7 +21,7 @@ from benchmarks.one_node import in_memory, libp2p, open_one_node
 from benchmarks.report import Report, parser
 from deai.client.client import Client
 from deai.money import UNIT
-from deai.ports import Executor, Job, Workbench
+from deai.ports import Computation, Executor, Workbench
 from workloads.inputs import InstalledWorkloads
 from workloads.pool import open_workbench
 
@@ -48,7 +48,7 @@ async def through_network(client: Client, seed: int) -> tuple[float, float]:
 async def directly(executor: Executor, seed: int) -> float:
     """Seconds of the same computation in the same worker."""
     catalogue = InstalledWorkloads.load(only=(WORKLOAD,))
-    job = Job(
+    computation = Computation(
         workload=WORKLOAD,
         version=1,
         model="",
@@ -57,7 +57,7 @@ async def directly(executor: Executor, seed: int) -> float:
         seed=bytes(32),
     )
     began = time.perf_counter()
-    await executor.run(job, on_progress=lambda _: None, timeout=60)
+    await executor.run(computation, on_progress=lambda _: None, timeout=60)
     return time.perf_counter() - began
 
 

@@ -48,7 +48,7 @@ class Estimate(msgspec.Struct, frozen=True):
     units: int
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Computation(msgspec.Struct, frozen=True, kw_only=True):
     """One computation: what a runner is given and nothing else."""
 
     workload: str
@@ -108,16 +108,20 @@ class Catalogue(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs of one client in a locked worker."""
+    """Runs computations of one client in a locked worker."""
 
-    async def run(self, job: Job, *, on_progress: Progress, timeout: float) -> Output:
+    async def run(
+        self, computation: Computation, *, on_progress: Progress, timeout: float
+    ) -> Output:
         """Compute; raise `WorkloadFault` (the task is bad) or `NodeFault` (this node failed).
 
-        More units than `Job.max_units` are a `NodeFault` with the reason code `underpaid`.
+        More units than `Computation.max_units` are a `NodeFault` with the reason code `underpaid`.
         """
         ...
 
-    async def compare(self, job: Job, policy: Policy, outputs: Sequence[bytes]) -> list[list[bool]]:
+    async def compare(
+        self, computation: Computation, policy: Policy, outputs: Sequence[bytes]
+    ) -> list[list[bool]]:
         """Pairwise: is output i within the policy's tolerance of output j?
 
         Outputs are untrusted bytes and are parsed in the worker; one that cannot be read is
@@ -142,7 +146,7 @@ class Workbench(Protocol):
     def executor(
         self, client: str, *, urgent: bool = False
     ) -> AbstractAsyncContextManager[Executor]:
-        """A worker for one client's job; waits (bounded queue) until one is free.
+        """A worker for one client's computation; waits (bounded queue) until one is free.
 
         One that is `urgent` (judging others before a window ends) waits for no computation.
         Raises `LimitExceeded` when the queue is full.

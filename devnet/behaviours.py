@@ -27,8 +27,8 @@ from deai.messages import Committed, Opened, Progress, TaskMessage
 from deai.net import Dialect, Link, LinkHandler, Net, PeerAddress
 from deai.ports import (
     Catalogue,
+    Computation,
     Executor,
-    Job,
     Output,
     Progress as OnProgress,
     SandboxReport,
@@ -52,8 +52,10 @@ def lazy(ports: Ports) -> Ports:
 def wrong_weights(ports: Ports) -> Ports:
     """Computes with slightly other weights: every number is off by about a percent."""
 
-    async def run(inner: Executor, job: Job, on_progress: OnProgress, timeout: float) -> Output:
-        honest = await inner.run(job, on_progress=on_progress, timeout=timeout)
+    async def run(
+        inner: Executor, computation: Computation, on_progress: OnProgress, timeout: float
+    ) -> Output:
+        honest = await inner.run(computation, on_progress=on_progress, timeout=timeout)
         return msgspec.structs.replace(honest, data=_disturbed(honest.data))
 
     return _computing(ports, run)
@@ -62,7 +64,9 @@ def wrong_weights(ports: Ports) -> Ports:
 def silent(ports: Ports) -> Ports:
     """Takes seats and never answers: no progress, no commitment."""
 
-    async def run(_inner: Executor, _job: Job, _on: OnProgress, _timeout: float) -> Output:
+    async def run(
+        _inner: Executor, _computation: Computation, _on: OnProgress, _timeout: float
+    ) -> Output:
         await trio.sleep_forever()
 
     async def say(_ports: Ports, message: TaskMessage) -> Sequence[TaskMessage]:
@@ -74,12 +78,14 @@ def silent(ports: Ports) -> Ports:
 def crasher(ports: Ports) -> Ports:
     """Dies, as by SIGKILL, in the middle of every computation."""
 
-    async def run(inner: Executor, job: Job, on_progress: OnProgress, timeout: float) -> Output:
+    async def run(
+        inner: Executor, computation: Computation, on_progress: OnProgress, timeout: float
+    ) -> Output:
         def die(done: float) -> None:
             on_progress(done)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        await inner.run(job, on_progress=die, timeout=timeout)
+        await inner.run(computation, on_progress=die, timeout=timeout)
         die(1.0)
         raise AssertionError("unreachable")
 
@@ -143,15 +149,17 @@ async def _anothers_commitment(ports: Ports, task: TaskId, seat: int) -> bytes |
     return None
 
 
-async def _invent(_inner: Executor, job: Job, on_progress: OnProgress, _timeout: float) -> Output:
+async def _invent(
+    _inner: Executor, computation: Computation, on_progress: OnProgress, _timeout: float
+) -> Output:
     on_progress(1.0)
-    data = _vectors(job) if job.workload == "embedding" else _figures(job)
+    data = _vectors(computation) if computation.workload == "embedding" else _figures(computation)
     return Output(data=data, evidence=b"", units=1, seconds=0.0, measurements={})
 
 
-def _vectors(job: Job) -> bytes:
+def _vectors(computation: Computation) -> bytes:
     """Unit-free float32 rows by hash: safetensors as the embedding runner would write it."""
-    rows = max(1, job.input.count(b"\n") + (not job.input.endswith(b"\n")))
+    rows = max(1, computation.input.count(b"\n") + (not computation.input.endswith(b"\n")))
     header = json.dumps(
         {
             "embeddings": {
@@ -163,14 +171,14 @@ def _vectors(job: Job) -> bytes:
         separators=(",", ":"),
     ).encode()
     header += b" " * (-len(header) % 8)
-    noise = hashlib.shake_128(job.input).digest(rows * _WIDTH)
+    noise = hashlib.shake_128(computation.input).digest(rows * _WIDTH)
     floats = struct.pack(f"<{rows * _WIDTH}f", *((byte - 127.5) / 1500 for byte in noise))
     return struct.pack("<Q", len(header)) + header + floats
 
 
-def _figures(job: Job) -> bytes:
+def _figures(computation: Computation) -> bytes:
     """A small JSON answer that nobody computed."""
-    guess = int.from_bytes(hashlib.sha256(job.input).digest()[:4], "big") / 1000
+    guess = int.from_bytes(hashlib.sha256(computation.input).digest()[:4], "big") / 1000
     return json.dumps({"cvar": {"0.95": guess * 1.3}, "var": {"0.95": guess}}).encode()
 
 
@@ -188,7 +196,7 @@ def _disturbed(data: bytes) -> bytes:
     return data.translate(swapped)
 
 
-Run = Callable[[Executor, Job, OnProgress, float], Awaitable[Output]]
+Run = Callable[[Executor, Computation, OnProgress, float], Awaitable[Output]]
 Say = Callable[[Ports, TaskMessage], Awaitable[Sequence[TaskMessage]]]
 
 
@@ -199,11 +207,15 @@ class _Computing:
     inner: Executor
     how: Run
 
-    async def run(self, job: Job, *, on_progress: OnProgress, timeout: float) -> Output:
-        return await self.how(self.inner, job, on_progress, timeout)
+    async def run(
+        self, computation: Computation, *, on_progress: OnProgress, timeout: float
+    ) -> Output:
+        return await self.how(self.inner, computation, on_progress, timeout)
 
-    async def compare(self, job: Job, policy: Policy, outputs: Sequence[bytes]) -> list[list[bool]]:
-        return await self.inner.compare(job, policy, outputs)
+    async def compare(
+        self, computation: Computation, policy: Policy, outputs: Sequence[bytes]
+    ) -> list[list[bool]]:
+        return await self.inner.compare(computation, policy, outputs)
 
 
 @dataclass(frozen=True)

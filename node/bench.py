@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from deai.errors import DeaiError
 from deai.hashing import ZERO
-from deai.ports import Job, Workbench
+from deai.ports import Computation, Workbench
 
 TOTAL_S: Final = 45.0
 LEAST_S: Final = 2.0
@@ -44,17 +44,19 @@ async def measure(
 async def _one(
     bench: Workbench, workload: str, version: int, parameters: bytes, data: bytes, among: int
 ) -> dict[str, Any]:
-    job = Job(
+    computation = Computation(
         workload=workload, version=version, model="", parameters=parameters, input=data, seed=ZERO
     )
     budget = max(LEAST_S, TOTAL_S / among / 2)
     units, seconds, runs = 0, 0.0, 0
     until = time.monotonic() + budget
     async with bench.executor("bench") as executor:
-        await executor.run(job, on_progress=_nothing, timeout=TOTAL_S)  # warms up, not counted
+        await executor.run(
+            computation, on_progress=_nothing, timeout=TOTAL_S
+        )  # warms up, not counted
         while runs == 0 or time.monotonic() < until:
             began = time.monotonic()
-            output = await executor.run(job, on_progress=_nothing, timeout=TOTAL_S)
+            output = await executor.run(computation, on_progress=_nothing, timeout=TOTAL_S)
             seconds += time.monotonic() - began
             units += output.units
             runs += 1

@@ -13,7 +13,7 @@ import trio
 
 from deai.errors import ExecutionFailed, LimitExceeded, NodeFault, WorkloadFault
 from deai.hashing import MAX_BLOB_BYTES
-from deai.ports import Executor, Job, Output, Progress, SandboxReport
+from deai.ports import Computation, Executor, Output, Progress, SandboxReport
 from deai.tasks import FaultCode, Policy
 from workloads import template, wire
 from workloads.faults import fault
@@ -121,7 +121,7 @@ class WorkerPool:
     async def _executor(self, client: str, slots: trio.Semaphore) -> AsyncIterator[Executor]:
         if self._waiting >= self._config.queue:
             raise LimitExceeded(
-                f"{self._waiting} jobs wait for a worker already", hint="try again later"
+                f"{self._waiting} computations wait for a worker already", hint="try again later"
             )
         self._waiting += 1
         try:
@@ -195,25 +195,27 @@ class WorkerPool:
         peak = await worker.server.bury(worker.process)
         self._peak_bytes = max(self._peak_bytes, peak)
 
-    async def run(self, worker: _Worker, job: Job, on_progress: Progress, timeout: float) -> Output:
-        """One job on one worker; see `Executor.run`."""
+    async def run(
+        self, worker: _Worker, computation: Computation, on_progress: Progress, timeout: float
+    ) -> Output:
+        """One computation on one worker; see `Executor.run`."""
         config = self._config
-        if job.workload not in self._installed:
-            raise NodeFault(f"{job.workload[:80]} is not offered here", code="not_offered")
-        if len(job.input) > config.max_input_bytes:
+        if computation.workload not in self._installed:
+            raise NodeFault(f"{computation.workload[:80]} is not offered here", code="not_offered")
+        if len(computation.input) > config.max_input_bytes:
             fault(FaultCode.INPUT_TOO_LARGE, f"at most {config.max_input_bytes} bytes of input")
         request = wire.Run(
-            workload=job.workload,
-            version=job.version,
-            model=job.model,
-            parameters=job.parameters,
-            seed=job.seed,
-            input_bytes=len(job.input),
-            max_units=job.max_units,
+            workload=computation.workload,
+            version=computation.version,
+            model=computation.model,
+            parameters=computation.parameters,
+            seed=computation.seed,
+            input_bytes=len(computation.input),
+            max_units=computation.max_units,
         )
 
         async def converse() -> Output:
-            await worker.process.send(request, (job.input,))
+            await worker.process.send(request, (computation.input,))
             while isinstance(reply := await worker.process.receive(), wire.Progress):
                 on_progress(reply.fraction)
             done = _expect(reply, wire.Done)
@@ -231,15 +233,15 @@ class WorkerPool:
         return await self._supervise(worker, converse, timeout)
 
     async def compare(
-        self, worker: _Worker, job: Job, policy: Policy, outputs: Sequence[bytes]
+        self, worker: _Worker, computation: Computation, policy: Policy, outputs: Sequence[bytes]
     ) -> list[list[bool]]:
         """Compare untrusted outputs on one worker; see `Executor.compare`."""
         request = wire.Compare(
-            workload=job.workload,
-            version=job.version,
+            workload=computation.workload,
+            version=computation.version,
             policy=policy.label,
-            model=job.model,
-            parameters=job.parameters,
+            model=computation.model,
+            parameters=computation.parameters,
             sizes=[len(output) for output in outputs],
         )
 
@@ -338,13 +340,17 @@ class _Lease:
         self._client = client
         self.worker: _Worker | None = None
 
-    async def run(self, job: Job, *, on_progress: Progress, timeout: float) -> Output:
+    async def run(
+        self, computation: Computation, *, on_progress: Progress, timeout: float
+    ) -> Output:
         """Compute; see the port."""
-        return await self._pool.run(await self._sound(), job, on_progress, timeout)
+        return await self._pool.run(await self._sound(), computation, on_progress, timeout)
 
-    async def compare(self, job: Job, policy: Policy, outputs: Sequence[bytes]) -> list[list[bool]]:
+    async def compare(
+        self, computation: Computation, policy: Policy, outputs: Sequence[bytes]
+    ) -> list[list[bool]]:
         """Compare; see the port."""
-        return await self._pool.compare(await self._sound(), job, policy, outputs)
+        return await self._pool.compare(await self._sound(), computation, policy, outputs)
 
     async def _sound(self) -> _Worker:
         held, self.worker = self.worker, None

@@ -17,7 +17,7 @@ import trio
 
 from deai.codec import decode_value, encode_value
 from deai.errors import WorkloadFault
-from deai.ports import Job, Output
+from deai.ports import Computation, Output
 from deai.tasks import FaultCode, Policy
 from workloads import catalog
 from workloads.inputs import InstalledWorkloads
@@ -128,12 +128,14 @@ async def _run(
     data: bytes,
 ) -> Output:
     fractions: list[float] = []
-    job = _job(installed, spec, given, data)
+    computation = _computation(installed, spec, given, data)
     async with pool.executor("conformance") as executor:
-        output: Output = await executor.run(job, on_progress=fractions.append, timeout=TIMEOUT)
+        output: Output = await executor.run(
+            computation, on_progress=fractions.append, timeout=TIMEOUT
+        )
     assert fractions == sorted(fractions), "progress goes backwards"
     assert all(0 <= fraction <= 1 for fraction in fractions), "progress beyond 0 to 1"
-    estimate = installed.check(spec.id, job.parameters, data)
+    estimate = installed.check(spec.id, computation.parameters, data)
     assert output.units == estimate.units, "the worker found another price"
     return output
 
@@ -148,19 +150,19 @@ async def _check_agreement(
             continue
         for index, (given, data) in enumerate(spec.examples):
             honest = [found[index].data for found in outputs.values()]
-            job = _job(pool.catalogue, spec, given, data)
+            computation = _computation(pool.catalogue, spec, given, data)
             async with pool.executor("conformance") as executor:
-                agree = await executor.compare(job, policy, [*honest, b"garbage"])
+                agree = await executor.compare(computation, policy, [*honest, b"garbage"])
             size = len(honest)
             assert all(all(row[:size]) for row in agree[:size]), "honest results disagree"
             assert not any(agree[size]), "garbage agrees with something"
 
 
-def _job(
+def _computation(
     installed: InstalledWorkloads, spec: WorkloadSpec, given: Mapping[str, Any], data: bytes
-) -> Job:
+) -> Computation:
     parameters = installed.parameters(spec.id, given)
-    return Job(
+    return Computation(
         workload=spec.id,
         version=spec.version,
         model=installed.model(spec.id, parameters),

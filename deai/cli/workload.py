@@ -172,7 +172,7 @@ async def _run(
 ) -> tuple[Output, str]:
     from deai.client.adapters import load_catalogue, open_workbench
     from deai.codec import decode_value
-    from deai.ports import Job
+    from deai.ports import Computation
 
     catalogue = load_catalogue()
     info = catalogue.info(workload_id)
@@ -180,7 +180,7 @@ async def _run(
     catalogue.check(workload_id, parameters, data)
     named = decode_value(parameters)
     model = named.get("model", "") if isinstance(named, dict) else ""
-    job = Job(
+    computation = Computation(
         workload=workload_id,
         version=info.version,
         model=model,
@@ -200,7 +200,7 @@ async def _run(
         open_workbench(settings.home / "models", (workload_id,)) as bench,
         bench.executor("local") as executor,
     ):
-        done = await executor.run(job, on_progress=progress, timeout=TIMEOUT)
+        done = await executor.run(computation, on_progress=progress, timeout=TIMEOUT)
         if shown[0]:
             settings.err.print("\r     \r", end="")
         return done, bench.sandbox.level

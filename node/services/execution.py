@@ -9,7 +9,7 @@ from deai.errors import LimitExceeded, NodeFault, WorkloadFault
 from deai.hashing import ZERO, blob_digest, keccak
 from deai.ids import raw
 from deai.messages import ApprovedOutputs
-from deai.ports import Job, Output
+from deai.ports import Computation, Output
 from deai.signing import word
 from deai.tasks import (
     FaultCode,
@@ -80,8 +80,8 @@ class Execution:
         self, engagement: Engagement, data: bytes
     ) -> tuple[Output | None, FaultCode | None]:
         node, spec, task = self._node, engagement.spec, engagement.task
-        job = msgspec.structs.replace(
-            _job(engagement, data), max_units=self._paid_units(engagement)
+        computation = msgspec.structs.replace(
+            _computation(engagement, data), max_units=self._paid_units(engagement)
         )
 
         def report(done: float) -> None:
@@ -91,7 +91,7 @@ class Execution:
             engagement.started_at = trio.current_time()
             timeout = max(1.0, float(task.commit_deadline - node.chain_time))
             try:
-                output = await executor.run(job, on_progress=report, timeout=timeout)
+                output = await executor.run(computation, on_progress=report, timeout=timeout)
             except WorkloadFault as error:
                 node.reason("workload_fault", f"{spec.workload}: {error}", "the task was bad")
                 return None, _closed(error)
@@ -174,16 +174,16 @@ class Execution:
             await self._read_output(engagement),
             *[await node.ports.blobs.read(key.blob("output", seat)) for seat in seats],
         ]
-        job = _job(engagement, await self._read_input(engagement))
+        computation = _computation(engagement, await self._read_input(engagement))
         bench = node.ports.workbench
         async with bench.executor(self._customer(engagement), urgent=True) as executor:
-            matrix = await executor.compare(job, engagement.task.policy, outputs)
+            matrix = await executor.compare(computation, engagement.task.policy, outputs)
         return sum(1 << seat for column, seat in enumerate(seats, start=1) if matrix[0][column])
 
 
-def _job(engagement: Engagement, data: bytes) -> Job:
+def _computation(engagement: Engagement, data: bytes) -> Computation:
     spec = engagement.spec
-    return Job(
+    return Computation(
         workload=spec.workload,
         version=spec.workload_version,
         model=spec.model,

@@ -85,8 +85,8 @@ async def test_one_trusted_node_is_enough_without_checks(
 
 async def test_a_liar_is_outvoted(tmp_path: Path, autojump_clock: MockClock) -> None:
     class Liar(SmallBench):
-        async def run(self, job: Any, *, on_progress: Any, timeout: float) -> Any:
-            honest = await super().run(job, on_progress=on_progress, timeout=timeout)
+        async def run(self, computation: Any, *, on_progress: Any, timeout: float) -> Any:
+            honest = await super().run(computation, on_progress=on_progress, timeout=timeout)
             return type(honest)(
                 data=b"LIES", evidence=b"", units=1, seconds=honest.seconds, measurements={}
             )

@@ -19,7 +19,7 @@ from deai.errors import LedgerRejected
 from deai.events import TaskPosted
 from deai.lifecycle import SeatState
 from deai.money import UNIT
-from deai.ports import Job, Output
+from deai.ports import Computation, Output
 from deai.standing import Standing
 from devnet import behaviours
 from node.ports import Ports
@@ -47,9 +47,9 @@ class Liar:
         yield self
 
     async def run(
-        self, job: Job, *, on_progress: Callable[[float], None], timeout: float
+        self, computation: Computation, *, on_progress: Callable[[float], None], timeout: float
     ) -> Output:
-        honest = await self.inner.run(job, on_progress=on_progress, timeout=timeout)
+        honest = await self.inner.run(computation, on_progress=on_progress, timeout=timeout)
         return msgspec.structs.replace(honest, data=self.data)
 
 

@@ -12,7 +12,7 @@ import trio
 
 from deai.codec import encode_value
 from deai.errors import NodeFault, WorkloadFault
-from deai.ports import Executor, Job, Workbench
+from deai.ports import Computation, Executor, Workbench
 from deai.tasks import FaultCode, Policy
 from tests.workloads.test_inputs import PORTFOLIO
 from workloads.embedding import OUTPUT_NAME
@@ -23,15 +23,15 @@ from workloads.tensors import encode_matrix, matrix_values
 pytestmark = pytest.mark.slow
 
 
-def make_job(bench: Workbench, workload: str, data: bytes, **given: Any) -> Job:
+def make_computation(bench: Workbench, workload: str, data: bytes, **given: Any) -> Computation:
     parameters = bench.catalogue.parameters(workload, given)
-    return Job(
+    return Computation(
         workload=workload, version=1, model="", parameters=parameters, input=data, seed=bytes(32)
     )
 
 
-async def run(executor: Executor, job: Job) -> bytes:
-    return (await executor.run(job, on_progress=lambda fraction: None, timeout=120)).data
+async def run(executor: Executor, computation: Computation) -> bytes:
+    return (await executor.run(computation, on_progress=lambda fraction: None, timeout=120)).data
 
 
 async def test_a_pool_serves_real_work_and_tells_good_tasks_from_bad(models: Path) -> None:
@@ -47,41 +47,41 @@ async def test_a_pool_serves_real_work_and_tells_good_tasks_from_bad(models: Pat
         ]
         for workload, data, code in bad:
             with pytest.raises(WorkloadFault) as caught:
-                await run(executor, make_job(bench, workload, data))
+                await run(executor, make_computation(bench, workload, data))
             assert caught.value.fault == code
-        wrong = make_job(bench, "embedding", b"x")
+        wrong = make_computation(bench, "embedding", b"x")
         for parameters in (b"\xff", encode_value([]), encode_value({"model": 1})):
-            changed = Job(**{**_fields(wrong), "parameters": parameters})
+            changed = Computation(**{**_fields(wrong), "parameters": parameters})
             with pytest.raises(WorkloadFault) as caught:
                 await run(executor, changed)
             assert caught.value.fault == FaultCode.INVALID_PARAMETERS
-        other = Job(**{**_fields(wrong), "model": digest_of(b"other")})
+        other = Computation(**{**_fields(wrong), "model": digest_of(b"other")})
         with pytest.raises(WorkloadFault):
             await run(executor, other)
-        absent = make_job(bench, "embedding", b"x", model=digest_of(b"absent"))
+        absent = make_computation(bench, "embedding", b"x", model=digest_of(b"absent"))
         with pytest.raises(NodeFault) as missing:
             await run(executor, absent)
         assert missing.value.reason_code == "model_missing"
 
         # What is not paid for is parsed and not computed, however large it is.
-        large = make_job(bench, "embedding", (b"word " * 150 + b"\n") * 2000)
+        large = make_computation(bench, "embedding", (b"word " * 150 + b"\n") * 2000)
         units = bench.catalogue.check("embedding", large.parameters, large.input).units
         assert (len(large.input) > 1 << 20, units) == (True, 6000)
         for short in (0, units - 1):
             with pytest.raises(NodeFault) as unpaid:
-                await run(executor, Job(**{**_fields(large), "max_units": short}))
+                await run(executor, Computation(**{**_fields(large), "max_units": short}))
             assert unpaid.value.reason_code == "underpaid"
 
         # Good work, by the same worker.
-        vectors = await run(executor, make_job(bench, "embedding", b"one\ntwo\none\n"))
+        vectors = await run(executor, make_computation(bench, "embedding", b"one\ntwo\none\n"))
         rows = matrix_values(vectors, OUTPUT_NAME)
         assert rows.shape == (3, 384)
         assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(3), abs=1e-6)
-        risk = make_job(bench, "portfolio-risk", json.dumps(PORTFOLIO).encode(), paths=1000)
+        risk = make_computation(bench, "portfolio-risk", json.dumps(PORTFOLIO).encode(), paths=1000)
         paid = bench.catalogue.check("portfolio-risk", risk.parameters, risk.input).units
-        first = await run(executor, Job(**{**_fields(risk), "max_units": paid}))
+        first = await run(executor, Computation(**{**_fields(risk), "max_units": paid}))
         assert set(json.loads(first)["var"]) == {"0.95", "0.99"}
-        proof = make_job(bench, "matmul-proof", b"", size=64)
+        proof = make_computation(bench, "matmul-proof", b"", size=64)
         output = await executor.run(proof, on_progress=lambda fraction: None, timeout=240)
         assert output.measurements["operations_per_second"] > 0
         assert bench.stats()["workers_started"] == 2
@@ -94,13 +94,13 @@ async def test_a_pool_serves_real_work_and_tells_good_tasks_from_bad(models: Pat
         assert agree[0] == [True, True, False, False]
         assert agree[3] == [False] * 4
         for unsound in ({"model": "nobody's"}, {"parameters": b"\xc1"}):
-            job = Job(**{**_fields(wrong), **unsound})
+            computation = Computation(**{**_fields(wrong), **unsound})
             with pytest.raises(NodeFault, match="not compared"):
-                await executor.compare(job, Policy.TOL32, [vectors, near])
+                await executor.compare(computation, Policy.TOL32, [vectors, near])
 
 
-def _fields(job: Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in job.__struct_fields__}
+def _fields(computation: Computation) -> dict[str, Any]:
+    return {name: getattr(computation, name) for name in computation.__struct_fields__}
 
 
 async def test_memory_beyond_the_quota_is_this_nodes_fault(models: Path) -> None:
@@ -108,10 +108,10 @@ async def test_memory_beyond_the_quota_is_this_nodes_fault(models: Path) -> None
     config = PoolConfig(models=models, memory_bytes=192 << 20, workloads=("matmul-proof",))
     async with open_worker_pool(config) as pool, pool.executor("alice") as executor:
         with pytest.raises(NodeFault) as caught:
-            await run(executor, make_job(pool, "matmul-proof", b"", size=8192, rounds=1))
+            await run(executor, make_computation(pool, "matmul-proof", b"", size=8192, rounds=1))
         # Refused to torch, or noticed from outside: whichever comes first.
         assert caught.value.reason_code in ("memory", "memory_limit")
-        assert await run(executor, make_job(pool, "matmul-proof", b"", size=64, rounds=1))
+        assert await run(executor, make_computation(pool, "matmul-proof", b"", size=64, rounds=1))
 
 
 async def test_two_clients_compute_at_once_with_two_workers(models: Path) -> None:
@@ -125,7 +125,9 @@ async def test_two_clients_compute_at_once_with_two_workers(models: Path) -> Non
                 if pool.stats()["busy"] == 2:
                     met.set()
                 await met.wait()
-                answers[client] = await run(executor, make_job(pool, "matmul-proof", b"", size=64))
+                answers[client] = await run(
+                    executor, make_computation(pool, "matmul-proof", b"", size=64)
+                )
 
         with trio.fail_after(200):
             async with trio.open_nursery() as nursery:
@@ -138,9 +140,9 @@ async def test_two_clients_compute_at_once_with_two_workers(models: Path) -> Non
 async def test_judging_waits_for_no_computation(models: Path) -> None:
     config = PoolConfig(models=models, workers=1, workloads=("matmul-proof",))
     async with open_worker_pool(config) as pool, pool.executor("alice") as computing:
-        job = make_job(pool, "matmul-proof", b"", size=64)
-        computed = await run(computing, job)
+        computation = make_computation(pool, "matmul-proof", b"", size=64)
+        computed = await run(computing, computation)
         with trio.fail_after(200):
             async with pool.executor("bob", urgent=True) as judging:
-                assert await run(judging, job) == computed
-        assert await run(computing, job) == computed
+                assert await run(judging, computation) == computed
+        assert await run(computing, computation) == computed

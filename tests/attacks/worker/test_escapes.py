@@ -16,7 +16,7 @@ import trio
 
 from deai.codec import encode_value
 from deai.errors import LimitExceeded, NodeFault, WorkloadFault
-from deai.ports import Executor, Job, Output
+from deai.ports import Computation, Executor, Output
 from tests.attacks.worker import hostile
 from workloads.pool import PoolConfig, WorkerPool, open_worker_pool
 
@@ -27,8 +27,8 @@ PATIENCE = 120.0
 """Seconds for what ought to be done at once, on a machine that stalls."""
 
 
-def job(attack: str = "none", argument: str = "", data: bytes = b"") -> Job:
-    return Job(
+def computation(attack: str = "none", argument: str = "", data: bytes = b"") -> Computation:
+    return Computation(
         workload="hostile",
         version=1,
         model="",
@@ -38,7 +38,7 @@ def job(attack: str = "none", argument: str = "", data: bytes = b"") -> Job:
     )
 
 
-async def ask(executor: Executor, wanted: Job, timeout: float = PATIENCE) -> Output:
+async def ask(executor: Executor, wanted: Computation, timeout: float = PATIENCE) -> Output:
     return await executor.run(wanted, on_progress=lambda fraction: None, timeout=timeout)
 
 
@@ -76,10 +76,12 @@ async def test_no_attack_gets_out_and_the_same_worker_goes_on(
     async with hostile_pool(tmp_path) as pool, pool.executor("mallory") as executor:
         for name in hostile.ESCAPES:
             try:
-                escaped[name] = await ask(executor, job(name, arguments.get(name, str(key))))
+                escaped[name] = await ask(
+                    executor, computation(name, arguments.get(name, str(key)))
+                )
             except NodeFault as error:
                 denials[name] = str(error)
-        assert (await ask(executor, job())).data == hostile.GOOD
+        assert (await ask(executor, computation())).data == hostile.GOOD
         assert pool.stats()["workers_started"] == 2  # the probe's and Mallory's
     listener.close()
     assert escaped == {}
@@ -118,14 +120,14 @@ async def test_a_worker_that_breaks_is_this_nodes_fault_and_the_next_task_is_ser
 ) -> None:
     async with hostile_pool(tmp_path) as pool, pool.executor("mallory") as executor:
         with pytest.raises(NodeFault) as caught:
-            await ask(executor, job(attack), timeout=1.5 if code == "timeout" else PATIENCE)
+            await ask(executor, computation(attack), timeout=1.5 if code == "timeout" else PATIENCE)
         assert caught.value.reason_code == code
-        assert (await ask(executor, job())).data == hostile.GOOD
+        assert (await ask(executor, computation())).data == hostile.GOOD
 
 
 async def test_printing_corrupts_no_answer(tmp_path: Path) -> None:
     async with hostile_pool(tmp_path) as pool, pool.executor("mallory") as executor:
-        assert (await ask(executor, job("shout"))).data == hostile.GOOD
+        assert (await ask(executor, computation("shout"))).data == hostile.GOOD
 
 
 async def test_resident_memory_beyond_the_quota_ends_the_worker(tmp_path: Path) -> None:
@@ -133,31 +135,31 @@ async def test_resident_memory_beyond_the_quota_ends_the_worker(tmp_path: Path) 
         # The address space would allow it: it is the parent that sees the memory and kills.
         object.__setattr__(pool._config, "memory_bytes", 24 << 20)
         with pytest.raises(NodeFault) as caught:
-            await ask(executor, job("hold_memory"))
+            await ask(executor, computation("hold_memory"))
         assert caught.value.reason_code == "memory_limit"
 
 
 async def test_an_output_that_is_not_canonical_is_never_returned(tmp_path: Path) -> None:
     async with hostile_pool(tmp_path) as pool, pool.executor("mallory") as executor:
         with pytest.raises(NodeFault, match="not canonical"):
-            await ask(executor, job(data=b"not canonical"))
+            await ask(executor, computation(data=b"not canonical"))
 
 
 async def test_an_output_beyond_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     small = hostile_pool(tmp_path, max_output_bytes=1000)
     async with small as pool, pool.executor("mallory") as executor:
-        assert len((await ask(executor, job(data=bytes(1000)))).data) == 1000
+        assert len((await ask(executor, computation(data=bytes(1000)))).data) == 1000
         with pytest.raises(NodeFault) as caught:
-            await ask(executor, job(data=bytes(1001)))
+            await ask(executor, computation(data=bytes(1001)))
         assert caught.value.reason_code == "output_limit"
 
 
 async def test_a_bad_task_is_told_from_a_bad_node(tmp_path: Path) -> None:
     async with hostile_pool(tmp_path) as pool, pool.executor("mallory") as executor:
         with pytest.raises(WorkloadFault) as caught:
-            await ask(executor, job(data=b"bad"))
+            await ask(executor, computation(data=b"bad"))
         assert caught.value.fault == 1
-        assert (await ask(executor, job())).data == hostile.GOOD
+        assert (await ask(executor, computation())).data == hostile.GOOD
 
 
 async def test_a_worker_never_serves_a_second_client(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ async def test_a_worker_never_serves_a_second_client(tmp_path: Path) -> None:
         clients_of: dict[str, set[str]] = {}
         for client in ("alice", "alice", "bob", "carol", "alice", "bob"):
             async with pool.executor(client) as executor:
-                pid = (await ask(executor, job("pid"))).data.decode()
+                pid = (await ask(executor, computation("pid"))).data.decode()
                 clients_of.setdefault(pid, set()).add(client)
         assert all(len(clients) == 1 for clients in clients_of.values())
         assert 3 <= len(clients_of) < 6
@@ -175,14 +177,14 @@ async def test_a_worker_is_replaced_after_its_share_of_tasks(tmp_path: Path) -> 
     async with hostile_pool(tmp_path, worker_tasks=2) as pool:
         async with pool.executor("alice") as executor:
             for _ in range(5):
-                await ask(executor, job())
+                await ask(executor, computation())
         assert pool.stats()["workers_started"] == 1 + 3
 
 
 async def test_progress_arrives_while_the_work_goes_on(tmp_path: Path) -> None:
     seen: list[float] = []
     async with hostile_pool(tmp_path) as pool, pool.executor("alice") as executor:
-        await executor.run(job("report"), on_progress=seen.append, timeout=PATIENCE)
+        await executor.run(computation("report"), on_progress=seen.append, timeout=PATIENCE)
     assert seen == [0.0, 0.5, 1.0]
 
 
@@ -190,11 +192,11 @@ async def test_one_more_waiter_than_the_queue_holds_is_refused(tmp_path: Path) -
     # The worker is given back before the nursery waits for those in line.
     async with hostile_pool(tmp_path, queue=1) as pool, trio.open_nursery() as nursery:
         async with pool.executor("alice") as executor:
-            await ask(executor, job())
+            await ask(executor, computation())
 
             async def wait_in_line() -> None:
                 async with pool.executor("bob") as mine:
-                    await ask(mine, job())
+                    await ask(mine, computation())
 
             nursery.start_soon(wait_in_line)
             with trio.fail_after(PATIENCE):
@@ -209,36 +211,36 @@ async def test_a_cancelled_job_leaves_no_worker_behind(tmp_path: Path) -> None:
     async with hostile_pool(tmp_path) as pool:
         with trio.move_on_after(0.3):
             async with pool.executor("alice") as executor:
-                await ask(executor, job("hang"), timeout=60)
+                await ask(executor, computation("hang"), timeout=60)
         assert pool.stats()["worker_pids"] == []
         assert pool.stats()["busy"] == 0
         async with pool.executor("alice") as executor:
-            assert (await ask(executor, job())).data == hostile.GOOD
+            assert (await ask(executor, computation())).data == hostile.GOOD
 
 
 async def test_a_worker_killed_while_idle_is_noticed(tmp_path: Path) -> None:
     async with hostile_pool(tmp_path) as pool:
         async with pool.executor("alice") as executor:
-            await ask(executor, job())
+            await ask(executor, computation())
         (pid,) = pool.stats()["worker_pids"]
         handle = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
         await trio.lowlevel.wait_readable(handle)
         os.close(handle)
         async with pool.executor("alice") as executor:
-            assert (await ask(executor, job())).data == hostile.GOOD
+            assert (await ask(executor, computation())).data == hostile.GOOD
 
 
 async def test_a_template_that_dies_is_started_again(tmp_path: Path) -> None:
     async with hostile_pool(tmp_path) as pool:
         async with pool.executor("alice") as executor:
-            await ask(executor, job())
+            await ask(executor, computation())
             assert pool._server is not None
             pool._server._process.kill()
             pool._server._process.wait()
             with pytest.raises(NodeFault):
-                await ask(executor, job("sleep"), timeout=3.0)
-            assert (await ask(executor, job())).data == hostile.GOOD
+                await ask(executor, computation("sleep"), timeout=3.0)
+            assert (await ask(executor, computation())).data == hostile.GOOD
         assert pool.stats()["template_starts"] == 2
 
 
@@ -247,7 +249,7 @@ async def test_descriptors_do_not_grow_with_tasks_or_workers(tmp_path: Path) -> 
 
         async def once(client: str) -> int:
             async with pool.executor(client) as executor:
-                await ask(executor, job())
+                await ask(executor, computation())
             return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
         first = await once("0")
@@ -269,13 +271,13 @@ DAEMON = """
 import sys, trio
 sys.path[:0] = {path!r}
 from pathlib import Path
-from tests.attacks.worker.test_escapes import ask, hostile_pool, job
+from tests.attacks.worker.test_escapes import ask, hostile_pool, computation
 
 async def main():
     async with hostile_pool(Path({home!r})) as pool, pool.executor("alice") as executor:
-        await ask(executor, job())
+        await ask(executor, computation())
         print(pool._server._process.pid, *pool.stats()["worker_pids"], flush=True)
-        await ask(executor, job("hang"), timeout=600)
+        await ask(executor, computation("hang"), timeout=600)
 
 trio.run(main)
 """

@@ -14,7 +14,7 @@ import pytest
 
 from deai.errors import NodeFault
 from tests.attacks.worker import hostile
-from tests.attacks.worker.test_escapes import ask, hostile_pool, job
+from tests.attacks.worker.test_escapes import ask, computation, hostile_pool
 
 pytestmark = pytest.mark.slow
 FD_SETSIZE = 1024
@@ -41,10 +41,10 @@ async def test_without_descriptors_a_task_fails_and_the_next_is_served(
             await pool._server.stop()
         async with pool.executor("alice") as executor:
             with no_more_files(), pytest.raises(NodeFault) as caught:
-                await ask(executor, job())
+                await ask(executor, computation())
             assert caught.value.reason_code == "template_failed"
             assert "open files" in caught.value.hint
-            assert (await ask(executor, job())).data == hostile.GOOD
+            assert (await ask(executor, computation())).data == hostile.GOOD
 
 
 async def test_a_worker_is_served_however_many_descriptors_peers_hold(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ async def test_a_worker_is_served_however_many_descriptors_peers_hold(tmp_path: 
         async with hostile_pool(tmp_path) as pool:
             for client in ("alice", "alice", "bob"):
                 async with pool.executor(client) as executor:
-                    assert (await ask(executor, job())).data == hostile.GOOD
-                    assert (await ask(executor, job())).data == hostile.GOOD
+                    assert (await ask(executor, computation())).data == hostile.GOOD
+                    assert (await ask(executor, computation())).data == hostile.GOOD
     finally:
         for descriptor in held:
             os.close(descriptor)

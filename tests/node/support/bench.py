@@ -11,7 +11,7 @@ import trio
 
 from deai.codec import decode_value, encode_value
 from deai.errors import NodeFault, WorkloadFault
-from deai.ports import Estimate, Executor, Job, Output, SandboxReport, WorkloadInfo
+from deai.ports import Computation, Estimate, Executor, Output, SandboxReport, WorkloadInfo
 from deai.tasks import (
     FaultCode,
     Policy,
@@ -87,27 +87,33 @@ class SmallBench:
             yield self
 
     async def run(
-        self, job: Job, *, on_progress: Callable[[float], None], timeout: float
+        self, computation: Computation, *, on_progress: Callable[[float], None], timeout: float
     ) -> Output:
-        if job.max_units is not None and len(job.input) > job.max_units:
-            raise NodeFault(f"{len(job.input)} units", code="underpaid")
+        if computation.max_units is not None and len(computation.input) > computation.max_units:
+            raise NodeFault(f"{len(computation.input)} units", code="underpaid")
         self.runs += 1
         for step in range(10):
             on_progress(step / 10)
             await trio.sleep(self.seconds / 10)
         if self.fail:
             raise NodeFault(self.fail)
-        text = self._parse(job.input)
-        repeat = decode_value(job.parameters).get("repeat", 1)
-        if job.workload == "shout":
+        text = self._parse(computation.input)
+        repeat = decode_value(computation.parameters).get("repeat", 1)
+        if computation.workload == "shout":
             data = text.upper().encode() * repeat
         else:
             data = struct.pack("<d", sum(map(float, text.split())) + self.noise)
         return Output(
-            data=data, evidence=b"", units=len(job.input), seconds=self.seconds, measurements={}
+            data=data,
+            evidence=b"",
+            units=len(computation.input),
+            seconds=self.seconds,
+            measurements={},
         )
 
-    async def compare(self, job: Job, policy: Policy, outputs: Sequence[bytes]) -> Matrix:
+    async def compare(
+        self, computation: Computation, policy: Policy, outputs: Sequence[bytes]
+    ) -> Matrix:
         await trio.lowlevel.checkpoint()
         values = [struct.unpack("<d", one)[0] if len(one) == 8 else None for one in outputs]
         return [
