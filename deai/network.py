@@ -109,6 +109,11 @@ def load_network(path: Path) -> Network:
             parse_url(url)
         except UsageError as error:
             raise ConfigError(f"{path}: coordinators: {error}", hint=error.hint) from error
+    for peer in network.bootstrap:
+        try:
+            parse_peer(peer.peer_id)
+        except MalformedMessage as error:
+            raise ConfigError(f"{path}: bootstrap: {error}") from error
     return network
 
 

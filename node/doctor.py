@@ -292,4 +292,4 @@ async def _one(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
             fix="try again; if it stays so, something here or at the other end is overloaded",
         )
     except DeaiError as error:
-        return Check(name, ok=False, detail=str(error), fix=error.hint)
+        return Check(name, ok=False, detail=str(error), fix=error.hint or error.advice)

@@ -88,7 +88,9 @@ def check(settings: Settings) -> None:
         try:
             checks.append({"name": name, "ok": True, "detail": look()})
         except DeaiError as error:
-            checks.append({"name": name, "ok": False, "detail": str(error), "fix": error.hint})
+            checks.append(
+                {"name": name, "ok": False, "detail": str(error), "fix": error.hint or error.advice}
+            )
 
     for section in settings.config.sections:
         attempt(f"[{section}]", lambda section=section: _section(settings, section))

@@ -161,7 +161,8 @@ def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"name": 1}', '{"name": "x", "chains": {}, "extra": 1}',
-             '{"name":"x","chains":{"sei":{"kind":"e","chain_id":1,"rpc_urls":["u"],"contracts":{}}}}'],
+             '{"name":"x","chains":{"sei":{"kind":"e","chain_id":1,"rpc_urls":["u"],"contracts":{}}}}',
+             '{"name":"x","chains":{},"bootstrap":[{"peer_id":"nobody","addresses":[]}]}'],
 )  # fmt: skip
 def test_a_bad_network_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "network.json"
