@@ -14,7 +14,7 @@ from deai.client import looking
 from deai.client.documents import make_receipt, seconds_to_ms, task_document
 from deai.client.following import Following, accepts_of
 from deai.client.handle import TaskHandle, TaskOutcome
-from deai.client.journal import Entry, Proposal
+from deai.client.journal import Entry, JournalError, Proposal
 from deai.client.kept import kept_outcome
 from deai.client.offering import DryRun, look_around, plan_for
 from deai.client.requests import Prepared, TaskRequest, prepare
@@ -279,5 +279,8 @@ def _save_all(
 
 
 def _save(path: Path, data: bytes, *, flush: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    replace_file(path, data, flush=flush)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace_file(path, data, flush=flush)
+    except OSError as error:
+        raise JournalError(f"cannot write {path}: {error.strerror}") from error

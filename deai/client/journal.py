@@ -384,9 +384,10 @@ class Journal:
 
 
 class JournalError(DeaiError):
-    """The journal could not be read or written (disk full, damaged); nothing was sent."""
+    """The journal, an output or a receipt could not be read or written (disk full, damaged)."""
 
     code = "journal_error"
+    advice = "is the disk full? Make room and repeat the request: it goes on where it stands"
 
 
 _SELECT: Final = (
