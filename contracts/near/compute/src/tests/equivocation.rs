@@ -27,6 +27,35 @@ fn equivocation_takes_a_fifth_once_and_jails() {
 }
 
 #[test]
+fn nothing_more_is_taken_from_a_node_in_jail_or_gone() {
+    let mut world = World::new();
+    let convict = |world: &mut World, lane: u32| {
+        let task = world.task_in(lane);
+        let play = Play::start(world, task);
+        let pair = (play.result(1, DIGEST, EVIDENCE), play.result(1, OTHER, EVIDENCE));
+        (play, pair)
+    };
+    let (first, (one, two)) = convict(&mut world, 0);
+    let (second, (three, four)) = convict(&mut world, 1);
+    first.evidence(&mut world, 1, one, two).unwrap();
+    let stake = world.node(1).bonded.0;
+    let more = second.evidence(&mut world, 1, three.clone(), four.clone());
+    assert_eq!(more, Err(Error::BadStanding(node(1), Standing::Jailed)));
+    assert_eq!((world.node(1).bonded.0, world.lane(1).equivocated), (stake, 0));
+    // The same evidence counts once its owner has released it.
+    let mut released = world.clone();
+    released.call(owns(1), |c| c.unjail(node(1))).unwrap();
+    second.evidence(&mut released, 1, three.clone(), four.clone()).unwrap();
+    assert_eq!(released.node(1).bonded.0, stake - stake / 5);
+    // Who has taken all its stake out has nothing to lose.
+    world.call(owns(1), |c| c.request_unstake(node(1), U128(stake))).unwrap();
+    world.advance(UNBONDING + 1);
+    world.call(owns(1), |c| c.withdraw_stake(node(1), owner(1)).map(drop)).unwrap();
+    let gone = second.evidence(&mut world, 1, three, four);
+    assert_eq!(gone, Err(Error::BadStanding(node(1), Standing::Exited)));
+}
+
+#[test]
 fn evidence_must_be_two_outputs_of_the_key_that_the_seat_records() {
     let mut world = World::new();
     let task = world.task();
