@@ -562,7 +562,10 @@ async def test_the_default_price_asks_for_the_work_and_not_only_for_the_task(
 ) -> None:
     async with open_world(tmp_path) as world:
         base = Price(unit_fee="0").base
-        client, nodes, _, name = await begin(world, fee=base, introduce=False, feed=False)
+        config = msgspec.structs.replace(CONFIG, prices={})
+        client, nodes, _, name = await begin(
+            world, config=config, fee=base, introduce=False, feed=False
+        )
         offer = nodes[0].live.offer
         assert offer is not None
         asked = open_offer(offer, world.chain.info.registry).workloads[0]

@@ -25,7 +25,7 @@ from deai.money import UNIT, Amount
 from deai.net import Net, PeerAddress
 from deai.signing import Domain, LocalSigner
 from deai.tasks import ESCROW_NAME, REGISTRY_NAME, Task, operate_digest
-from node.config import NodeConfig, Patience
+from node.config import NodeConfig, Patience, Price
 from node.daemon import Daemon
 from node.main import Entrance, run_chains
 from node.ports import Ports
@@ -46,6 +46,8 @@ CONFIG = NodeConfig(
     patience=Patience(drain=60.0),
     beat_seconds=1.0,
     listen_for_twin=2.5,
+    # A unit of the workloads here is a byte, which costs nobody anything.
+    prices={"default": Price(unit_fee="0")},
 )
 
 
