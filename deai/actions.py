@@ -11,12 +11,14 @@ from typing import TypeAlias
 
 import msgspec
 
+from deai.channels import Channel, Voucher
 from deai.codec import encode_canonical
-from deai.ids import AccountId, NodeId
+from deai.ids import AccountId, ChannelId, NodeId
 from deai.money import Amount
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
 Committee: TypeAlias = tuple[Seat, ...]
+Redemption: TypeAlias = tuple[Channel, Voucher]
 
 
 class _Action(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True):
@@ -233,7 +235,74 @@ class SweepFees(_Action, frozen=True):
     nonce: int
 
 
-ContractAction: TypeAlias = (
+class OpenChannel(_Action, frozen=True):
+    """Client: lock a deposit for a node; `epoch`, the one that begins, keeps intents apart.
+
+    The channel is the sender's. It must be closed or never have been open.
+    """
+
+    node: NodeId
+    session_key: AccountId
+    epoch: int
+    deposit: Amount
+
+
+class TopUpChannel(_Action, frozen=True):
+    """Anybody: add to the deposit of a channel that is open."""
+
+    channel_id: ChannelId
+    amount: Amount
+
+
+class RedeemVoucher(_Action, frozen=True):
+    """Anybody who holds a voucher: the node's owner is paid what it adds to those before it."""
+
+    channel: Channel
+    voucher: Voucher
+
+
+class RedeemMany(_Action, frozen=True):
+    """The same for many channels; one that cannot be redeemed does not stop the others."""
+
+    redemptions: tuple[Redemption, ...]
+
+
+class CloseChannel(_Action, frozen=True):
+    """Owner: redeem the last voucher, if there is one, and end the channel at once.
+
+    `epoch`, the one that ends, keeps intents apart; so it does in the two actions below.
+    """
+
+    channel: Channel
+    epoch: int
+    voucher: Voucher | None
+
+
+class RequestClose(_Action, frozen=True):
+    """Client: ask for the rest; the challenge period begins, in which vouchers still pay."""
+
+    channel: Channel
+    epoch: int
+
+
+class FinishClose(_Action, frozen=True):
+    """Anybody, after the challenge period: return the rest to the client."""
+
+    channel: Channel
+    epoch: int
+
+
+ChannelAction: TypeAlias = (
+    OpenChannel
+    | TopUpChannel
+    | RedeemVoucher
+    | RedeemMany
+    | CloseChannel
+    | RequestClose
+    | FinishClose
+)
+
+CoreAction: TypeAlias = (
     TransferTokens
     | Deposit
     | WithdrawVault
@@ -261,6 +330,9 @@ ContractAction: TypeAlias = (
     | ProveEquivocation
     | SweepFees
 )
+"""What every deployment carries out."""
+
+ContractAction: TypeAlias = CoreAction | ChannelAction
 
 Action: TypeAlias = ContractAction | TransferGas
 
@@ -268,7 +340,8 @@ Action: TypeAlias = ContractAction | TransferGas
 def intent_key(action: Action) -> str:
     """The default idempotency key: verb and hash of all fields.
 
-    Right for every action that names a task, a node's epoch or a nonce; a transfer, deposit,
-    stake or withdrawal that may be meant twice needs a key of the caller's own.
+    Right for every action that names a task, an epoch, a voucher or a nonce; a transfer, deposit,
+    top-up, stake or withdrawal that may be meant twice needs a key of the caller's own, and so
+    does a voucher that is shown again because the deposit grew.
     """
     return f"{type(action).__name__}:{sha256(encode_canonical(action)).hexdigest()[:40]}"

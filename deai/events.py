@@ -7,7 +7,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from deai.ids import AccountId, NodeId, TaskId
+from deai.channels import Channel
+from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.standing import Standing
 from deai.tasks import Seat, Task
@@ -261,6 +262,55 @@ class FeesSwept(_Event, frozen=True):
     amount: Amount
 
 
+class ChannelOpened(_Event, frozen=True):
+    """A client locked a deposit; `epoch` counts the openings."""
+
+    channel_id: ChannelId
+    channel: Channel
+    epoch: int
+    deposit: Amount
+
+
+class ChannelToppedUp(_Event, frozen=True):
+    """`deposit` is what the epoch has after adding."""
+
+    channel_id: ChannelId
+    amount: Amount
+    deposit: Amount
+
+
+class VoucherRedeemed(_Event, frozen=True):
+    """`paid` went to the node's owner; `claimed` by all vouchers of this epoch."""
+
+    channel_id: ChannelId
+    paid: Amount
+    claimed: Amount
+    receipts_root: bytes
+
+
+class VoucherSkipped(_Event, frozen=True):
+    """One of many that could not be redeemed; `reason` is the error it would have met alone."""
+
+    channel_id: ChannelId
+    reason: str
+
+
+class ChannelClosing(_Event, frozen=True):
+    """The client asked for the rest; vouchers pay until `closes_at`, that second included."""
+
+    channel_id: ChannelId
+    closes_at: int
+
+
+class ChannelClosed(_Event, frozen=True):
+    """It holds nothing any more: deposit = claimed + refunded, since it was opened."""
+
+    channel_id: ChannelId
+    epoch: int
+    claimed: Amount
+    refunded: Amount
+
+
 LedgerEvent: TypeAlias = (
     TokensMoved
     | NodeRegistered
@@ -288,6 +338,12 @@ LedgerEvent: TypeAlias = (
     | TaskObjected
     | EquivocationProven
     | FeesSwept
+    | ChannelOpened
+    | ChannelToppedUp
+    | VoucherRedeemed
+    | VoucherSkipped
+    | ChannelClosing
+    | ChannelClosed
 )
 
 

@@ -50,6 +50,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
     unbonding_seconds: int = 1_260
     weight_fee: int = UNIT // 100
     bounty: int = UNIT
+    close_period: int = 60
 
     def on_chain(self, treasury: AccountId) -> Parameters:
         """As a deployment takes them."""
@@ -64,6 +65,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
             weight_fee=Amount(self.weight_fee),
             bounty=Amount(self.bounty),
             treasury=treasury,
+            close_period=self.close_period,
         )
 
 

@@ -16,6 +16,10 @@ from deai.chain import tasks_view
 from deai.chain.tasks_view import AttemptView, TaskView, Verdict
 from deai.errors import IllegalTransition
 from deai.events import (
+    ChannelClosed,
+    ChannelClosing,
+    ChannelOpened,
+    ChannelToppedUp,
     Deposited,
     EquivocationProven,
     FeesSwept,
@@ -45,6 +49,8 @@ from deai.events import (
     TokensMoved,
     UnbondingStarted,
     VaultWithdrawn,
+    VoucherRedeemed,
+    VoucherSkipped,
 )
 from deai.ids import AccountId, NodeId, owner_of
 from deai.lifecycle import SEAT_TRANSITIONS, SeatState
@@ -124,6 +130,15 @@ class _Draft:
                 self._stands(event)
             case Deposited() | VaultWithdrawn() | FeesSwept():
                 pass  # money between accounts: recorded, and no account is indexed
+            case (
+                ChannelOpened()
+                | ChannelToppedUp()
+                | VoucherRedeemed()
+                | VoucherSkipped()
+                | ChannelClosing()
+                | ChannelClosed()
+            ):
+                pass  # recorded, and no channel is indexed: no program pays through one yet
             case (
                 TaskPosted()
                 | TaskAssigned()

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from deai.actions import Action
+from deai.chain.refusals import no_channels
+from deai.channels import CHANNELS_NAME, Channel, ChannelRecord
 from deai.events import LedgerRecord
-from deai.ids import AccountId, ChainName, NodeId, TaskId
+from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.signing import Domain
 from deai.standing import Standing
 from deai.tasks import MAX_COMMIT_SPAN
+
+CHANNELS_CONTRACT: Final = "PaymentChannels"
+"""The one contract that a deployment may lack."""
+MAX_CHANNEL_PAGE: Final = 100
 
 
 class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +38,13 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     registry: Domain
     escrow: Domain
     deployed_at: int
+
+    @property
+    def channels(self) -> Domain:
+        """What channels and vouchers are bound to; raises `NotSetUp` where there are none."""
+        if CHANNELS_CONTRACT not in self.contracts:
+            raise no_channels()
+        return Domain(CHANNELS_NAME, self.chain_id, self.contracts[CHANNELS_CONTRACT])
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +62,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     treasury: AccountId
     max_span: int = MAX_COMMIT_SPAN
     """The longest time from post to commit deadline, and the longest window."""
+    close_period: int = 0
+    """The challenge period of a client's close; 0 where there are no channels."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -111,6 +126,31 @@ class LaneRecord(msgspec.Struct, frozen=True, kw_only=True):
     def is_busy(self) -> bool:
         """Whether a posted task has not ended yet."""
         return self.nonce != self.closed
+
+
+class ChannelMark(msgspec.Struct, frozen=True, order=True):
+    """A place in the list of channels: behind this event of this block."""
+
+    block: int
+    index: int
+
+
+class OpenedChannel(msgspec.Struct, frozen=True):
+    """A channel that was opened at least once, and its record now."""
+
+    id: ChannelId
+    channel: Channel
+    record: ChannelRecord
+
+
+class ChannelPage(msgspec.Struct, frozen=True):
+    """Some channels, the oldest first; `next` is None when the list ends with them.
+
+    A page may be short, or empty, and not be the last one.
+    """
+
+    items: tuple[OpenedChannel, ...]
+    next: ChannelMark | None
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +219,28 @@ class Ledger(Protocol):
 
     async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
         """Every event of one task from block `since` on, in chain order."""
+        ...
+
+    async def channel(self, channel: ChannelId) -> ChannelRecord:
+        """A channel's record; all zero if it was never opened.
+
+        Raises `NotSetUp` where there are no channels; so do `channels` and the actions.
+        """
+        ...
+
+    async def channels(
+        self,
+        *,
+        client: AccountId | None = None,
+        node: NodeId | None = None,
+        after: ChannelMark | None = None,
+        limit: int = MAX_CHANNEL_PAGE,
+    ) -> ChannelPage:
+        """Channels of a client, for a node, or both, in the order of their first opening.
+
+        At most `limit` of them, which is 1 to `MAX_CHANNEL_PAGE`; `after` is the `next` of the
+        page before. One call reads a bounded part of the chain. Raises `LimitExceeded`.
+        """
         ...
 
     async def simulate(self, action: Action) -> int:

@@ -15,10 +15,19 @@ from typing import Final, TypeVar, assert_never
 import trio
 
 from deai import actions as act
-from deai.chain import memory_escrow as escrow, memory_registry as registry
+from deai.chain import (
+    memory_channels as channels,
+    memory_escrow as escrow,
+    memory_registry as registry,
+)
+from deai.chain.channel_pages import check_limit, cut, first_openings, page_of
 from deai.chain.ledger import (
+    CHANNELS_CONTRACT,
+    MAX_CHANNEL_PAGE,
     Balances,
     ChainInfo,
+    ChannelMark,
+    ChannelPage,
     Cursor,
     EventBatch,
     Head,
@@ -28,13 +37,14 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.memory_state import ZERO_ACCOUNT, Call, State
-from deai.chain.refusals import refusal
+from deai.chain.refusals import no_channels, refusal
 from deai.chain.rules import Rules
 from deai.chain.tasks_view import task_of
+from deai.channels import ChannelRecord
 from deai.errors import LedgerUnreachable
 from deai.events import Deposited, LedgerRecord, VaultWithdrawn
 from deai.hashing import keccak
-from deai.ids import AccountId, ChainName, NodeId, TaskId, hexed
+from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId, hexed
 from deai.money import UNIT, Amount
 from deai.signing import Domain, Signer
 from deai.standing import Standing
@@ -60,6 +70,7 @@ DEFAULT_PARAMETERS: Final = Parameters(
     weight_fee=Amount(UNIT // 100),
     bounty=Amount(UNIT // 10),
     treasury=AccountId("0x" + "7e" * 20),
+    close_period=6 * 3600,
 )
 
 
@@ -155,6 +166,10 @@ class MemoryChain:
         vaults = sum(self._state.vault.values())
         stakes = sum(node.bonded + node.unbonding for node in self._state.nodes.values())
         return vaults + held + sum(lane.accrued for lane in lanes), stakes
+
+    def in_channels(self) -> int:
+        """What the channels' contract owes: deposits that vouchers have not claimed."""
+        return sum(record.remaining for record in self._state.channels.values())
 
     def head(self) -> Head:
         """The newest block; time that passed without a transaction gives an empty one."""
@@ -311,6 +326,28 @@ class MemoryLedger:
         records = self._chain.between(since - 1, until)
         return tuple(record for record in records if task_of(record.event) == task)
 
+    async def channel(self, channel: ChannelId) -> ChannelRecord:
+        await self._turn()
+        self._require_channels()
+        return self._chain.read().channel(channel)
+
+    async def channels(
+        self,
+        *,
+        client: AccountId | None = None,
+        node: NodeId | None = None,
+        after: ChannelMark | None = None,
+        limit: int = MAX_CHANNEL_PAGE,
+    ) -> ChannelPage:
+        await self._turn()
+        self._require_channels()
+        check_limit(limit)
+        until = self._chain.head().number
+        records = self._chain.between(after.block - 1 if after is not None else 0, until)
+        found, next_ = cut(first_openings(records, client, node, after), limit)
+        call = self._chain.read()
+        return page_of(found, [call.channel(event.channel_id) for _, event in found], next_)
+
     async def simulate(self, action: act.Action) -> int:
         await self._turn()
         self._chain.attempt(self._sender(), action)
@@ -358,6 +395,10 @@ class MemoryLedger:
             return None
         return seen[-1].number if seen else self.info.deployed_at - 1
 
+    def _require_channels(self) -> None:
+        if CHANNELS_CONTRACT not in self.info.contracts:
+            raise no_channels()
+
     def _sender(self) -> AccountId:
         if self._account is None:
             raise refusal("Forbidden", {"caller": None})
@@ -376,7 +417,7 @@ class MemoryLedger:
 def _info() -> ChainInfo:
     contracts = {
         name: AccountId(hexed(keccak(name.encode())[-20:]))
-        for name in ("ComputeToken", "NodeRegistry", "TaskEscrow")
+        for name in ("ComputeToken", "NodeRegistry", "TaskEscrow", CHANNELS_CONTRACT)
     }
     return ChainInfo(
         name=ChainName("sei"),
@@ -459,5 +500,19 @@ def _carry_out(call: Call, action: act.Action) -> None:
             escrow.prove_equivocation(call, action)
         case act.SweepFees():
             escrow.sweep(call, action)
+        case act.OpenChannel():
+            channels.open_channel(call, action)
+        case act.TopUpChannel():
+            channels.top_up(call, action)
+        case act.RedeemVoucher():
+            channels.redeem(call, action)
+        case act.RedeemMany():
+            channels.redeem_many(call, action)
+        case act.CloseChannel():
+            channels.close(call, action)
+        case act.RequestClose():
+            channels.request_close(call, action)
+        case act.FinishClose():
+            channels.finish(call, action)
         case _:
             assert_never(action)

@@ -11,9 +11,10 @@ from deai.chain.ledger import ChainInfo, Parameters
 from deai.chain.refusals import refusal
 from deai.chain.rules import Rules
 from deai.chain.tasks_view import TaskView
+from deai.channels import ChannelRecord
 from deai.errors import BadSignature
 from deai.events import LedgerEvent, LedgerRecord, Position, TokensMoved
-from deai.ids import AccountId, NodeId
+from deai.ids import AccountId, ChannelId, NodeId
 from deai.money import Amount
 from deai.signing import recover
 from deai.standing import Standing
@@ -55,6 +56,7 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
 
 NO_NODE: Final = NodeState()
 NO_LANE: Final = LaneState()
+NO_CHANNEL: Final = ChannelRecord()
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -66,6 +68,7 @@ class State(msgspec.Struct, kw_only=True):
     """What differs from what everybody begins with; calls cost nothing here."""
     nodes: dict[NodeId, NodeState] = {}
     lanes: dict[tuple[AccountId, int], LaneState] = {}
+    channels: dict[ChannelId, ChannelRecord] = {}
     paused: bool = False
 
     def copy(self) -> State:
@@ -76,6 +79,7 @@ class State(msgspec.Struct, kw_only=True):
             gas=dict(self.gas),
             nodes=dict(self.nodes),
             lanes=dict(self.lanes),
+            channels=dict(self.channels),
             paused=self.paused,
         )
 
@@ -135,6 +139,7 @@ class Call:
         self.gas: Overlay[AccountId, int] = Overlay(state.gas)
         self.nodes: Overlay[NodeId, NodeState] = Overlay(state.nodes)
         self.lanes: Overlay[tuple[AccountId, int], LaneState] = Overlay(state.lanes)
+        self.channels: Overlay[ChannelId, ChannelRecord] = Overlay(state.channels)
         self.records: list[LedgerRecord] = []
 
     def emit(self, event: LedgerEvent) -> LedgerRecord:
@@ -145,7 +150,9 @@ class Call:
 
     def merge(self) -> None:
         """Let the transaction take effect."""
-        for changed in (self.tokens, self.vault, self.gas, self.nodes, self.lanes):
+        for changed in (
+            self.tokens, self.vault, self.gas, self.nodes, self.lanes, self.channels,
+        ):  # fmt: skip
             changed.merge()
 
     def node(self, node: NodeId) -> NodeState:
@@ -159,6 +166,10 @@ class Call:
     def lane(self, client: AccountId, number: int) -> LaneState:
         """A lane; blank if never used."""
         return self.lanes.get((client, number), NO_LANE)
+
+    def channel(self, channel: ChannelId) -> ChannelRecord:
+        """A channel's record; blank if it was never opened."""
+        return self.channels.get(channel, NO_CHANNEL)
 
     def move_tokens(self, sender: AccountId, receiver: AccountId, amount: int) -> None:
         """Transfer; raises `InsufficientFunds`."""

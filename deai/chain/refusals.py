@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from deai.errors import InsufficientFunds, LedgerRejected
+from deai.errors import InsufficientFunds, LedgerRejected, NotSetUp
 
 HINTS: Final[Mapping[str, str]] = {
     "AcceptExpired": "ask the node for a new accept",
     "AlreadyBeaten": "nothing to do: the node has beaten in this epoch",
     "BadApproval": "an approval of every committed seat is needed, once, and none after the window",
-    "BadData": "check amounts, the peer id (64 bytes) and the addresses (1,024 bytes)",
+    "BadData": "check amounts, keys, the peer id (64 bytes) and the addresses (1,024 bytes)",
     "BadEvidence": "two results with different outputs are needed, and only once per attempt",
     "BadNonce": "read the lane again and use its next nonce",
     "BadOpening": "list every committed seat in the order of the chain, and only what it committed",
     "BadOperator": "the operator key must sign its own registration",
-    "BadSignature": "the key that the chain records for this seat must sign",
+    "BadSignature": "the key that the chain records for this seat or channel must sign",
     "BadStanding": "look at the node's standing; only probation and active take seats",
+    "BadState": "look at the channel's state; only an open one grows, and only once it closes",
     "BadTask": "check seats, fee, lease, window and deadlines against the network's limits",
     "ERC20InsufficientBalance": "the account holds fewer tokens than that",
     "EnforcedPause": "deposits and new work are paused; withdrawals and running tasks are not",
@@ -28,6 +29,8 @@ HINTS: Final[Mapping[str, str]] = {
     "IsPaused": "deposits and new work are paused; withdrawals and running tasks are not",
     "LaneBusy": "use another lane, or end this lane's task first",
     "NoHeartbeat": "the node has to beat on chain first",
+    "NothingNew": "nothing to do: vouchers as large were redeemed, or the deposit is used up",
+    "NothingRedeemed": "redeem one of them alone to see what refuses it",
     "NotOpen": "fetch the task's events again: its committee changed, or it has ended",
     "NotRegistered": "that account has to be opened with a storage deposit first",
     "OneYocto": "only the account's full key may do this",
@@ -38,6 +41,7 @@ HINTS: Final[Mapping[str, str]] = {
     "Storage": "the account lacks money for what it stores; send it some",
     "TooEarly": "wait until that time",
     "TooLate": "its deadline has passed",
+    "UsedUp": "open a channel with another session key",
 }
 
 _FUNDS: Final = frozenset({"ERC20InsufficientBalance", "GasMoney", "Insufficient", "Storage"})
@@ -47,3 +51,12 @@ def refusal(name: str, arguments: Mapping[str, object] | None = None) -> LedgerR
     """The error to raise for the contract's own error `name`."""
     kind = InsufficientFunds if name in _FUNDS else LedgerRejected
     return kind(name, dict(arguments or {}), hint=HINTS.get(name, ""))
+
+
+def no_channels() -> NotSetUp:
+    """The error to raise where a deployment has no contract for payment channels."""
+    return NotSetUp(
+        "this network has no payment channels",
+        hint="pay each task from escrow, or use a network whose file names PaymentChannels",
+        code="no_channels",
+    )

@@ -16,8 +16,11 @@ import trio
 
 from deai.actions import Action
 from deai.chain.ledger import (
+    MAX_CHANNEL_PAGE,
     Balances,
     ChainInfo,
+    ChannelMark,
+    ChannelPage,
     Cursor,
     EventBatch,
     Head,
@@ -27,9 +30,10 @@ from deai.chain.ledger import (
     Parameters,
     Transaction,
 )
+from deai.channels import ChannelRecord
 from deai.errors import ConfigError, DeaiError, LedgerUnreachable
 from deai.events import LedgerRecord
-from deai.ids import AccountId, NodeId, TaskId
+from deai.ids import AccountId, ChannelId, NodeId, TaskId
 
 LINGER: Final = 0.3
 """Seconds the outbox stays open after the last transaction, for the next one."""
@@ -80,6 +84,19 @@ class TurnTaking:
 
     async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
         return await self._reader.task_events(task, since=since)
+
+    async def channel(self, channel: ChannelId) -> ChannelRecord:
+        return await self._reader.channel(channel)
+
+    async def channels(
+        self,
+        *,
+        client: AccountId | None = None,
+        node: NodeId | None = None,
+        after: ChannelMark | None = None,
+        limit: int = MAX_CHANNEL_PAGE,
+    ) -> ChannelPage:
+        return await self._reader.channels(client=client, node=node, after=after, limit=limit)
 
     def follow(
         self, cursor: Cursor | None

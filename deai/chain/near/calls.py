@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias, assert_never
 import msgspec
 
 from deai import actions as act
+from deai.chain.refusals import no_channels
 from deai.ids import AccountId, NodeId, hexed
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
@@ -150,19 +151,22 @@ def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> Nea
     """The transaction for an action.
 
     Money for gas that goes to a key (an operator's) makes it a key of the sender's account with
-    that allowance, in place of one that it has already.
+    that allowance, in place of one that it has already. Raises `NotSetUp` for channels, which
+    the contract here does not have.
     """
     if isinstance(action, act.TransferGas):
         if action.to.startswith("ed25519:"):
             key = operator_key(action.to, contracts["NodeRegistry"], int(action.amount))
             return NearCall(None, (key,), Needs(replaced=action.to))
         return NearCall(action.to, (Send(int(action.amount)),))
+    if isinstance(action, act.ChannelAction):
+        raise no_channels()
     token, compute = contracts["ComputeToken"], contracts["NodeRegistry"]
     found = _of_tokens(action, token, compute)
     return found if found is not None else NearCall(compute, (_of_compute(action),), _needs(action))
 
 
-def _of_tokens(action: act.Action, token: AccountId, compute: AccountId) -> NearCall | None:
+def _of_tokens(action: act.CoreAction, token: AccountId, compute: AccountId) -> NearCall | None:
     def paid(amount: int, message: object, needs: Needs) -> NearCall:
         text = "" if message is None else msgspec.json.encode(message).decode()
         step = call(
@@ -196,7 +200,7 @@ def _of_tokens(action: act.Action, token: AccountId, compute: AccountId) -> Near
             return None
 
 
-def _needs(action: act.Action) -> Needs:
+def _needs(action: act.CoreAction) -> Needs:
     match action:
         case act.WithdrawVault():
             return Needs(at_token=action.to, free=int(action.amount))
@@ -208,7 +212,7 @@ def _needs(action: act.Action) -> Needs:
             return Needs()
 
 
-def _of_compute(action: act.ContractAction) -> Call:  # one row per verb
+def _of_compute(action: act.CoreAction) -> Call:  # one row per verb
     match action:
         case act.WithdrawVault():
             return call("withdraw", 25, YOCTO, to=action.to, amount=str(int(action.amount)))

@@ -21,8 +21,11 @@ from deai.actions import Action, intent_key
 from deai.chain.background import Background
 from deai.chain.follower import Follower
 from deai.chain.ledger import (
+    MAX_CHANNEL_PAGE,
     Balances,
     ChainInfo,
+    ChannelMark,
+    ChannelPage,
     Cursor,
     EventBatch,
     Head,
@@ -55,10 +58,11 @@ from deai.chain.near.queries import (
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
 from deai.chain.pool import Pool, Request, sensible
-from deai.chain.refusals import refusal
+from deai.chain.refusals import no_channels, refusal
+from deai.channels import ChannelRecord
 from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
-from deai.ids import NEAR, AccountId, NodeId, TaskId, parse_digest
+from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId, parse_digest
 from deai.money import Amount
 from deai.network import ChainEntry
 
@@ -151,6 +155,19 @@ class NearLedger:
             low = max(since, self._info.deployed_at)
             records = await self._history.known(low, head.number)
         return tuple(one for one in records if getattr(one.event, "task_id", None) == task)
+
+    async def channel(self, channel: ChannelId) -> ChannelRecord:
+        raise no_channels()
+
+    async def channels(
+        self,
+        *,
+        client: AccountId | None = None,
+        node: NodeId | None = None,
+        after: ChannelMark | None = None,
+        limit: int = MAX_CHANNEL_PAGE,
+    ) -> ChannelPage:
+        raise no_channels()
 
     async def simulate(self, action: Action) -> int:
         sender, call = self._as_sender(), encode_action(action, self._info.contracts)

@@ -11,12 +11,14 @@ import msgspec
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 
+from deai.chain.ledger import CHANNELS_CONTRACT
 from deai.chain.refusals import refusal
 from deai.errors import LedgerRejected, MalformedMessage
 from deai.hashing import keccak
 from deai.ids import hexed
 
 CONTRACTS: Final = ("ComputeToken", "NodeRegistry", "TaskEscrow")
+"""What every deployment has."""
 _BUILTIN_ERRORS: Final[Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]] = {
     bytes.fromhex("08c379a0"): ("Error", (("reason", "string"),)),
     bytes.fromhex("4e487b71"): ("Panic", (("code", "uint256"),)),
@@ -99,14 +101,14 @@ def values(types: Sequence[str], *arguments: object) -> bytes:
     return encode(types, arguments)
 
 
-def read_answer(contract: str, function: str, data: bytes) -> Any:  # noqa: ANN401 - ABI values
-    """What a call without arguments or with one to three returned: its first value.
+def read_answer(contract: str, function: str, data: bytes, at: int = 0) -> Any:  # noqa: ANN401
+    """What a call without arguments or with one to three returned: its value number `at`.
 
     Raises `MalformedMessage` for bytes that are no such answer.
     """
     candidates = interface(contract).functions
     shape = next(candidates[f"{function}/{n}"] for n in range(4) if f"{function}/{n}" in candidates)
-    return _decode(shape.outputs, data)[0]
+    return _decode(shape.outputs, data)[at]
 
 
 def read_event(
@@ -136,11 +138,14 @@ def read_event(
     return shape.name, found
 
 
-def read_error(data: bytes) -> LedgerRejected:
-    """The contract's own error behind revert data, whichever contract raised it."""
+def read_error(data: bytes, contract: str = "") -> LedgerRejected:
+    """The contract's own error behind revert data, whichever contract raised it.
+
+    `contract` is the one that was called: two of them may call an error's arguments differently.
+    """
     if not data:
         return refusal("Reverted")
-    name, fields = _errors().get(data[:4], ("", ()))
+    name, fields = _errors(contract).get(data[:4], ("", ()))
     if not name:
         return refusal("Unknown", {"data": hexed(data[:_MAX_SHOWN])})
     try:
@@ -151,11 +156,19 @@ def read_error(data: bytes) -> LedgerRejected:
     return refusal(name, {key: _plain(value) for key, value in shown})
 
 
+def error_name(contract: str, selector: bytes) -> str:
+    """The name of one of a contract's errors; raises `MalformedMessage` for none of them."""
+    try:
+        return interface(contract).errors[selector][0]
+    except KeyError:
+        raise MalformedMessage(f"{contract} has no error {selector.hex()}") from None
+
+
 @cache
-def _errors() -> Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]:
+def _errors(contract: str) -> Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]:
     table: dict[bytes, tuple[str, tuple[tuple[str, str], ...]]] = dict(_BUILTIN_ERRORS)
-    for contract in CONTRACTS:
-        table.update(interface(contract).errors)
+    for name in (CHANNELS_CONTRACT, *CONTRACTS, *([contract] if contract else [])):
+        table.update(interface(name).errors)
     return table
 
 

@@ -8,13 +8,18 @@ from typing import Final, Protocol, assert_never
 import msgspec
 
 from deai import actions as act
+from deai.chain.ledger import CHANNELS_CONTRACT
+from deai.chain.refusals import no_channels
 from deai.chain.sei.abi import call_data, values
+from deai.channels import Channel, Voucher
 from deai.ids import AccountId, raw
 from deai.signing import split
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
 _ADDRESSES_SEPARATOR: Final = "\n"
 _PLAIN_TRANSFER: Final = 21_000
+_OPEN_CHANNEL: Final = ("bytes32", "address")
+_NO_VOUCHER: Final = (0, bytes(32), bytes(32), bytes(32))
 _REGISTER: Final = ("uint96", "address", "uint40", "bytes", "bytes", "string")
 
 
@@ -141,6 +146,41 @@ def _encode(  # one row per verb
             gas = _each(50_000, 10_000, action.lanes)
             return escrow("sweep", gas, action.client, list(action.lanes))
         case _:
+            return _encode_channel(action, contracts)
+
+
+def _encode_channel(
+    action: act.ChannelAction, contracts: Mapping[str, AccountId]
+) -> tuple[str, bytes, int]:
+    if CHANNELS_CONTRACT not in contracts:
+        raise no_channels()
+
+    def paid(amount: int, data: bytes, gas: int) -> tuple[str, bytes, int]:
+        to = contracts[CHANNELS_CONTRACT]
+        return "ComputeToken", call_data("ComputeToken", "transferAndCall", to, amount, data), gas
+
+    def channels(function: str, gas: int, *arguments: object) -> tuple[str, bytes, int]:
+        return CHANNELS_CONTRACT, call_data(CHANNELS_CONTRACT, function, *arguments), gas
+
+    match action:
+        case act.OpenChannel():
+            data = values(_OPEN_CHANNEL, raw(action.node), action.session_key)
+            return paid(action.deposit, data, 55_000)
+        case act.TopUpChannel():
+            return paid(action.amount, raw(action.channel_id), 50_000)
+        case act.RedeemVoucher():
+            return channels("redeem", 50_000, *_redemption(action.channel, action.voucher))
+        case act.RedeemMany():
+            batch = [_redemption(*one) for one in action.redemptions]
+            return channels("redeemMany", _each(35_000, 16_000, batch), batch)
+        case act.CloseChannel():
+            last = _NO_VOUCHER if action.voucher is None else _voucher(action.voucher)
+            return channels("close", 45_000, _channel(action.channel), last)
+        case act.RequestClose():
+            return channels("requestClose", 30_000, _channel(action.channel))
+        case act.FinishClose():
+            return channels("finish", 40_000, _channel(action.channel))
+        case _:
             assert_never(action)
 
 
@@ -159,6 +199,18 @@ def task_words(task: Task) -> tuple[object, ...]:
         task.client, task.lane, task.nonce, int(task.fee), int(task.tip), task.seats,
         int(task.policy), task.lease, task.commit_deadline, task.window, task.spec_hash,
     )  # fmt: skip
+
+
+def _channel(channel: Channel) -> tuple[object, ...]:
+    return channel.client, raw(channel.node), channel.session_key
+
+
+def _voucher(voucher: Voucher) -> tuple[object, ...]:
+    return int(voucher.cumulative_amount), voucher.receipts_root, *split(voucher.signature)
+
+
+def _redemption(channel: Channel, voucher: Voucher) -> tuple[object, object]:
+    return _channel(channel), _voucher(voucher)
 
 
 def _open(action: _OnCommittee) -> tuple[object, object]:

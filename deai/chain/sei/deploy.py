@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from deai.chain.ledger import Parameters
+from deai.chain.ledger import CHANNELS_CONTRACT, Parameters
 from deai.chain.sei.abi import creation_data
 from deai.chain.sei.calls import ContractCall
 from deai.chain.sei.pool import open_pool
@@ -45,8 +45,9 @@ async def deploy(
     settings: SenderSettings | None = None,
     timeout: float = 30.0,
 ) -> Deployment:
-    """Deploy token, registry and escrow; the whole supply goes to the deployer.
+    """Deploy token, registry, escrow and channels; the whole supply goes to the deployer.
 
+    Channels are left out where the parameters give them no challenge period.
     `admin` (default: the deployer) may hand out roles and is the guardian. The deployer needs
     money for gas and must send nothing else meanwhile. Raises `LedgerRejected`,
     `LedgerUnreachable`.
@@ -100,4 +101,8 @@ async def _deploy(
             hint="deploy again from an account that does nothing else",
         )
     contracts = {"ComputeToken": token, "NodeRegistry": registry, "TaskEscrow": escrow}
+    if parameters.close_period:
+        contracts[CHANNELS_CONTRACT], _, _ = await create(
+            CHANNELS_CONTRACT, token, registry, parameters.close_period
+        )
     return Deployment(contracts=contracts, block=block, chain_id=chain_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +11,15 @@ import trio
 
 from deai.actions import Action, intent_key
 from deai.chain.background import Background
+from deai.chain.channel_pages import Opening, check_limit, cut, first_openings, page_of
 from deai.chain.follower import Follower
 from deai.chain.ledger import (
+    CHANNELS_CONTRACT,
+    MAX_CHANNEL_PAGE,
     Balances,
     ChainInfo,
+    ChannelMark,
+    ChannelPage,
     Cursor,
     EventBatch,
     Head,
@@ -24,7 +29,7 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.pool import Pool, Request, sensible
-from deai.chain.refusals import refusal
+from deai.chain.refusals import no_channels, refusal
 from deai.chain.sei.abi import CONTRACTS, call_data, read_answer
 from deai.chain.sei.calls import encode_action
 from deai.chain.sei.follower import MOST_BLOCKS, LogSource, read_head, read_records
@@ -33,9 +38,10 @@ from deai.chain.sei.pool import open_pool
 from deai.chain.sei.quantities import quantity, wei
 from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.sender import Sender, SenderSettings, no_crash, open_sender, refused
+from deai.channels import ChannelRecord
 from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
-from deai.ids import SEI, AccountId, NodeId, TaskId, hexed, raw
+from deai.ids import SEI, AccountId, ChannelId, NodeId, TaskId, hexed, raw
 from deai.money import Amount
 from deai.network import ChainEntry
 from deai.signing import Signer
@@ -44,6 +50,8 @@ from deai.standing import Standing
 TIMEOUT_S: Final = 10.0
 READ_TRIES: Final = 3
 READ_PAUSE_S: Final = 0.05
+PAGE_RANGES: Final = 16
+"""Ranges of `MOST_BLOCKS` blocks that one page of channels looks into."""
 
 
 class SeiLedger:
@@ -74,15 +82,21 @@ class SeiLedger:
 
     async def parameters(self) -> Parameters:
         if self._parameters is None:
-            registry, escrow = await self._read(
-                self._view("NodeRegistry", "parameters"), self._view("TaskEscrow", "parameters")
-            )
+            views = [
+                self._view("NodeRegistry", "parameters"), self._view("TaskEscrow", "parameters"),
+            ]  # fmt: skip
+            if CHANNELS_CONTRACT in self._info.contracts:
+                views.append(self._view(CHANNELS_CONTRACT, "closePeriod"))
+            registry, escrow, *channels = await self._read(*views)
             least_stake, w0, epoch, unbonding, bounty = self._value(
                 "NodeRegistry", "parameters", registry
             )
             treasury, least_fee, least_lease, least_window, span = self._value(
                 "TaskEscrow", "parameters", escrow
             )
+            period = 0
+            if channels:
+                period = self._value(CHANNELS_CONTRACT, "closePeriod", channels[0])
             self._parameters = Parameters(
                 min_stake=Amount(least_stake),
                 min_fee=Amount(least_fee),
@@ -94,6 +108,7 @@ class SeiLedger:
                 bounty=Amount(bounty),
                 treasury=AccountId(treasury.lower()),
                 max_span=span,
+                close_period=period,
             )
         return self._parameters
 
@@ -163,10 +178,40 @@ class SeiLedger:
                 "fromBlock": hex(low),
                 "toBlock": hex(high),
             }
-            (logs,) = await self._read(("eth_getLogs", [query]))
-            with sensible():
-                records += await read_records(self._pool, self._decoder, logs, low, high)
+            records += await self._logs(query, low, high)
         return tuple(records)
+
+    async def channel(self, channel: ChannelId) -> ChannelRecord:
+        (record,) = await self._records([channel])
+        return record
+
+    async def channels(
+        self,
+        *,
+        client: AccountId | None = None,
+        node: NodeId | None = None,
+        after: ChannelMark | None = None,
+        limit: int = MAX_CHANNEL_PAGE,
+    ) -> ChannelPage:
+        check_limit(limit)
+        contract, head = self._info.channels.contract, await self.head()
+        topics = self._decoder.opening_topics(client, node)
+        low = self._info.deployed_at if after is None else after.block
+        openings: list[Opening] = []
+        for _ in range(PAGE_RANGES):
+            if low > head.number or len(openings) > limit:
+                break
+            high = min(head.number, low + MOST_BLOCKS - 1)
+            query = {
+                "address": contract, "topics": topics,
+                "fromBlock": hex(low), "toBlock": hex(high),
+            }  # fmt: skip
+            openings += first_openings(await self._logs(query, low, high), client, node, after)
+            low = high + 1
+        unread = ChannelMark(low, -1) if low <= head.number else None
+        found, next_ = cut(openings, limit, unread)
+        records = await self._records([event.channel_id for _, event in found])
+        return page_of(found, records, next_)
 
     async def simulate(self, action: Action) -> int:
         return await self._as_sender().estimate(encode_action(action, self._info.contracts))
@@ -191,6 +236,36 @@ class SeiLedger:
             raise refusal("Forbidden", {"caller": None})
         return self._sender
 
+    async def _logs(
+        self, query: Mapping[str, object], low: int, high: int
+    ) -> tuple[LedgerRecord, ...]:
+        (logs,) = await self._read(("eth_getLogs", [query]))
+        with sensible():
+            return await read_records(self._pool, self._decoder, logs, low, high)
+
+    async def _records(self, channels: Sequence[ChannelId]) -> list[ChannelRecord]:
+        if CHANNELS_CONTRACT not in self._info.contracts:
+            raise no_channels()
+        if not channels:
+            return []
+        answers = await self._read(
+            *(self._view(CHANNELS_CONTRACT, "channelOf", raw(one)) for one in channels)
+        )
+        found = []
+        for answer in answers:
+            deposit, claimed, closes_at, epoch = self._value(
+                CHANNELS_CONTRACT, "channelOf", answer, 1
+            )
+            found.append(
+                ChannelRecord(
+                    deposit=Amount(deposit),
+                    claimed=Amount(claimed),
+                    closes_at=closes_at,
+                    epoch=epoch,
+                )
+            )
+        return found
+
     def _view(self, contract: str, function: str, *arguments: object) -> Request:
         message = {
             "to": self._info.contracts[contract],
@@ -212,9 +287,9 @@ class SeiLedger:
         raise LedgerUnreachable(f"the chain cannot be read: {failed}") from failed
 
     @staticmethod
-    def _value(contract: str, function: str, answer: object) -> Any:  # noqa: ANN401 - ABI values
+    def _value(contract: str, function: str, answer: object, at: int = 0) -> Any:  # noqa: ANN401
         try:
-            return read_answer(contract, function, bytes.fromhex(str(answer)[2:]))
+            return read_answer(contract, function, bytes.fromhex(str(answer)[2:]), at)
         except (MalformedMessage, ValueError) as error:
             raise LedgerUnreachable(
                 f"{contract}.{function} gave no answer: is the contract there?",
@@ -246,9 +321,11 @@ async def open_sei_ledger(
             yield SeiLedger(pool, info, None, None)
             return
         identity = f"{entry.chain_id}:{info.contracts['TaskEscrow']}:{signer.account}"
+        names = {address: name for name, address in info.contracts.items()}
         async with open_sender(
-            pool, signer, entry.evm_chain_id, outbox_path, identity, crash=crash, settings=settings
-        ) as sender:
+            pool, signer, entry.evm_chain_id, outbox_path, identity, names=names, crash=crash,
+            settings=settings,
+        ) as sender:  # fmt: skip
             yield SeiLedger(pool, info, sender, signer)
 
 
@@ -261,7 +338,11 @@ def chain_info(entry: ChainEntry) -> ChainInfo:
         name=SEI,
         kind=entry.kind,
         chain_id=entry.chain_id,
-        contracts={name: AccountId(entry.contracts[name].lower()) for name in CONTRACTS},
+        contracts={
+            name: AccountId(entry.contracts[name].lower())
+            for name in (*CONTRACTS, CHANNELS_CONTRACT)
+            if name in entry.contracts
+        },
         registry=entry.registry,
         escrow=entry.escrow,
         deployed_at=entry.deployed_at,

@@ -8,12 +8,14 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from deai import events as ev
-from deai.chain.sei.abi import interface, read_event
+from deai.chain.ledger import CHANNELS_CONTRACT
+from deai.chain.sei.abi import error_name, interface, read_event
 from deai.chain.sei.calls import split_addresses
 from deai.chain.sei.quantities import quantity
+from deai.channels import Channel
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
-from deai.ids import AccountId, NodeId, TaskId, hexed
+from deai.ids import AccountId, ChannelId, NodeId, TaskId, hexed, raw
 from deai.money import Amount
 from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task, seat_from_words
@@ -71,6 +73,14 @@ class Decoder:
             for topic, shape in interface(name).events.items()
             if shape.name in _READERS
         )
+
+    @staticmethod
+    def opening_topics(client: AccountId | None, node: NodeId | None) -> list[str | None]:
+        """The topics of the openings of a client's channels, for a node."""
+        events = interface(CHANNELS_CONTRACT).events.items()
+        first = next(topic for topic, shape in events if shape.name == "ChannelOpened")
+        by = None if client is None else hexed(raw(client).rjust(32, b"\0"))
+        return [hexed(first), None, by, node]
 
     def decode(self, log: RawLog) -> ev.LedgerEvent | None:
         """The event behind a log, None for one that we do not follow.
@@ -168,6 +178,15 @@ def _standing(v: Mapping[str, Any]) -> ev.StandingChanged:
     return ev.StandingChanged(_node(v["node"]), Standing(v["standing"]))
 
 
+def _channel(values: Mapping[str, Any]) -> ChannelId:
+    return ChannelId(hexed(values["id"]))
+
+
+def _opened(v: Mapping[str, Any]) -> ev.ChannelOpened:
+    channel = Channel(_account(v["client"]), _node(v["node"]), _account(v["sessionKey"]))
+    return ev.ChannelOpened(_channel(v), channel, v["epoch"], Amount(v["deposit"]))
+
+
 _READERS: Final[Mapping[str, Any]] = {
     "Transfer": lambda v: ev.TokensMoved(
         _account(v["from"]), _account(v["to"]), Amount(v["value"])
@@ -220,4 +239,18 @@ _READERS: Final[Mapping[str, Any]] = {
         _id(v), v["seat"], _node(v["node"]), _account(v["submitter"])
     ),
     "FeesSwept": lambda v: ev.FeesSwept(_account(v["client"]), v["lane"], Amount(v["amount"])),
+    "ChannelOpened": _opened,
+    "ChannelToppedUp": lambda v: ev.ChannelToppedUp(
+        _channel(v), Amount(v["amount"]), Amount(v["deposit"])
+    ),
+    "VoucherRedeemed": lambda v: ev.VoucherRedeemed(
+        _channel(v), Amount(v["paid"]), Amount(v["claimed"]), v["receiptsRoot"]
+    ),
+    "VoucherSkipped": lambda v: ev.VoucherSkipped(
+        _channel(v), error_name(CHANNELS_CONTRACT, v["reason"])
+    ),
+    "ChannelClosing": lambda v: ev.ChannelClosing(_channel(v), v["closesAt"]),
+    "ChannelClosed": lambda v: ev.ChannelClosed(
+        _channel(v), v["epoch"], Amount(v["claimed"]), Amount(v["refunded"])
+    ),
 }

@@ -31,7 +31,12 @@ from tests.support.ledger_conformance import World, batches_until
 from tests.support.polling import wait
 
 PARAMETERS = msgspec.structs.replace(
-    DEFAULT_PARAMETERS, min_lease=5, min_window=20, max_span=3_600, unbonding_seconds=7_201
+    DEFAULT_PARAMETERS,
+    min_lease=5,
+    min_window=20,
+    max_span=3_600,
+    unbonding_seconds=7_201,
+    close_period=300,
 )
 SETTINGS = SenderSettings(poll_s=0.03)
 BLOCK_TIME_S = 0.1

@@ -21,6 +21,13 @@ from tests.deai.chain.chains import (
 from tests.deai.chain.near.harness import NearChain, near_chain, near_world
 from tests.support.ledger_conformance import World
 
+WITH_CHANNELS = [
+    "memory",
+    pytest.param("embedded", marks=[pytest.mark.chain, pytest.mark.network]),
+    pytest.param("anvil", marks=[pytest.mark.chain, pytest.mark.network, pytest.mark.slow]),
+]
+"""The chains whose contracts have payment channels."""
+
 
 def memory_world() -> tuple[World, MemoryChain]:
     numbers = itertools.count(1)
@@ -65,9 +72,7 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NearChain]:
 
 @pytest.fixture(
     params=[
-        "memory",
-        pytest.param("embedded", marks=[pytest.mark.chain, pytest.mark.network]),
-        pytest.param("anvil", marks=[pytest.mark.chain, pytest.mark.network, pytest.mark.slow]),
+        *WITH_CHANNELS,
         pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network]),
     ]
 )

@@ -14,8 +14,11 @@ import msgspec
 
 from deai import actions as act
 from deai.chain.ledger import (
+    MAX_CHANNEL_PAGE,
     Balances,
     ChainInfo,
+    ChannelMark,
+    ChannelPage,
     Cursor,
     EventBatch,
     Head,
@@ -26,9 +29,10 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.memory import MemoryChain
+from deai.channels import ChannelRecord
 from deai.errors import LedgerRejected
-from deai.events import LedgerEvent, LedgerRecord
-from deai.ids import AccountId, NodeId, TaskId
+from deai.events import ChannelOpened, LedgerEvent, LedgerRecord
+from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.signing import Signer
 from rewards.rules import RULES
 
@@ -115,18 +119,26 @@ class Twin:
         accounts = {step.sender for step in steps}
         nodes: set[NodeId] = set()
         lanes: set[tuple[AccountId, int]] = set()
+        channels: set[ChannelId] = set()
         for record in records:
             for value in msgspec.structs.astuple(record.event):
                 if isinstance(value, str) and len(value) == 42:
                     accounts.add(AccountId(value))
             if (node := getattr(record.event, "node", None)) is not None:
                 nodes.add(node)
+            if (channel := getattr(record.event, "channel_id", None)) is not None:
+                channels.add(channel)
+            if isinstance(record.event, ChannelOpened):
+                nodes.add(record.event.channel.node)
+                accounts |= {record.event.channel.owner, record.event.channel.client}
             if (task := getattr(record.event, "task", None)) is not None:
                 lanes.add((task.client, task.lane))
         for node in nodes:
             assert await real.node(node) == await mine.node(node)
         for client, lane in lanes:
             assert await real.lane(client, lane) == await mine.lane(client, lane)
+        for one in channels:
+            assert await real.channel(one) == await mine.channel(one)
         for account in accounts:
             theirs, ours = await real.balances(account), await mine.balances(account)
             assert (theirs.vault, theirs.tokens) == (ours.vault, ours.tokens), account
@@ -171,6 +183,19 @@ class RecordedLedger:
 
     async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
         return await self._ledger.task_events(task, since=since)
+
+    async def channel(self, channel: ChannelId) -> ChannelRecord:
+        return await self._ledger.channel(channel)
+
+    async def channels(
+        self,
+        *,
+        client: AccountId | None = None,
+        node: NodeId | None = None,
+        after: ChannelMark | None = None,
+        limit: int = MAX_CHANNEL_PAGE,
+    ) -> ChannelPage:
+        return await self._ledger.channels(client=client, node=node, after=after, limit=limit)
 
     async def simulate(self, action: act.Action) -> int:
         return await self._ledger.simulate(action)
