@@ -7,10 +7,10 @@ from typing import Final
 
 import trio
 
-from deai.chain.ledger import Ledger
+from deai.chain.ledger import CHANNELS_CONTRACT, Ledger
 from deai.errors import LedgerUnreachable
-from deai.events import NodeRegistered, NodeSlashed, TokensMoved
-from deai.ids import AccountId, NodeId
+from deai.events import ChannelOpened, NodeRegistered, NodeSlashed, TokensMoved
+from deai.ids import AccountId, ChannelId, NodeId
 
 NOBODY: Final = frozenset({AccountId("0x" + "00" * 20), AccountId("system")})
 """On one side of a mint or burn, by chain."""
@@ -30,6 +30,8 @@ class Books:
     bounties: int = 0
     """Of what was slashed, what went to whoever showed the proof."""
     nodes: tuple[NodeId, ...] = ()
+    channels: frozenset[ChannelId] = frozenset()
+    """Everyone that was ever opened."""
     names: dict[AccountId, str] = field(default_factory=dict)
 
     @property
@@ -45,6 +47,7 @@ async def read_books(ledger: Ledger) -> Books:
     """
     accounts: set[AccountId] = set()
     nodes: list[NodeId] = []
+    channels: set[ChannelId] = set()
     minted = burned = slashed = bounties = 0
     with trio.move_on_after(_READ_S) as scope:
         head = await ledger.head()
@@ -60,6 +63,8 @@ async def read_books(ledger: Ledger) -> Books:
                     elif isinstance(event, NodeSlashed):
                         slashed += event.burned
                         bounties += event.bounty
+                    elif isinstance(event, ChannelOpened):
+                        channels.add(event.channel_id)
                 if batch.cursor.number >= head.number:
                     break
         accounts -= NOBODY
@@ -70,9 +75,19 @@ async def read_books(ledger: Ledger) -> Books:
     if scope.cancelled_caught:
         raise LedgerUnreachable("the books could not be read in a minute")
     return Books(
-        balances, vault, minted, burned,
-        burn_due=slashed - burned, bounties=bounties, nodes=tuple(nodes),
+        balances, vault, minted, burned, burn_due=slashed - burned, bounties=bounties,
+        nodes=tuple(nodes), channels=frozenset(channels),
     )  # fmt: skip
+
+
+async def channels_difference(ledger: Ledger, books: Books) -> int:
+    """Tokens of the channels' contract beyond what vouchers may still pay and clients get back.
+
+    0 where there are no channels.
+    """
+    held = books.balances.get(ledger.info.contracts.get(CHANNELS_CONTRACT, AccountId("")), 0)
+    owed = [(await ledger.channel(channel)).remaining for channel in sorted(books.channels)]
+    return held - sum(owed)
 
 
 async def escrow_difference(

@@ -9,7 +9,13 @@ from deai.chain.ledger import Ledger
 from deai.errors import NodeFault
 from deai.ids import AccountId
 from deai.money import decimals_of, format_exactly, format_tokens
-from devnet.accounts import Books, accrued_fees, escrow_difference, read_books
+from devnet.accounts import (
+    Books,
+    accrued_fees,
+    channels_difference,
+    escrow_difference,
+    read_books,
+)
 from devnet.stage import Stage
 
 LANES: Final = 8
@@ -28,7 +34,7 @@ async def books_of(ledger: Ledger, stage: Stage) -> Books:
 
 
 async def settle(stage: Stage, ledger: Ledger) -> tuple[Books, list[str]]:
-    """Close a chain's books: sums over every account, over the escrow contract, over every task.
+    """Close a chain's books: sums over every account, over escrow and channels, over every task.
 
     Raises `NodeFault` when a coin is missing or there is one too many.
     """
@@ -36,13 +42,17 @@ async def settle(stage: Stage, ledger: Ledger) -> tuple[Books, list[str]]:
     client = stage.devnet.account("client", stage.chain)
     lanes = [(client, lane) for lane in range(LANES)]
     leaked = await escrow_difference(ledger, after, lanes)
+    leaked_channels = await channels_difference(ledger, after)
     wrong = [
         task["task_id"]
         for task in stage.tasks()
         if int(task["escrowed"]) != sum(int(task[part]) for part in _PARTS)
     ]
-    if after.difference or leaked or wrong:
-        raise NodeFault(f"coins are missing: {after.difference}, {leaked}, tasks {wrong}")
+    if after.difference or leaked or leaked_channels or wrong:
+        raise NodeFault(
+            f"coins are missing: {after.difference}, escrow {leaked}, channels {leaked_channels}, "
+            f"tasks {wrong}"
+        )
     vaults, fees = sum(after.vault.values()), await accrued_fees(ledger, lanes)
     decimals = decimals_of(vaults, fees)
     lines = [

@@ -5,8 +5,8 @@ A channel may be opened often; it is listed where it was opened first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeAlias
 
 from deai.chain.ledger import MAX_CHANNEL_PAGE, ChannelMark, ChannelPage, OpenedChannel
 from deai.channels import ChannelRecord
@@ -14,7 +14,11 @@ from deai.errors import LimitExceeded
 from deai.events import ChannelOpened, LedgerRecord
 from deai.ids import AccountId, NodeId
 
+PAGE_RANGES: Final = 16
+"""Ranges of blocks that one page looks into."""
+
 Opening: TypeAlias = tuple[ChannelMark, ChannelOpened]
+Cut: TypeAlias = tuple[Sequence[Opening], ChannelMark | None]
 
 
 def check_limit(limit: int) -> None:
@@ -44,9 +48,29 @@ def first_openings(
     return found
 
 
-def cut(
-    found: Sequence[Opening], limit: int, unread: ChannelMark | None = None
-) -> tuple[Sequence[Opening], ChannelMark | None]:
+async def read_ranges(
+    read: Callable[[int, int], Awaitable[Sequence[Opening]]],
+    low: int,
+    high: int,
+    *,
+    most: int,
+    limit: int,
+) -> Cut:
+    """A page of what `read` finds in the blocks `low` to `high`.
+
+    It is asked for at most `most` blocks at a time, and not more often than `PAGE_RANGES`.
+    """
+    found: list[Opening] = []
+    for _ in range(PAGE_RANGES):
+        if low > high or len(found) > limit:
+            break
+        until = min(high, low + most - 1)
+        found += await read(low, until)
+        low = until + 1
+    return cut(found, limit, ChannelMark(low, -1) if low <= high else None)
+
+
+def cut(found: Sequence[Opening], limit: int, unread: ChannelMark | None = None) -> Cut:
     """At most `limit` of them, and where the next page begins.
 
     `unread`: the chain was read up to there only; None: to its head.

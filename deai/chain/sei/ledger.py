@@ -11,7 +11,7 @@ import trio
 
 from deai.actions import Action, intent_key
 from deai.chain.background import Background
-from deai.chain.channel_pages import Opening, check_limit, cut, first_openings, page_of
+from deai.chain.channel_pages import Opening, check_limit, first_openings, page_of, read_ranges
 from deai.chain.follower import Follower
 from deai.chain.ledger import (
     CHANNELS_CONTRACT,
@@ -50,8 +50,6 @@ from deai.standing import Standing
 TIMEOUT_S: Final = 10.0
 READ_TRIES: Final = 3
 READ_PAUSE_S: Final = 0.05
-PAGE_RANGES: Final = 16
-"""Ranges of `MOST_BLOCKS` blocks that one page of channels looks into."""
 
 
 class SeiLedger:
@@ -196,20 +194,18 @@ class SeiLedger:
         check_limit(limit)
         contract, head = self._info.channels.contract, await self.head()
         topics = self._decoder.opening_topics(client, node)
-        low = self._info.deployed_at if after is None else after.block
-        openings: list[Opening] = []
-        for _ in range(PAGE_RANGES):
-            if low > head.number or len(openings) > limit:
-                break
-            high = min(head.number, low + MOST_BLOCKS - 1)
+
+        async def read(low: int, high: int) -> list[Opening]:
             query = {
-                "address": contract, "topics": topics,
-                "fromBlock": hex(low), "toBlock": hex(high),
-            }  # fmt: skip
-            openings += first_openings(await self._logs(query, low, high), client, node, after)
-            low = high + 1
-        unread = ChannelMark(low, -1) if low <= head.number else None
-        found, next_ = cut(openings, limit, unread)
+                "address": contract,
+                "topics": topics,
+                "fromBlock": hex(low),
+                "toBlock": hex(high),
+            }
+            return first_openings(await self._logs(query, low, high), client, node, after)
+
+        low = self._info.deployed_at if after is None else after.block
+        found, next_ = await read_ranges(read, low, head.number, most=MOST_BLOCKS, limit=limit)
         records = await self._records([event.channel_id for _, event in found])
         return page_of(found, records, next_)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 import trio
@@ -22,6 +24,7 @@ from deai.events import (
 )
 from deai.ids import AccountId, node_id
 from deai.money import UNIT, Amount
+from devnet.accounts import channels_difference, read_books
 from tests.deai.chain.conftest import WITH_CHANNELS
 from tests.support.channel_conformance import DEPOSIT, ROOT, Paying, paying
 from tests.support.ledger_conformance import World, batches_until, events_of, refused
@@ -357,3 +360,7 @@ async def test_the_contract_holds_exactly_what_channels_have_left(world: World) 
                 left -= amount
     assert held == left >= 30 * UNIT
     assert (await world.reader.balances(contract)).tokens == held
+    books = await read_books(world.reader)
+    assert (books.difference, await channels_difference(world.reader, books)) == (0, 0)
+    forgetful = replace(books, channels=books.channels - {one.id})
+    assert await channels_difference(world.reader, forgetful) == 30 * UNIT

@@ -19,16 +19,18 @@ from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.sender import refused
 from deai.chain.sei.transaction import Envelope, contract_address, encode as encode_rlp, sign
 from deai.errors import InsufficientFunds, LedgerRejected, MalformedMessage
-from deai.events import NodeRegistered, TaskPosted
+from deai.events import NodeRegistered, TaskPosted, VoucherSkipped
 from deai.hashing import keccak
-from deai.ids import AccountId, node_id, raw
+from deai.ids import AccountId, ChannelId, node_id, raw
 from deai.signing import LocalSigner
 from deai.tasks import Policy
 from tests.support import samples
 
 CONTRACTS = {
     name: AccountId(f"0x{index:040x}")
-    for index, name in enumerate(("ComputeToken", "NodeRegistry", "TaskEscrow"), 1)
+    for index, name in enumerate(
+        ("ComputeToken", "NodeRegistry", "TaskEscrow", "PaymentChannels"), 1
+    )
 }
 CLIENT = AccountId("0x" + "c1" * 20)
 ITEMS: st.SearchStrategy[Any] = st.recursive(
@@ -113,6 +115,24 @@ def test_errors_are_read_whichever_contract_raised_them() -> None:
     assert (text.name, text.arguments) == ("Error", {"reason": "no"})
 
 
+def test_an_error_has_the_arguments_of_the_contract_that_was_called() -> None:
+    late = keccak(b"TooLate(uint40)")[:4] + encode(["uint40"], [9])
+    assert read_error(late, "PaymentChannels").arguments == {"closesAt": 9}
+    assert read_error(late, "TaskEscrow").arguments == {"deadline": 9}
+    assert read_error(late).arguments == {"deadline": 9}
+
+
+def test_a_voucher_that_was_skipped_names_an_error_of_its_contract() -> None:
+    known, unknown = keccak(b"NothingNew(uint96)")[:4], b"\x01\x02\x03\x04"
+    topics = [b"\x09" * 32]
+    log = log_of("PaymentChannels", "VoucherSkipped", topics, known.ljust(32, b"\0"))
+    event = Decoder(CONTRACTS).decode(log)
+    assert event == VoucherSkipped(ChannelId("0x" + "09" * 32), "NothingNew")
+    log = log_of("PaymentChannels", "VoucherSkipped", topics, unknown.ljust(32, b"\0"))
+    with pytest.raises(MalformedMessage):
+        Decoder(CONTRACTS).decode(log)
+
+
 @given(st.binary(max_size=200))
 def test_any_revert_data_becomes_a_refusal(data: bytes) -> None:
     assert isinstance(read_error(data), LedgerRejected)
@@ -184,13 +204,15 @@ def test_logs_of_other_contracts_and_events_are_skipped() -> None:
     assert decoder.decode(nobody) is None
 
 
-@given(
-    st.sampled_from([*interface("TaskEscrow").events.items()]), st.binary(max_size=400),
-    st.integers(0, 4),
-)  # fmt: skip
-def test_any_log_is_an_event_or_malformed(item: Any, data: bytes, topics: int) -> None:
+@pytest.mark.parametrize("contract", ["TaskEscrow", "PaymentChannels"])
+@given(data=st.binary(max_size=400), topics=st.integers(0, 4), pick=st.integers(0, 99))
+def test_any_log_is_an_event_or_malformed(
+    contract: str, data: bytes, topics: int, pick: int
+) -> None:
+    shapes = [*interface(contract).events.items()]
+    item = shapes[pick % len(shapes)]
     log = RawLog(
-        contract=CONTRACTS["TaskEscrow"], topics=(item[0], *[data[:32].ljust(32)] * topics),
+        contract=CONTRACTS[contract], topics=(item[0], *[data[:32].ljust(32)] * topics),
         data=data, block=1, block_hash="", index=0, transaction="",
     )  # fmt: skip
     with suppress(MalformedMessage):

@@ -122,7 +122,7 @@ ROWS: dict[type, tuple[str, str, int, dict[str, Any]]] = {
 
 
 def test_there_is_a_row_for_every_action() -> None:
-    assert {type(one) for one in ACTIONS} == set(get_args(act.ContractAction)) == set(ROWS)
+    assert {type(one) for one in ACTIONS} == set(get_args(act.CoreAction)) == set(ROWS)
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)

@@ -1,0 +1,96 @@
+"""A network without payment channels works as before, and says that it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from deai import actions as act
+from deai.chain.ledger import CHANNELS_CONTRACT, Ledger
+from deai.chain.memory import MemoryChain
+from deai.chain.sei.deploy import deploy
+from deai.chain.sei.ledger import open_sei_ledger
+from deai.channels import Channel, Voucher
+from deai.errors import NotSetUp
+from deai.hashing import ZERO
+from deai.ids import ChannelId
+from deai.money import UNIT, Amount
+from deai.network import ChainEntry
+from deai.signing import Signer
+from rewards.rules import RULES
+from tests.deai.chain.chains import PARAMETERS, SETTINGS, ChainProcess
+from tests.support.ledger_conformance import World, client, node_of, play
+
+ID = ChannelId("0x" + "c0" * 32)
+
+
+async def says_so(ledger: Ledger, by: Signer) -> None:
+    """Every view and every verb of channels is refused with one error."""
+    channel = Channel(by.account, node_of(by.account), by.account)
+    voucher = Voucher(ID, 1, Amount(1), ZERO, bytes(64))
+    actions: list[act.ChannelAction] = [
+        act.OpenChannel(channel.node, by.account, 1, Amount(5)),
+        act.TopUpChannel(ID, Amount(5)),
+        act.RedeemVoucher(channel, voucher),
+        act.RedeemMany(((channel, voucher),)),
+        act.CloseChannel(channel, 1, voucher),
+        act.RequestClose(channel, 1),
+        act.FinishClose(channel, 1),
+    ]
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: ledger.channel(ID),
+        lambda: ledger.channels(client=by.account),
+        *(lambda action=action: ledger.submit(action) for action in actions),  # type: ignore[misc]
+        *(lambda action=action: ledger.simulate(action) for action in actions),  # type: ignore[misc]
+    ]
+    for ask in asked:
+        with pytest.raises(NotSetUp, match="this network has no payment channels") as caught:
+            await ask()
+        assert (caught.value.reason_code, bool(caught.value.hint)) == ("no_channels", True)
+    with pytest.raises(NotSetUp, match="no payment channels"):
+        assert ledger.info.channels
+    assert (await ledger.parameters()).close_period == 0
+
+
+@pytest.mark.parametrize("chain", ["memory"], indirect=True)
+async def test_a_ledger_in_memory_says_so(world: World) -> None:
+    contracts = {
+        name: address
+        for name, address in world.reader.info.contracts.items()
+        if name != CHANNELS_CONTRACT
+    }
+    info = msgspec.structs.replace(world.reader.info, contracts=contracts)
+    parameters = msgspec.structs.replace(PARAMETERS, close_period=0)
+    chain = MemoryChain(RULES, holder=world.holder.account, parameters=parameters, info=info)
+    await says_so(chain.ledger(world.holder), world.holder)
+
+
+@pytest.mark.chain
+@pytest.mark.network
+async def test_a_deployment_without_their_contract_says_so_and_works(
+    embedded: ChainProcess,
+) -> None:
+    by = embedded.signer()
+    parameters = msgspec.structs.replace(PARAMETERS, close_period=0)
+    done = await deploy([embedded.rpc_url], by, parameters, settings=SETTINGS)
+    assert set(done.contracts) == {"ComputeToken", "NodeRegistry", "TaskEscrow"}
+    entry = ChainEntry(
+        kind="embedded", chain_id=done.chain_id, rpc_urls=(embedded.rpc_url,),
+        contracts=done.contracts, deployed_at=done.block,
+    )  # fmt: skip
+    async with open_sei_ledger(entry, by, settings=SETTINGS) as ledger:
+        await says_so(ledger, by)
+        await ledger.submit(act.Deposit(Amount(UNIT)))
+        assert (await ledger.balances(by.account)).vault == UNIT
+
+
+@pytest.mark.parametrize(
+    "chain", [pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network])], indirect=True
+)
+async def test_near_says_so_and_works(world: World) -> None:
+    await says_so(await world.ledger(world.holder), world.holder)
+    playing = await play(world, start=False, payer=await client(world))
+    await playing.start()
+    assert CHANNELS_CONTRACT not in world.reader.info.contracts
