@@ -100,7 +100,7 @@ def page() -> str:
             "A payment channel",
             "none",
             channels.CHANNEL_TRANSITIONS,
-            "Not used by any program yet. While a channel holds "
+            "No task is paid through one yet. While a channel holds "
             f"money, nobody needs the other side to get out:\n\n{leaving}",
         ),
     ):
