@@ -138,14 +138,11 @@ def read_event(
     return shape.name, found
 
 
-def read_error(data: bytes, contract: str = "") -> LedgerRejected:
-    """The contract's own error behind revert data, whichever contract raised it.
-
-    `contract` is the one that was called: two of them may call an error's arguments differently.
-    """
+def read_error(data: bytes) -> LedgerRejected:
+    """The contract's own error behind revert data, whichever contract raised it."""
     if not data:
         return refusal("Reverted")
-    name, fields = _errors(contract).get(data[:4], ("", ()))
+    name, fields = _errors().get(data[:4], ("", ()))
     if not name:
         return refusal("Unknown", {"data": hexed(data[:_MAX_SHOWN])})
     try:
@@ -165,10 +162,10 @@ def error_name(contract: str, selector: bytes) -> str:
 
 
 @cache
-def _errors(contract: str) -> Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]:
+def _errors() -> Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]:
     table: dict[bytes, tuple[str, tuple[tuple[str, str], ...]]] = dict(_BUILTIN_ERRORS)
-    for name in (CHANNELS_CONTRACT, *CONTRACTS, *([contract] if contract else [])):
-        table.update(interface(name).errors)
+    for contract in (*CONTRACTS, CHANNELS_CONTRACT):
+        table.update(interface(contract).errors)
     return table
 
 

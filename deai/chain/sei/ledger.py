@@ -317,11 +317,9 @@ async def open_sei_ledger(
             yield SeiLedger(pool, info, None, None)
             return
         identity = f"{entry.chain_id}:{info.contracts['TaskEscrow']}:{signer.account}"
-        names = {address: name for name, address in info.contracts.items()}
         async with open_sender(
-            pool, signer, entry.evm_chain_id, outbox_path, identity, names=names, crash=crash,
-            settings=settings,
-        ) as sender:  # fmt: skip
+            pool, signer, entry.evm_chain_id, outbox_path, identity, crash=crash, settings=settings
+        ) as sender:
             yield SeiLedger(pool, info, sender, signer)
 
 

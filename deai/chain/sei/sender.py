@@ -9,7 +9,7 @@ gets a higher fee, the others the same bytes again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from deai.chain.sei.quantities import quantity, wei
 from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.transaction import Envelope, sign
 from deai.errors import LedgerRejected, LedgerUnreachable, MalformedMessage
-from deai.ids import AccountId, hexed
+from deai.ids import hexed
 from deai.signing import Signer
 
 GWEI: Final = 10**9
@@ -81,12 +81,10 @@ class Sender:
         chain_id: int,
         outbox: Outbox,
         *,
-        names: Mapping[AccountId, str] | None = None,
         crash: Callable[[str], None] = no_crash,
         settings: SenderSettings | None = None,
     ) -> None:
         self._pool = pool
-        self._names = names or {}
         self._signer = signer
         self._chain_id = chain_id
         self._outbox = outbox
@@ -131,7 +129,7 @@ class Sender:
     async def estimate(self, call: ContractCall) -> int:
         """The gas that a call needs now; raises `LedgerRejected` if it would be refused."""
         (answer,) = await self._pool.batch([self._estimation(call)])
-        return self._gas(call, answer)
+        return self._gas(answer)
 
     async def nonce_of(self, key: str) -> int:
         """The nonce under which a final intent took effect."""
@@ -177,7 +175,7 @@ class Sender:
         estimation, price, balance = await self._pool.batch(
             [self._estimation(call), ("eth_gasPrice", []), self._balance()]
         )
-        gas = max(self._gas(call, estimation), call.least_gas) * 115 // 100
+        gas = max(self._gas(estimation), call.least_gas) * 115 // 100
         with sensible():
             unit, held = wei(price), wei(balance)
         fee = 2 * unit
@@ -194,14 +192,12 @@ class Sender:
     def _balance(self) -> Request:
         return "eth_getBalance", [self._signer.account, "latest"]
 
-    def _gas(self, call: ContractCall, answer: object) -> int:
+    @staticmethod
+    def _gas(answer: object) -> int:
         if isinstance(answer, RpcError):
-            raise refused(answer, self._called(call.to))
+            raise refused(answer)
         with sensible():
             return quantity(answer)
-
-    def _called(self, to: AccountId | None) -> str:
-        return "" if to is None else self._names.get(to, "")
 
     async def _first_nonce(self) -> int:
         answer = await self._pool.call("eth_getTransactionCount", self._signer.account, "latest")
@@ -307,7 +303,7 @@ class Sender:
             with suppress(LedgerUnreachable):
                 (answer,) = await self._pool.batch([("eth_call", [message, block])])
                 if isinstance(answer, RpcError) and answer.is_revert:
-                    return refused(answer, self._called(intent.to))
+                    return refused(answer)
         if intent.gas_used >= intent.gas:
             return refusal("OutOfGas", {"limit": intent.gas})
         return refusal("Reverted")
@@ -379,20 +375,14 @@ async def open_sender(
     path: Path | None,
     identity: str,
     *,
-    names: Mapping[AccountId, str] | None = None,
     crash: Callable[[str], None] = no_crash,
     settings: SenderSettings | None = None,
 ) -> AsyncIterator[Sender]:
-    """A running sender over the outbox at `path` (None: in memory).
-
-    `names` says which contract stands at an address, so that its own errors are read.
-    """
+    """A running sender over the outbox at `path` (None: in memory)."""
     outbox = Outbox(path, identity)
     try:
         async with Background() as nursery:
-            sender = Sender(
-                pool, signer, chain_id, outbox, names=names, crash=crash, settings=settings
-            )
+            sender = Sender(pool, signer, chain_id, outbox, crash=crash, settings=settings)
             await nursery.start(sender.run)
             yield sender
     finally:
@@ -400,10 +390,10 @@ async def open_sender(
             await outbox.run(outbox.close)
 
 
-def refused(error: RpcError, contract: str = "") -> LedgerRejected:
-    """What a node's error about a transaction means; `contract` is the one that was called."""
+def refused(error: RpcError) -> LedgerRejected:
+    """What a node's error about a transaction means."""
     if error.data:
-        return read_error(error.data, contract)
+        return read_error(error.data)
     if "insufficient funds" in error.message.lower():
         return refusal("GasMoney")
     if error.is_revert:
