@@ -10,16 +10,12 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Final, TypeVar, assert_never
+from typing import Final, TypeVar
 
 import trio
 
 from deai import actions as act
-from deai.chain import (
-    memory_channels as channels,
-    memory_escrow as escrow,
-    memory_registry as registry,
-)
+from deai.chain import memory_registry as registry
 from deai.chain.channel_pages import check_limit, cut, first_openings, page_of
 from deai.chain.ledger import (
     CHANNELS_CONTRACT,
@@ -37,12 +33,13 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.memory_state import ZERO_ACCOUNT, Call, State
+from deai.chain.memory_verbs import FREE_GAS, carry_out
 from deai.chain.refusals import no_channels, refusal
 from deai.chain.rules import Rules
 from deai.chain.tasks_view import task_of
 from deai.channels import ChannelRecord
 from deai.errors import LedgerUnreachable
-from deai.events import Deposited, LedgerRecord, VaultWithdrawn
+from deai.events import LedgerRecord
 from deai.hashing import keccak
 from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId, hexed
 from deai.money import UNIT, Amount
@@ -52,8 +49,6 @@ from deai.tasks import ESCROW_NAME, REGISTRY_NAME
 
 GENESIS_TIME: Final = 1_800_000_000
 MEMORY_CHAIN_ID: Final = 713_715
-FREE_GAS: Final = UNIT
-"""What every account begins with for gas; calls cost nothing here."""
 YIELD_EVERY: Final = 16
 """Calls of one ledger after which others get a turn."""
 IDLE_BATCH_S: Final = 1.0
@@ -210,7 +205,7 @@ class MemoryChain:
     def attempt(self, sender: AccountId, action: act.Action) -> Call:
         """An action's effects, not yet in force; raises `LedgerRejected`."""
         call = self._call(sender, salt=f"{act.intent_key(action)}")
-        _carry_out(call, action)
+        carry_out(call, action)
         return call
 
     def read(self) -> Call:
@@ -432,87 +427,3 @@ def _info() -> ChainInfo:
 
 def _block_of(record: LedgerRecord) -> int:
     return record.position.block
-
-
-def _carry_out(call: Call, action: act.Action) -> None:
-    match action:
-        case act.TransferGas():
-            held = call.gas.get(call.sender, FREE_GAS)
-            if held < action.amount:
-                raise refusal("GasMoney", {"available": held, "needed": int(action.amount)})
-            call.gas[call.sender] = held - action.amount
-            call.gas[action.to] = call.gas.get(action.to, FREE_GAS) + action.amount
-        case act.TransferTokens():
-            call.move_tokens(call.sender, action.to, action.amount)
-        case act.Deposit():
-            call.move_tokens(call.sender, call.info.contracts["TaskEscrow"], action.amount)
-            if call.paused:
-                raise refusal("IsPaused")
-            call.credit(call.sender, action.amount)
-            call.emit(Deposited(call.sender, call.sender, action.amount))
-        case act.WithdrawVault():
-            call.debit(call.sender, action.amount)
-            call.emit(VaultWithdrawn(call.sender, action.to, action.amount))
-            call.move_tokens(call.info.contracts["TaskEscrow"], action.to, action.amount)
-        case act.RegisterNode():
-            registry.register(call, action)
-        case act.AddStake():
-            registry.add_stake(call, action)
-        case act.RequestUnstake():
-            registry.request_unstake(call, action)
-        case act.WithdrawStake():
-            registry.withdraw_stake(call, action)
-        case act.RotateOperator():
-            registry.rotate_operator(call, action)
-        case act.Unjail():
-            registry.unjail(call, action)
-        case act.Announce():
-            registry.announce(call, action)
-        case act.Heartbeat():
-            registry.heartbeat(call, action)
-        case act.PostTask():
-            escrow.post(call, action)
-        case act.AssignTask():
-            escrow.assign(call, action)
-        case act.PostAndAssign():
-            escrow.post_and_assign(call, action)
-        case act.CancelTask():
-            escrow.cancel(call, action)
-        case act.CommitResults():
-            escrow.commit(call, action)
-        case act.DeliverResult():
-            escrow.deliver(call, action)
-        case act.ObjectToResult():
-            escrow.object_to_result(call, action)
-        case act.ReleaseSeat():
-            escrow.release(call, action)
-        case act.ReassignSeat():
-            escrow.reassign(call, action)
-        case act.RevealResults():
-            escrow.reveal(call, action)
-        case act.ApproveOutputs():
-            escrow.approve(call, action)
-        case act.FinaliseTask():
-            escrow.finalise(call, action)
-        case act.ExpireTask():
-            escrow.expire(call, action)
-        case act.ProveEquivocation():
-            escrow.prove_equivocation(call, action)
-        case act.SweepFees():
-            escrow.sweep(call, action)
-        case act.OpenChannel():
-            channels.open_channel(call, action)
-        case act.TopUpChannel():
-            channels.top_up(call, action)
-        case act.RedeemVoucher():
-            channels.redeem(call, action)
-        case act.RedeemMany():
-            channels.redeem_many(call, action)
-        case act.CloseChannel():
-            channels.close(call, action)
-        case act.RequestClose():
-            channels.request_close(call, action)
-        case act.FinishClose():
-            channels.finish(call, action)
-        case _:
-            assert_never(action)
