@@ -244,6 +244,7 @@ def test_standard_input_is_read_where_a_dash_stands(
         (["matmul-proof", "--idempotency-key", "k" * 201], 2, "usage"),
         (["matmul-proof", "--policy", ""], 2, "usage"),
         (["matmul-proof", "--node", "0x12"], 2, "bad_node_id"),
+        (["embedding", "--param", "model=nobodys"], 2, "bad_parameter"),
         (["embedding"], 2, "no_input"),
         (["portfolio-risk"], 2, "no_input"),
         (["matmul-proof", "--chain", "moon"], 2, "unknown_chain"),

@@ -6,8 +6,10 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +21,7 @@ from coordinator.metrics import Metrics
 from coordinator.pages import render
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store
+from coordinator.task_document import task_document
 from deai.ids import NEAR, SEI
 from tests.coordinator.support import Running, running
 from tests.coordinator.world import Chain
@@ -192,6 +195,31 @@ async def test_a_task_shows_its_money_and_every_transaction(coordinator: Running
         assert transaction["hash"] in text
     for amount in ("escrowed", "paid", "refunded", "protocol_fee"):
         assert f'value="{document[amount]}"' in text
+
+
+async def test_the_sums_on_a_page_add_up_as_they_are_read(
+    coordinator: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a fee has more decimals than a screen usually shows."""
+
+    def finer(*parts: Any) -> Any:
+        document = task_document(*parts)
+        if document is None or int(document["paid"]) == 0:
+            return document
+        paid, fee = int(document["paid"]) - 7, int(document["protocol_fee"]) + 7
+        return document | {"paid": str(paid), "protocol_fee": str(fee)}
+
+    monkeypatch.setattr("coordinator.api.pages.task_document", finer)
+    finest = 0
+    for page in ("/", *(f"/tasks/{one.task_id}" for one in coordinator.chain.ended[:20])):
+        text = (await coordinator.http.get(page)).text
+        money = text[text.index('<table id="money">') :].split("</table>")[0]
+        told = re.findall(r"([0-9.,]+)</data>", money)
+        read = [Decimal(amount.replace(",", "")) for amount in told]
+        assert len(read) == 5
+        assert sum(read[:4]) == read[4], page
+        finest = max(finest, *(len(amount.partition(".")[2]) for amount in told))
+    assert finest == 18
 
 
 async def test_finding_leads_to_task_node_account_and_transaction(coordinator: Running) -> None:
