@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from devnet.near.vm.call import CallContext
@@ -17,6 +20,9 @@ from tests.contracts_near.gas_plays import Meter
 from tests.contracts_near.recorder import Record
 
 MACHINE = Machine()
+LONG, WIDE = "x" * 10_240, "é" * 5_000
+SHORT = ("", "☃", "\0")
+STRANGE: tuple[object, ...] = (LONG, WIDE, *SHORT, 5, -1, 2**64, 1.5, None, True, [], {}, [[]] * 50)
 
 
 @dataclass
@@ -148,3 +154,26 @@ def plain(arguments: Any) -> Any:
     if isinstance(message, dict):
         return {**arguments, "msg": json.dumps(message)}
     return arguments
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the README says of a method."""
+
+    method: str
+    arguments: list[str]
+    deposit: str
+    caller: str
+
+
+def table(page: Path) -> Iterator[Row]:
+    """Every method of a README's tables."""
+    for line in page.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) < 5 or cells[2] not in ("none", "yocto", "storage", "NEP-145"):
+            continue
+        arguments = re.findall(r"(\w+)\??", re.sub(r"\(.*?\)", "", cells[1]))
+        if cells[0].startswith("`upgrade`"):
+            arguments = []
+        for method in re.findall(r"`(\w+)`", cells[0].partition(" (")[0]):
+            yield Row(method, arguments, cells[2], cells[3])

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from devnet.near.rules import PROTOCOL_VERSION, TGAS
-from tests.contracts_near.gas_plays import Meter, Row, play
+from tests.contracts_near import channel_plays, gas_plays
+from tests.contracts_near.gas_plays import Meter, Row
 from tests.contracts_near.world import ARTIFACTS
 
 SOURCE: Final = Path(__file__).parents[2] / "contracts" / "near"
@@ -35,14 +36,18 @@ APART: Final = 0.05  # of nearcore's figure
 COSTS: Final = (
     "instructions", "ed25519_verify", "storage_read", "storage_write", "keccak256", "receipts",
 )  # fmt: skip
-COSTS_FOR: Final = ("submit_task", "assign", "commit")
+COSTS_FOR: Final = ("submit_task", "assign", "commit", "channels redeem")
 
 Table = dict[str, Row]
 
 
-def measure(directory: Path) -> Table:
-    """Gas and storage of every call on the embedded chain."""
-    return {name: one.row for name, one in play(directory).rows.items()}
+def play(directory: Path) -> Meter:
+    """Every call of every contract on the embedded chain."""
+    meter = gas_plays.play(directory / "compute")
+    channels = channel_plays.play(directory / "channels")
+    meter.rows.update(channels.rows)
+    meter.recorder.codes.update(channels.recorder.codes)
+    return meter
 
 
 def run_vm(meter: Meter, directory: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Every call that anybody may make, played on the embedded chain and measured there.
 
 A row's `call` is the gas of the contract's own receipt, `whole` that of the whole transaction with
-all that follows from it, `storage` the bytes that the compute account grows by.
+all that follows from it, `storage` the bytes that the contract's account grows by.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from tests.contracts_near.recorder import Record, Recorder
 from tests.contracts_near.world import (
     ARTIFACTS,
     CLIENT,
-    COMPUTE,
     DEPOSIT,
     EPOCH,
     GUARDIAN,
@@ -34,6 +33,7 @@ from tests.contracts_near.world import (
     TOKEN,
     UNBONDING,
     WINDOW,
+    Ground,
     Play,
     World,
     a_world,
@@ -57,15 +57,15 @@ class Measured:
 class Meter:
     """Rows by name; what is refused is no measurement."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Ground) -> None:
         self.world = world
         self.recorder = Recorder(world.chain)
         self.rows: dict[str, Measured] = {}
         self._records: list[Record] = []
         self._usage = world.usage()
 
-    def add(self, row: str, done: Result, account: str = COMPUTE) -> Result:
-        """Note a transaction that has just been made."""
+    def add(self, row: str, done: Result, account: str = "") -> Result:
+        """Note a transaction that has just been made; `call` is of the world's contract."""
         failed = [
             one for one in done.outcomes.values() if "Failure" in one["outcome"]["status"]
         ]  # fmt: skip
@@ -74,7 +74,7 @@ class Meter:
         own = {
             name: one["outcome"]["gas_burnt"]
             for name, one in done.outcomes.items()
-            if one["outcome"]["executor_id"] == account
+            if one["outcome"]["executor_id"] == (account or self.world.contract)
         }
         receipt = max(own, key=lambda name: own[name])
         usage = self.world.usage()

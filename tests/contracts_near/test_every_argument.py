@@ -6,9 +6,7 @@ list against the README's tables.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,19 @@ import pytest
 from deai.signing import Ed25519Signer
 from devnet.near.keys import public_key_bytes
 from devnet.near.rules import NEAR
-from tests.contracts_near.again import Known, at, changed, known_calls, places
+from tests.contracts_near.again import (
+    LONG,
+    SHORT,
+    STRANGE,
+    WIDE,
+    Known,
+    Row,
+    at,
+    changed,
+    known_calls,
+    places,
+    table,
+)
 from tests.contracts_near.gas_plays import play
 from tests.contracts_near.world import (
     COMPUTE,
@@ -32,9 +42,6 @@ from tests.contracts_near.world import (
 )
 
 README = Path(__file__).parents[2] / "contracts" / "near" / "README.md"
-LONG, WIDE = "x" * 10_240, "é" * 5_000
-SHORT = ("", "☃", "\0")
-STRANGE: tuple[object, ...] = (LONG, WIDE, *SHORT, 5, -1, 2**64, 1.5, None, True, [], {}, [[]] * 50)
 MALLORY = "mallory.near"
 OWN = ("on_withdrawn", "on_stake_withdrawn", "on_burned", "migrate", "ft_resolve_transfer")
 
@@ -45,30 +52,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Known]:
     return known_calls(play(tmp_path_factory.mktemp("calls")))
 
 
-@dataclass(frozen=True)
-class Row:
-    """What the README says of a method."""
-
-    method: str
-    arguments: list[str]
-    deposit: str
-    caller: str
-
-
-def table() -> Iterator[Row]:
-    """Every method of the README's tables."""
-    for line in README.read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) < 5 or cells[2] not in ("none", "yocto", "storage", "NEP-145"):
-            continue
-        arguments = re.findall(r"(\w+)\??", re.sub(r"\(.*?\)", "", cells[1]))
-        if cells[0].startswith("`upgrade`"):
-            arguments = []
-        for method in re.findall(r"`(\w+)`", cells[0].partition(" (")[0]):
-            yield Row(method, arguments, cells[2], cells[3])
-
-
-ROWS = {row.method: row for row in table()}
+ROWS = {row.method: row for row in table(README)}
 NO_ROW = Row("", [], "", "")
 
 
@@ -219,7 +203,8 @@ def test_neither_a_strangers_account_nor_another_key_of_the_owner_will_do(
 def test_a_pause_stops_deposits_registrations_posts_and_first_assigns_and_no_withdrawal(
     calls: list[Known],
 ) -> None:
-    stopped, going = set(), set()
+    stopped: set[str] = set()
+    going: set[str] = set()
     for call in calls:
         if call.contract != "compute" or call.method == "unpause":
             continue

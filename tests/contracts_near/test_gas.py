@@ -10,8 +10,8 @@ import pytest
 import wasmtime
 
 from devnet.near.rules import TGAS, WRITE_TRIE_NODES
-from tests.contracts_near.gas import APART, DRIFT, checksums, committed, drifted
-from tests.contracts_near.gas_plays import Meter, Row, play
+from tests.contracts_near.gas import APART, DRIFT, checksums, committed, drifted, play
+from tests.contracts_near.gas_plays import Meter, Row
 from tests.contracts_near.world import ARTIFACTS
 
 VIEWS = frozenset((
@@ -19,6 +19,7 @@ VIEWS = frozenset((
     "storage_cost", "storage_balance_of", "storage_balance_bounds", "get_node", "get_nodes",
     "get_account", "get_lane", "get_lanes", "task_id", "contract_source_metadata",
     "ft_total_supply", "ft_balance_of", "ft_metadata",
+    "channel_id", "get_channel", "get_channels",
 ))  # fmt: skip
 ONCE = frozenset(("new",))  # at deployment
 
@@ -87,12 +88,13 @@ def test_every_method_that_changes_something_is_measured(meter: Meter) -> None:
         (record["code"], record["method"]) for one in meter.rows.values() for record in one.records
     }
     hashes = checksums()
-    for name in ("token.wasm", "compute.wasm"):
+    assert len(hashes) == 3
+    for name in hashes:
         module = wasmtime.Module(wasmtime.Engine(), (ARTIFACTS / name).read_bytes())
         functions = {one.name for one in module.exports if isinstance(one.type, wasmtime.FuncType)}
         changing = functions - VIEWS - ONCE
         measured = {method for code, method in called if code == hashes[name]}
-        if name == "compute.wasm":
+        if name != "token.wasm":
             measured.add("migrate")  # run by `upgrade`, in the new code
         assert changing <= measured
 
@@ -102,7 +104,7 @@ def test_every_method_that_changes_something_is_measured(meter: Meter) -> None:
     [
         ("register", 3), ("submit_task (new lane)", 3), ("submit_task (reused lane)", 3),
         ("submit_result", 6), ("finalise, 3 seats", 6), ("finalise, 3 seats, 3 approvals", 6),
-        ("heartbeat", 2), ("ft_transfer", 3),
+        ("heartbeat", 2), ("ft_transfer", 3), ("channels redeem", 3),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("table", ["embedded", "nearcore"])
@@ -117,7 +119,7 @@ def test_the_contracts_own_receipt_stays_below_its_ceiling(
     ("call", "ceiling"),
     [
         ("submit_task (reused lane)", 3), ("submit_result", 6), ("finalise, 3 seats", 6),
-        ("finalise, 3 seats, 3 approvals", 6), ("ft_transfer", 3),
+        ("finalise, 3 seats, 3 approvals", 6), ("ft_transfer", 3), ("channels redeem", 6),
     ],
 )  # fmt: skip
 def test_these_stay_below_their_ceiling_as_whole_transactions_too(
@@ -160,3 +162,17 @@ def test_a_node_takes_at_most_400_bytes_and_a_finished_task_none(rows: Mapping[s
     del grown["cancel_upgrade"]
     assert len(grown) >= 24
     assert {n for n, more in grown.items() if more} == {"submit_task (new lane)"}
+
+
+def test_a_channel_of_a_batch_costs_a_quarter_of_one_alone_and_stores_nothing(
+    said: dict[str, Any],
+) -> None:
+    alone, ten = (
+        said["embedded"][f"channels {name}"] for name in ("redeem", "redeem_many, 10 of one owner")
+    )
+    assert ten["whole"] < 10 * alone["whole"] / 4
+    grown = {name: row["storage"] for name, row in said["embedded"].items() if "channels" in name}
+    assert 0 < grown.pop("channels open (new)") <= 150
+    channel = ("open", "top_up", "redeem", "request_close", "close", "finish", "pay_due")
+    of_one = [more for name, more in grown.items() if name.split()[1].startswith(channel)]
+    assert of_one == [0] * 12

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -74,23 +74,24 @@ def b64(signature: bytes) -> str:
     return base64.b64encode(signature).decode()
 
 
-class World:
-    """Contracts deployed, sixteen nodes registered, a client with tokens in its vault."""
+class Ground:
+    """A chain with the token and one more contract, and who calls them."""
 
-    def __init__(self, chain: Chain, clock: FakeClock, wasm: bytes | None = None) -> None:
+    contract = COMPUTE  # whom calls and views are for, unless said otherwise
+
+    def __init__(self, chain: Chain, clock: FakeClock) -> None:
         self.chain, self.clock = chain, clock
-        self.escrow = Domain(tasks.ESCROW_NAME, CHAIN, AccountId(COMPUTE))
-        self.registry = Domain(tasks.REGISTRY_NAME, CHAIN, AccountId(COMPUTE))
-        self.signers = [Ed25519Signer(seed(f"operator {i}")) for i in range(SEATS + 1)]
-        self.nodes = [near_node_id(AccountId(owner), 0) for owner in OWNERS]
-        self._deploy(wasm or (ARTIFACTS / "compute.wasm").read_bytes())
-        for i in range(SEATS + 1):
-            self.register(i)
-        self.deposit(CLIENT, 10**4 * UNIT)
 
     # --- sending ----------------------------------------------------------------------------
 
     def send(self, signer: str, receiver: str, *actions: Any, key: bytes | None = None) -> Result:
+        """One transaction and all that follows from it."""
+        name = self.submit(signer, receiver, *actions, key=key)
+        self.chain.settle()
+        return self.result(name)
+
+    def submit(self, signer: str, receiver: str, *actions: Any, key: bytes | None = None) -> str:
+        """One transaction that waits for its block."""
         secret, public = key_pair(key or seed(signer))
         held = self.chain.state.key(signer, public)
         nonce = held.nonce + 1 if held else 1
@@ -99,37 +100,34 @@ class World:
         )
         transaction = signed_transaction(base64.b64decode(str(raw)))
         self.chain.submit(transaction)
-        self.chain.settle()
-        included = self.chain.store.transaction(transaction.id)
+        return transaction.id
+
+    def result(self, transaction_id: str) -> Result:
+        included = self.chain.store.transaction(transaction_id)
         assert included is not None
-        return Result(included.outcome, self.chain.store.receipts_of(transaction.id))
+        return Result(included.outcome, self.chain.store.receipts_of(transaction_id))
 
     def call(
         self, signer: str, method: str, arguments: Any = None, *, deposit: int = 0,
-        receiver: str = COMPUTE, gas: int = 30, key: bytes | None = None,
+        receiver: str = "", gas: int = 30, key: bytes | None = None,
     ) -> Result:  # fmt: skip
         body = arguments if isinstance(arguments, bytes) else json.dumps(arguments or {}).encode()
         action = near.create_function_call_action(method, body, gas * TGAS, deposit)
-        return self.send(signer, receiver, action, key=key)
+        return self.send(signer, receiver or self.contract, action, key=key)
 
     def owner_call(self, signer: str, method: str, **arguments: Any) -> Result:
         """With the one yocto that a full-access key can attach."""
         return self.call(signer, method, arguments, deposit=1)
 
-    def operator_call(self, index: int, method: str, **arguments: Any) -> Result:
-        """By a node's hot key, a function-call key on its owner's account."""
-        key = seed(f"operator {index}")
-        return self.call(OWNERS[index], method, arguments, key=key)
-
     def pay_in(self, signer: str, amount: int, message: object = "", *, gas: int = 60) -> Result:
         text = message if isinstance(message, str) else json.dumps(message)
-        arguments = {"receiver_id": COMPUTE, "amount": str(amount), "msg": text}
+        arguments = {"receiver_id": self.contract, "amount": str(amount), "msg": text}
         return self.call(signer, "ft_transfer_call", arguments, deposit=1, receiver=TOKEN, gas=gas)
 
-    def view(self, method: str, contract: str = COMPUTE, **arguments: Any) -> Any:
+    def view(self, method: str, contract: str = "", **arguments: Any) -> Any:
         chain = self.chain
         body = json.dumps(arguments).encode()
-        outcome = chain.view(chain.state, chain.head, contract, method, body)
+        outcome = chain.view(chain.state, chain.head, contract or self.contract, method, body)
         assert outcome is not None
         assert outcome.failure is None, outcome.failure
         assert isinstance(outcome.returned, bytes)
@@ -150,31 +148,60 @@ class World:
     def tokens(self, account: str) -> int:
         return int(self.view("ft_balance_of", TOKEN, account_id=account))
 
+    def usage(self) -> int:
+        """Bytes that the contract's account is charged for."""
+        return self.chain.state.accounts[self.contract].usage
+
+    def give(self, account: str, amount: int) -> None:
+        """Tokens from the holder of the supply."""
+        sent = {"receiver_id": account, "amount": str(amount)}
+        self.call(OWNER, "ft_transfer", sent, deposit=1, receiver=TOKEN)
+
+    def deploy_token(self, registered: Iterable[str]) -> None:
+        """The token, with the whole supply at `OWNER`'s."""
+        code = (ARTIFACTS / "token.wasm").read_bytes()
+        self.send(TOKEN, TOKEN, near.create_deploy_contract_action(code))
+        token = {"holder": OWNER, "supply": str(SUPPLY)}
+        assert self.call(TOKEN, "new", token, receiver=TOKEN).value is None
+        for account in registered:
+            self.call(
+                OWNER, "storage_deposit", {"account_id": account}, deposit=NEAR // 100,
+                receiver=TOKEN,
+            )  # fmt: skip
+
+
+class World(Ground):
+    """Contracts deployed, sixteen nodes registered, a client with tokens in its vault."""
+
+    def __init__(self, chain: Chain, clock: FakeClock, wasm: bytes | None = None) -> None:
+        super().__init__(chain, clock)
+        self.escrow = Domain(tasks.ESCROW_NAME, CHAIN, AccountId(COMPUTE))
+        self.registry = Domain(tasks.REGISTRY_NAME, CHAIN, AccountId(COMPUTE))
+        self.signers = [Ed25519Signer(seed(f"operator {i}")) for i in range(SEATS + 1)]
+        self.nodes = [near_node_id(AccountId(owner), 0) for owner in OWNERS]
+        self._deploy(wasm or (ARTIFACTS / "compute.wasm").read_bytes())
+        for i in range(SEATS + 1):
+            self.register(i)
+        self.deposit(CLIENT, 10**4 * UNIT)
+
+    def operator_call(self, index: int, method: str, **arguments: Any) -> Result:
+        """By a node's hot key, a function-call key on its owner's account."""
+        key = seed(f"operator {index}")
+        return self.call(OWNERS[index], method, arguments, key=key)
+
     def vault(self, account: str) -> int:
         found = self.view("get_account", account_id=account)
         return int(found["balance"]) if found else 0
 
     def deposit(self, account: str, amount: int) -> None:
-        sent = {"receiver_id": account, "amount": str(amount)}
-        self.call(OWNER, "ft_transfer", sent, deposit=1, receiver=TOKEN)
+        self.give(account, amount)
         assert self.pay_in(account, amount).value == str(amount)
-
-    def usage(self, account: str = COMPUTE) -> int:
-        return self.chain.state.accounts[account].usage
 
     # --- set-up -----------------------------------------------------------------------------
 
     def _deploy(self, wasm: bytes) -> None:
-        for account, code in ((TOKEN, (ARTIFACTS / "token.wasm").read_bytes()), (COMPUTE, wasm)):
-            self.send(account, account, near.create_deploy_contract_action(code))
-        token = {"holder": OWNER, "supply": str(SUPPLY)}
-        assert self.call(TOKEN, "new", token, receiver=TOKEN).value is None
-        everybody = (CLIENT, STRANGER, TREASURY, COMPUTE, *OWNERS)
-        for account in everybody:
-            self.call(
-                OWNER, "storage_deposit", {"account_id": account}, deposit=NEAR // 100,
-                receiver=TOKEN,
-            )  # fmt: skip
+        self.deploy_token((CLIENT, STRANGER, TREASURY, COMPUTE, *OWNERS))
+        self.send(COMPUTE, COMPUTE, near.create_deploy_contract_action(wasm))
         new = {
             "token": TOKEN, "chain_id": CHAIN, "owner": OWNER, "guardian": GUARDIAN,
             "parameters": PARAMETERS,
@@ -200,8 +227,7 @@ class World:
 
     def register(self, i: int, stake: int = 2 * STAKE) -> Result:
         owner = OWNERS[i]
-        sent = {"receiver_id": owner, "amount": str(stake)}
-        self.call(OWNER, "ft_transfer", sent, deposit=1, receiver=TOKEN)
+        self.give(owner, stake)
         public = key_pair(seed(f"operator {i}"))[1]
         access = near.create_function_call_access_key_action(
             public, NEAR // 4, COMPUTE, list(OPERATOR_METHODS)
@@ -367,16 +393,26 @@ def refusal(done: Result) -> tuple[str, dict[str, Any]]:
 
 
 @contextmanager
-def a_world(directory: Path, wasm: bytes | None = None) -> Iterator[World]:
-    """A chain with everything on it; afterwards its books balance."""
-    accounts = (
-        TOKEN, COMPUTE, OWNER, GUARDIAN, TREASURY, CLIENT, STRANGER, *OWNERS,
-    )  # fmt: skip
+def a_chain(
+    directory: Path, accounts: Iterable[str], options: Options | None = None
+) -> Iterator[tuple[Chain, FakeClock]]:
+    """A chain with these accounts; afterwards its books balance."""
     genesis = {name: Grant(10_000 * NEAR, (key_pair(seed(name))[1],)) for name in accounts}
     clock = FakeClock()
-    chain = open_chain(directory / "chain.sqlite", Options(), genesis, clock)
+    directory.mkdir(exist_ok=True)
+    chain = open_chain(directory / "chain.sqlite", options or Options(), genesis, clock)
     try:
-        yield World(chain, clock, wasm)
+        yield chain, clock
         assert chain.supply() + chain.books.burnt == chain.books.minted
     finally:
         chain.store.close()
+
+
+@contextmanager
+def a_world(directory: Path, wasm: bytes | None = None) -> Iterator[World]:
+    """A chain with everything on it."""
+    accounts = (
+        TOKEN, COMPUTE, OWNER, GUARDIAN, TREASURY, CLIENT, STRANGER, *OWNERS,
+    )  # fmt: skip
+    with a_chain(directory, accounts) as (chain, clock):
+        yield World(chain, clock, wasm)

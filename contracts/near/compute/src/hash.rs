@@ -40,7 +40,7 @@ pub const COMMITMENT: (&str, [u8; 32]) =
 pub const FAULT: (&str, [u8; 32]) =
     ("fault/1", bytes("e4d948744a58fce5239d8b0509234ffcb4e83587d3859a7c8ea98aa99162c88f"));
 
-const fn bytes(hex: &str) -> [u8; 32] {
+pub const fn bytes(hex: &str) -> [u8; 32] {
     let digits = hex.as_bytes();
     assert!(digits.len() == 64);
     let mut out = [0; 32];
@@ -58,7 +58,7 @@ fn keccak(words: &[[u8; 32]]) -> [u8; 32] {
     env::keccak256_array(words.as_flattened())
 }
 
-fn text(value: &str) -> [u8; 32] {
+pub fn text(value: &str) -> [u8; 32] {
     env::keccak256_array(value.as_bytes())
 }
 
@@ -73,7 +73,7 @@ pub fn separator(name: &str, chain_id: &str, contract: &AccountId) -> [u8; 32] {
     keccak(&[DOMAIN.1, text(name), text("1"), text(chain_id), text(contract.as_str())])
 }
 
-fn digest(separator: &[u8; 32], fields: &[[u8; 32]]) -> [u8; 32] {
+pub fn digest(separator: &[u8; 32], fields: &[[u8; 32]]) -> [u8; 32] {
     let mut message = [0; 66];
     message[..2].copy_from_slice(b"\x19\x01");
     message[2..34].copy_from_slice(separator);

@@ -1,0 +1,140 @@
+//! What Python wrote into `contracts/spec/vectors/channels.json`, replayed: what it signs is redeemed, and what the
+//! core says of a run of calls is what the contract does.
+use near_sdk::serde_json::Value;
+
+use super::*;
+
+fn read() -> Value {
+    let path = format!("{}/../../spec/vectors/channels.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn from<T: std::str::FromStr<Err = &'static str>>(value: &Value) -> T {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap()
+}
+
+fn sum(value: &Value) -> u128 {
+    value.as_str().map_or_else(|| u128::from(value.as_u64().unwrap()), |text| text.parse().unwrap())
+}
+
+#[test]
+fn every_type_hash_is_that_of_its_text() {
+    for (text, hash) in [signed::CHANNEL, signed::VOUCHER] {
+        assert_eq!(env::keccak256_array(text.as_bytes()), hash, "{text}");
+    }
+}
+
+#[test]
+fn vouchers_that_python_signed_are_redeemed() {
+    let file = read();
+    let near = &file["near"];
+    let text = |name: &str| near["domain"][name].as_str().unwrap();
+    assert_eq!(text("name"), signed::NAME);
+    let mut world = World::at(text("contract"), text("chainId"), parameters()).unwrap();
+    assert_eq!(Word(world.domain), from::<Word>(&near["domain"]["separator"]));
+    let cases = list(&near["cases"]);
+    assert!(cases.len() >= 5);
+    for case in cases {
+        let given = &case["channel"];
+        let c = Channel {
+            client: id(given["client"].as_str().unwrap()),
+            node: from(&given["node"]),
+            session_key: from(&given["sessionKey"]),
+        };
+        let channel_id: Word = from(&case["channelId"]);
+        assert_eq!(world.view(|it| it.channel_id(c.clone())), channel_id);
+        let seed: Word = from(&case["secret"]);
+        assert_eq!(SigningKey::from_bytes(&seed.0).verifying_key().to_bytes(), c.session_key.0);
+        let (amount, epoch) = (sum(&case["cumulativeAmount"]), case["epoch"].as_u64().unwrap() as u32);
+        let voucher = Voucher {
+            cumulative_amount: U128(amount),
+            receipts_root: from(&case["receiptsRoot"]),
+            signature: from(&case["signature"]),
+        };
+        assert_eq!(voucher.signature.to_string(), case["signature"].as_str().unwrap());
+        let digest = signed::voucher(&world.domain, &channel_id, epoch, &voucher);
+        assert_eq!(Word(digest), from::<Word>(&case["digest"]));
+        world.put(channel_id, Record { deposit: amount, epoch, ..Record::default() });
+        let before = world.has(c.node.owner());
+        world.tokens.insert(id(text("contract")), amount);
+        world.redeem(&c, &voucher).unwrap();
+        assert_eq!(world.has(c.node.owner()) - before, amount, "the contract takes it");
+    }
+}
+
+#[test]
+fn a_voucher_for_sei_is_none_here() {
+    for case in list(&read()["cases"]) {
+        let text = case["signature"].as_str().unwrap();
+        let byte = |i| u8::from_str_radix(&text[i..i + 2], 16).unwrap();
+        let signature: Vec<u8> = (2..text.len()).step_by(2).map(byte).collect();
+        let (seed, digest): (Word, Word) = (from(&case["secret"]), from(&case["digest"]));
+        let key = OperatorKey(SigningKey::from_bytes(&seed.0).verifying_key().to_bytes());
+        assert!(!crate::hash::is_signed(digest.0, &Signature(signature.try_into().unwrap()), &key));
+    }
+}
+
+#[test]
+fn runs_of_calls_do_what_the_core_says() {
+    let file = read();
+    let period = file["period"].as_u64().unwrap();
+    let ops: Vec<&str> = list(&file["ops"]).iter().map(|op| op.as_str().unwrap()).collect();
+    let runs = list(&file["runs"]);
+    assert!(runs.len() >= 12);
+    let mut seen = std::collections::BTreeSet::new();
+    for run in runs {
+        let mut world =
+            World::at(CONTRACT, CHAIN, Parameters { close_period: period, ..parameters() }).unwrap();
+        world.call(Caller::of(CLIENT).with(NEAR), |c| c.storage_deposit(None, None)).unwrap();
+        let start = world.has(CLIENT);
+        let mut put = 0;
+        for step in 0..list(&run["ops"]).len() {
+            let at = |column: &str| &run[column][step];
+            let number = |column: &str| sum(at(column));
+            world.now = number("times") as u64;
+            let (amount, epoch) = (number("amounts"), number("epochs") as u32);
+            let op = ops[number("ops") as usize];
+            let voucher = world.signed_by(&chan(), 0, epoch, amount);
+            let done = match op {
+                "open" => world.open(&chan(), amount),
+                "topUp" => world.top_up(&chan(), amount),
+                "redeem" => world.redeem(&chan(), &voucher),
+                "requestClose" => world.request_close(&chan()),
+                "close" => world.close(&chan(), (amount != 0).then_some(&voucher)),
+                "finish" => world.finish(&chan()),
+                other => panic!("no such call: {other}"),
+            };
+            let wanted = at("errors").as_str().unwrap();
+            let said = match &done {
+                Ok(()) => "",
+                Err(Error::BadState(..)) => "BadState",
+                Err(Error::BadData) => "BadData",
+                Err(Error::BadSignature) => "BadSignature",
+                Err(Error::NothingNew(_)) => "NothingNew",
+                Err(Error::TooEarly(_)) => "TooEarly",
+                Err(Error::TooLate(_)) => "TooLate",
+                Err(other) => panic!("{other:?}"),
+            };
+            assert_eq!(said, wanted, "{op} {step}");
+            seen.insert((op, said));
+            if done.is_ok() && (op == "open" || op == "topUp") {
+                put += amount;
+            }
+            let c = world.channel(&chan());
+            assert_eq!(c.state as u128, number("states"), "state");
+            assert_eq!(c.deposit.0, number("deposits"), "deposit");
+            assert_eq!(c.claimed.0, number("claimed"), "claimed");
+            assert_eq!(u128::from(c.closes_at), number("closesAt"), "closes at");
+            assert_eq!(u128::from(c.epoch), number("counts"), "epoch");
+            assert_eq!(world.has(&owner(0)), number("ownerHas"), "paid");
+            assert_eq!(world.has(CLIENT) + put - start, number("clientGot"), "refunded");
+        }
+        world.check_books(&[chan()]);
+    }
+    assert!(seen.len() >= 18, "{seen:?}");
+}
