@@ -231,6 +231,27 @@ async def test_a_worker_killed_while_idle_is_noticed(tmp_path: Path) -> None:
             assert (await ask(executor, computation())).data == hostile.GOOD
 
 
+@pytest.mark.parametrize("victim", ["worker", "template"])
+async def test_a_kill_while_a_task_is_computed_is_this_nodes_fault_and_the_next_is_served(
+    tmp_path: Path, victim: str
+) -> None:
+    async with hostile_pool(tmp_path) as pool, pool.executor("alice") as executor:
+        assert (await ask(executor, computation())).data == hostile.GOOD
+        assert pool._server is not None
+        (worker,) = pool.stats()["worker_pids"]
+        pid = worker if victim == "worker" else pool._server._process.pid
+
+        def strike(_fraction: float) -> None:
+            os.kill(pid, signal.SIGKILL)
+
+        began = trio.current_time()
+        with pytest.raises(NodeFault) as caught:
+            await executor.run(computation("begin"), on_progress=strike, timeout=PATIENCE)
+        assert caught.value.reason_code == "worker_died"
+        assert trio.current_time() - began < PATIENCE, "noticed, not waited for"
+        assert (await ask(executor, computation())).data == hostile.GOOD
+
+
 async def test_a_template_that_dies_is_started_again(tmp_path: Path) -> None:
     async with hostile_pool(tmp_path) as pool:
         async with pool.executor("alice") as executor:
