@@ -157,17 +157,22 @@ def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
     assert audit["digest"] == audit["rebuilt_digest"]
 
 
-def test_a_chain_that_is_killed_in_mid_task_loses_nothing(
-    network: Network, portfolio: Path
+@pytest.mark.parametrize("moment", ["posted", "input", "committed"])
+@pytest.mark.parametrize("process", ["sei", "coordinator"])
+def test_a_chain_or_coordinator_that_is_killed_in_mid_task_loses_nothing(
+    network: Network, portfolio: Path, process: str, moment: str
 ) -> None:
     client = network.start_until(
-        "posted", "task", "submit", "portfolio-risk", "--input", str(portfolio),
-        "--param", "paths=300000", "--param", "seed=9", *network.among(*HONEST),
+        moment, "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=300000", "--param", f"seed={sum((process + moment).encode())}",
+        *network.among(*HONEST),
     )  # fmt: skip
-    network.devnet("kill", "sei")
-    network.devnet("start", "sei")
+    network.devnet("kill", process)
+    network.devnet("start", process)
 
-    paid_in_full(network.finished(client))
+    done = network.finished(client)
+    paid_in_full(done)
+    assert eventually(lambda: network.indexed(done["task_id"]))
 
 
 def test_a_stranger_joins_with_two_commands_and_is_paid(
