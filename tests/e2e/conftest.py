@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -206,6 +206,31 @@ def devnet(directory: Path, *options: str) -> Iterator[Network]:
     finally:
         down = run("down")
         assert down.returncode == 0, down.stdout[-2000:] + down.stderr[-3000:]
+
+
+@contextmanager
+def daemon(network: Network, home: Path) -> Iterator[dict[str, Any]]:
+    """The home's node while it runs; what it wrote once it took work."""
+    with (home / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deai", "node", "run", "--home", str(home)],
+            env=network.environment, stdout=log, stderr=log,
+        )  # fmt: skip
+
+        def ready() -> Any:
+            assert process.poll() is None, (home / "log").read_text()[-3000:]
+            with suppress(FileNotFoundError):
+                found = json.loads((home / "node.json").read_text())
+                return found if found["pid"] == process.pid else None
+
+        try:
+            yield eventually(ready)
+            process.terminate()
+            assert process.wait(timeout=PATIENCE_S) == 0
+        finally:
+            # The next test has this home for itself, whatever became of this one.
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PATIENCE_S, Network, devnet, eventually, paid_in_full
+from tests.e2e.conftest import Network, daemon, devnet, eventually, paid_in_full
 from tests.e2e.test_near import _lacks
 
 pytestmark = [
@@ -46,31 +43,6 @@ def home(both: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     operator = json.loads((made / "registration.json").read_text())["operator"]
     both.devnet("faucet", operator, "0")
     return made
-
-
-@contextmanager
-def daemon(both: Network, home: Path) -> Iterator[dict[str, Any]]:
-    """The home's node while it runs; what it wrote once it took work."""
-    with (home / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "deai", "node", "run", "--home", str(home)],
-            env=both.environment, stdout=log, stderr=log,
-        )  # fmt: skip
-
-        def ready() -> Any:
-            assert process.poll() is None, (home / "log").read_text()[-3000:]
-            with suppress(FileNotFoundError):
-                found = json.loads((home / "node.json").read_text())
-                return found if found["pid"] == process.pid else None
-
-        try:
-            yield eventually(ready)
-            process.terminate()
-            assert process.wait(timeout=PATIENCE_S) == 0
-        finally:
-            # The next test has this home for itself, whatever became of this one.
-            process.kill()
-            process.wait()
 
 
 def status(both: Network, home: Path) -> Any:

@@ -14,7 +14,7 @@ import pytest
 
 from deai.chain.outbox import FINAL, FLYING
 from deai.errors import DeaiError
-from tests.e2e.conftest import Network, devnet, eventually, paid_in_full
+from tests.e2e.conftest import Network, daemon, devnet, eventually, paid_in_full
 
 
 def _lacks() -> str:
@@ -101,11 +101,12 @@ def test_stake_that_is_not_there_is_named_and_what_is_there_is_added(near: Netwo
     assert int(stake(near, 1, "status")["stake"]) == before + 7 * 10**18
 
 
-def test_a_stranger_is_told_what_to_fund_and_goes_on_from_there(
-    near: Network, tmp_path: Path
+def test_a_stranger_is_told_what_to_fund_and_is_paid_without_its_owners_key(
+    near: Network, texts: Path, tmp_path: Path
 ) -> None:
+    home = tmp_path / "stranger"
     init = [
-        "--home", str(tmp_path / "stranger"), "--chain", "near", "node", "init",
+        "--home", str(home), "--chain", "near", "node", "init",
         "--non-interactive", "--network", near.document["network_file"],
         "--listen", "/ip4/127.0.0.1/tcp/0",
     ]  # fmt: skip
@@ -121,10 +122,38 @@ def test_a_stranger_is_told_what_to_fund_and_goes_on_from_there(
     steps = {step["name"]: step for step in done["steps"]}
     assert steps["register"]["state"] == steps["operator_key"]["state"] == "done"
     assert steps["register"]["transaction"] != steps["operator_key"]["transaction"]
-    # The owner's key may leave the machine: setting up again does not need it.
-    (tmp_path / "stranger" / "keys" / "owner-near.json").unlink()
+    # The owner's key leaves the machine: neither setting up again nor serving needs it.
+    (home / "keys" / "owner-near.json").unlink()
     again = near.plain(*init)
     assert (again["needs"], again["node_id"]) == (None, done["node_id"])
+    with daemon(near, home):
+        eventually(lambda: near.is_online(done["node_id"]))
+        task = near.submit("embedding", texts, "--policy", "none/1", "--node", done["node_id"])
+    paid_in_full(task)
+    assert [one["provider"] for one in task["payments"]] == [done["owner"]]
+    assert int(task["payments"][0]["amount"]) > 0
+
+
+def test_an_owner_registers_with_the_stake_command_and_leaves(
+    near: Network, tmp_path: Path
+) -> None:
+    config = near.document["client"]["config"]
+    at = ["--home", str(tmp_path / "home"), "--config", config, "--chain", "near"]
+    for kind in ("owner", "operator", "peer"):
+        near.plain(*at, "keys", "new", "--kind", kind)
+    register = [*at, "stake", "register", "--yes"]
+    lacks = near.plain(*register, status=5)
+    assert lacks["needs"]["address"] == lacks["owner"]
+    near.devnet("faucet", lacks["owner"], lacks["needs"]["tokens"])
+    for state in ("done", "done_before"):
+        done = near.plain(*register)
+        steps = [(step["name"], step["state"]) for step in done["steps"]]
+        assert steps == [("register", state), ("operator_key", state)]
+    found = near.plain(*at, "stake", "status")
+    assert (found["node_id"], found["stake"]) == (done["node_id"], lacks["needs"]["tokens"])
+    left = near.plain(*at, "stake", "unbond", "--all", "--yes")
+    assert [step["state"] for step in left["steps"]] == ["done"]
+    assert near.plain(*at, "stake", "status")["state"] == "unbonding"
 
 
 @pytest.mark.parametrize("address", ["nobody.near", "0x" + "11" * 20])
@@ -151,6 +180,22 @@ def test_a_client_that_is_killed_resumes_with_the_same_command(
     paid_in_full(done)
     tasks = near.deai("task", "list")["items"]
     assert sum(task["task_id"] == done["task_id"] for task in tasks) == 1
+
+
+@pytest.mark.parametrize("moment", ["posted", "input", "committed"])
+def test_nodes_that_are_killed_in_mid_task_are_replaced_or_come_back(
+    near: Network, portfolio: Path, moment: str
+) -> None:
+    client = near.start_until(
+        moment, "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=300000", "--param", f"seed={7 * len(moment)}",
+    )  # fmt: skip
+    for index in (0, 1):  # of the three that hold a seat it is one at least
+        near.devnet("kill", f"node-{index}")
+    for index in (0, 1):
+        near.devnet("start", f"node-{index}")
+
+    paid_in_full(near.finished(client))
 
 
 @pytest.mark.parametrize("moment", ["posted", "committed"])
