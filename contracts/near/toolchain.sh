@@ -45,9 +45,21 @@ source=$(echo "$dir"/src/usr/src/rustc-*)
 printf '[workspace]\n[package]\nname="stdbuild"\nversion="0.0.0"\nedition="2021"\n[profile.release]\ncodegen-units=1\n' > "$build/Cargo.toml"
 echo '#![no_std]' > "$build/src/lib.rs"
 printf '[source.crates-io]\nreplace-with="vendored"\n[source.vendored]\ndirectory="%s/library/vendor"\n' "$source" > "$build/.cargo/config.toml"
+# Cargo names the crates of a standard library after the path of their source, and what rustc calls the symbols
+# (and how the linker orders them) follows from that name. Here it follows from the package, wherever this folder is.
+cat > "$build/rustc" <<'EOF'
+#!/usr/bin/env bash
+arguments=()
+for one in "$@"; do
+  case $one in metadata=*) one=metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION ;; esac
+  arguments+=("$one")
+done
+exec "${arguments[@]}"
+EOF
+chmod +x "$build/rustc"
 # Bitcode is embedded for the contract's link-time optimisation.
 flags="-Ctarget-cpu=mvp -Ctarget-feature=+sign-ext,+mutable-globals -Cembed-bitcode=yes"
-(cd "$build" && env -u CARGO_TARGET_DIR RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT="$source/library" \
+(cd "$build" && env -u CARGO_TARGET_DIR RUSTC_WRAPPER="$build/rustc" RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT="$source/library" \
   CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags --remap-path-prefix=$source=/rustc/$rust" \
   cargo build -q --offline --release --target $target -Zbuild-std=std,panic_abort)
 libraries=$dir/sysroot/lib/rustlib
