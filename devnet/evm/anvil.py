@@ -4,7 +4,8 @@
 funds the genesis accounts, writes ``DIR/ready.json`` and stays in front of it: SIGTERM ends both,
 and anvil dies with this process however that dies. It charges Ethereum's storage price, keeps its
 state in ``DIR/state.json`` when it is ended properly, and forgets what is newer than the last dump
-on SIGKILL.
+on SIGKILL. Anvil 1.7.1 that made some 12,000 empty blocks (80 minutes of 0.4 s) leaves what is then
+sent to it in its pool, until an ``evm_mine`` or a restart.
 """
 
 import argparse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -75,6 +76,15 @@ class ChainProcess:
         assert "error" not in answer, answer
         return answer["result"]
 
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Run while inside and stand still afterwards: ten empty blocks a second cost a lot."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGSTOP)
+
     def advance(self, seconds: int) -> None:
         """Let chain time pass, and a block be made that shows it."""
         self.ask("evm_increaseTime", seconds)
@@ -111,7 +121,8 @@ def chain_process(
         "--genesis", str(directory / "genesis.json"), "--block-time", str(block_time),
     ]  # fmt: skip
     with (directory / "chain.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        # A group of its own: anvil is a child of what we start.
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, process_group=0)
     try:
         ready = wait_for(directory / "chain" / "ready.json", process)
         holder = account(0)
@@ -128,7 +139,9 @@ def chain_process(
             kind, ready["rpc_url"], entry.evm_chain_id, entry, holder, itertools.count(1), process
         )
     finally:
-        process.send_signal(signal.SIGTERM)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGCONT)  # if it stands still
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -50,17 +50,29 @@ def memory_world() -> tuple[World, MemoryChain]:
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
+def one_embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
     with chain_process("embedded", tmp_path_factory.mktemp("embedded")) as chain:
         yield chain
 
 
+@pytest.fixture(scope="module")
+def embedded(one_embedded: ChainProcess) -> Iterator[ChainProcess]:
+    with one_embedded.awake():
+        yield one_embedded
+
+
 @pytest.fixture(scope="session")
-def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
+def one_anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
     if not is_anvil_here():
         pytest.skip("anvil is not installed: npm install --no-save --prefix contracts/sei")
     with chain_process("anvil", tmp_path_factory.mktemp("anvil")) as chain:
         yield chain
+
+
+@pytest.fixture(scope="module")
+def anvil(one_anvil: ChainProcess) -> Iterator[ChainProcess]:
+    with one_anvil.awake():
+        yield one_anvil
 
 
 @pytest.fixture(scope="module")
