@@ -133,12 +133,13 @@ class LedgerRejected(Declined):
     """The contract refused; `name` and `arguments` are its own error, decoded."""
 
     code = "ledger_rejected"
+    said: ClassVar[str] = "the contract refused"
 
     def __init__(
         self, name: str, arguments: dict[str, object] | None = None, *, hint: str = ""
     ) -> None:
         shown = ", ".join(f"{key}={value}" for key, value in (arguments or {}).items())
-        super().__init__(f"the contract refused: {name}({shown})", hint=hint)
+        super().__init__(f"{self.said}: {name}({shown})", hint=hint)
         self.name: Final = name
         self.arguments: Final = dict(arguments or {})
 
@@ -148,6 +149,7 @@ class InsufficientFunds(LedgerRejected):
 
     code = "insufficient_funds"
     exit_status = 5
+    said = "not enough money"
 
 
 class LimitExceeded(DeaiError):

@@ -352,6 +352,7 @@ def test_an_input_is_shown_with_every_workload_that_takes_one(shell: Shell) -> N
 def test_ctrl_c_while_the_command_loads_leaves_no_traceback(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests run under\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
