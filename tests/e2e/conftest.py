@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -17,7 +16,6 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from deai.errors import DeaiError
 from tests.support.polling import wait
 
 T = TypeVar("T")
@@ -31,8 +29,6 @@ PASSING = {"no_committee", "no_offer"}
 BEHAVIOURS = {3: "copycat", 4: "silent", 5: "crasher", 6: "wrong-weights"}
 NODES = 7
 HONEST = (0, 1, 2)
-NEAR_NODES = 4
-"""Three seats, and one to take a seat over that was lost to a fault."""
 _BOOKS = """
 import json, sys, trio
 from pathlib import Path
@@ -171,30 +167,6 @@ class Network:
         return self.task("task", "submit", workload, "--input", str(source), *options)
 
 
-def lacks_near() -> str:
-    """What is not here that a NEAR devnet needs; empty if everything is."""
-    for package in ("py_near", "wasmtime"):
-        if importlib.util.find_spec(package) is None:
-            return f"the package {package} is not installed"
-    from deai.chain.near.deploy import contract_code
-
-    try:
-        for name in ("token", "compute"):
-            contract_code(name)
-    except DeaiError as error:
-        return str(error)
-    return ""
-
-
-def on_near() -> list[pytest.MarkDecorator]:
-    """The marks of tests that need a NEAR devnet."""
-    lacking = lacks_near()
-    return [
-        pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200),
-        pytest.mark.skipif(bool(lacking), reason=f"no NEAR devnet: {lacking}"),
-    ]  # fmt: skip
-
-
 def is_passing(document: str) -> bool:
     """Whether a command says that nobody takes its task now."""
     found = json.loads(document) if document.strip() else {}
@@ -271,21 +243,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         yield running
         pids += [process["pid"] for process in running.devnet("status")["processes"]]
     assert not [pid for pid in pids if _runs(pid)]
-
-
-@pytest.fixture(scope="session")
-def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """Honest nodes on NEAR."""
-    options = ["--chain", "near", "--nodes", str(NEAR_NODES)]
-    with devnet(tmp_path_factory.mktemp("near"), *options) as running:
-        eventually(lambda: running.deai("network", "stats")["active_nodes"] == NEAR_NODES)
-        yield running
-
-
-def stake(near: Network, index: int, *arguments: str, status: int = 0) -> Any:
-    """What `deai stake …` says to the owner of a node."""
-    home = near.document["nodes"][index]["home"]
-    return near.plain("--home", home, "--chain", "near", "stake", *arguments, status=status)
 
 
 def _runs(pid: int) -> bool:

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Network, daemon, devnet, eventually, on_near, paid_in_full
+from tests.e2e.conftest import Network, daemon, devnet, eventually, paid_in_full
+from tests.e2e.test_near import _lacks
 
-pytestmark = on_near()
+pytestmark = [
+    pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200),
+    pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
+]  # fmt: skip
 CHAINS = ("sei", "near")
 
 

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deai.chain.outbox import FINAL, FLYING
-from tests.e2e.conftest import (
-    NEAR_NODES,
-    Network,
-    daemon,
-    eventually,
-    on_near,
-    paid_in_full,
-    stake,
-)
+from deai.errors import DeaiError
+from tests.e2e.conftest import Network, daemon, devnet, eventually, paid_in_full
 
-pytestmark = on_near()
+
+def _lacks() -> str:
+    """What is not here that a NEAR devnet needs; empty if everything is."""
+    for package in ("py_near", "wasmtime"):
+        if importlib.util.find_spec(package) is None:
+            return f"the package {package} is not installed"
+    from deai.chain.near.deploy import contract_code
+
+    try:
+        for name in ("token", "compute"):
+            contract_code(name)
+    except DeaiError as error:
+        return str(error)
+    return ""
+
+
+pytestmark = [
+    pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200),
+    pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
+]  # fmt: skip
+
+
+NODES = 4
+"""Three seats, and one to take a seat over that was lost to a fault."""
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    options = ["--chain", "near", "--nodes", str(NODES)]
+    with devnet(tmp_path_factory.mktemp("near"), *options) as running:
+        eventually(lambda: running.deai("network", "stats")["active_nodes"] == NODES)
+        yield running
+
+
+def stake(near: Network, index: int, *arguments: str, status: int = 0) -> Any:
+    home = near.document["nodes"][index]["home"]
+    return near.plain("--home", home, "--chain", "near", "stake", *arguments, status=status)
 
 
 def test_a_task_completes_and_its_money_is_where_the_document_says(
     near: Network, portfolio: Path
 ) -> None:
-    before = [stake(near, index, "status")["vault"] for index in range(NEAR_NODES)]
+    before = [stake(near, index, "status")["vault"] for index in range(NODES)]
 
     done = near.submit("portfolio-risk", portfolio, "--param", "paths=20000")
 
@@ -130,6 +162,76 @@ def test_the_faucet_refuses_accounts_that_nobody_has(near: Network, address: str
     assert near.plain(*command, status=2)["error"]["code"] in {"no_account", "wrong_chain"}
 
 
+@pytest.mark.parametrize("moment", ["posted", "input", "committed"])
+def test_a_client_that_is_killed_resumes_with_the_same_command(
+    near: Network, portfolio: Path, moment: str
+) -> None:
+    command = [
+        "task", "submit", "portfolio-risk", "--input", str(portfolio), "--param", "paths=150000",
+        "--param", f"seed={sum(moment.encode())}",
+    ]  # fmt: skip
+    client = near.start_until(moment, *command)
+    client.kill()
+    client.communicate()
+
+    done = near.task(*command)
+
+    assert done["state"] == "completed"
+    paid_in_full(done)
+    tasks = near.deai("task", "list")["items"]
+    assert sum(task["task_id"] == done["task_id"] for task in tasks) == 1
+
+
+@pytest.mark.parametrize("moment", ["posted", "input", "committed"])
+def test_nodes_that_are_killed_in_mid_task_are_replaced_or_come_back(
+    near: Network, portfolio: Path, moment: str
+) -> None:
+    client = near.start_until(
+        moment, "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=300000", "--param", f"seed={7 * len(moment)}",
+    )  # fmt: skip
+    for index in (0, 1):  # of the three that hold a seat it is one at least
+        near.devnet("kill", f"node-{index}")
+    for index in (0, 1):
+        near.devnet("start", f"node-{index}")
+
+    paid_in_full(near.finished(client))
+
+
+@pytest.mark.parametrize("moment", ["posted", "committed"])
+def test_a_chain_that_is_killed_in_mid_task_loses_nothing(
+    near: Network, portfolio: Path, moment: str
+) -> None:
+    client = near.start_until(
+        moment, "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=200000", "--param", f"seed={len(moment)}",
+    )  # fmt: skip
+    near.devnet("kill", "near")
+    near.devnet("start", "near")
+
+    paid_in_full(near.finished(client))
+
+
+def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
+    near: Network, portfolio: Path
+) -> None:
+    client = near.start_until(
+        "posted", "task", "submit", "portfolio-risk", "--input", str(portfolio),
+        "--param", "paths=20000", "--param", "seed=77",
+    )  # fmt: skip
+    near.devnet("kill", "coordinator")
+    done = near.finished(client)
+
+    near.devnet("start", "coordinator")
+    shown = eventually(lambda: near.indexed(done["task_id"]))
+    assert (shown["chain"], shown["paid"]) == ("near", done["paid"])
+    home = str(near.directory / "coordinator")
+    audit = near.deai("coordinator", "audit", "--home", home, "--config", f"{home}/config.toml",
+                      "--chain", "near")  # fmt: skip
+    assert audit["ok"]
+    assert audit["digest"] == audit["rebuilt_digest"]
+
+
 class Intents:
     """The transactions that an account means to send, as its outbox has them."""
 
@@ -186,6 +288,13 @@ def test_setting_up_that_is_killed_at_any_step_goes_on_and_pays_once(
     assert intents.own() == {"register": FINAL, "gas": FINAL}
     left = near.devnet("faucet", needs["address"], "0")["balance"]
     assert left["tokens"] == needs["tokens"], "the stake was paid once, from twice as much"
+
+
+def test_a_killed_chain_comes_back_with_everything(near: Network) -> None:
+    before = stake(near, 2, "status")
+    near.devnet("kill", "near")
+    near.devnet("start", "near")
+    assert stake(near, 2, "status") == before
 
 
 def test_every_coin_is_accounted_for(near: Network) -> None:

@@ -18,9 +18,13 @@ from deai.money import UNIT, Amount
 from devnet.layout import Layout
 from devnet.network import opened
 from node.home import Home
-from tests.e2e.conftest import PATIENCE_S, Network, devnet, eventually, on_near
+from tests.e2e.conftest import PATIENCE_S, Network, devnet, eventually
+from tests.e2e.test_near import _lacks
 
-pytestmark = on_near()
+pytestmark = [
+    pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200),
+    pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
+]  # fmt: skip
 LIAR = 2
 
 
