@@ -100,19 +100,19 @@ def test_every_look_knows_what_a_look_at_everything_would_know(
     trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-async def test_a_day_long_task_is_not_read_from_its_post_at_every_look(
+async def test_an_hours_long_task_is_not_read_from_its_post_at_every_look(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     chain, chronicle = opened()
     blocks = 0
-    for look in range(2_000):
-        chain.grow(100, events=look == 1_000)
+    for look in range(200):
+        chain.grow(100, events=look == 100)
         assert await chronicle.read(chain.head) == chain.all
         blocks += chain.head.number - chain.asked[-1]
         await trio.sleep(0.4)
-    assert len(chain.blocks) == 200_001
-    assert blocks < 2_000 * (WINDOW + 101)
-    assert len(chain.asked) == 2_000
+    assert len(chain.blocks) == 20_001
+    assert blocks < 200 * (WINDOW + 101)
+    assert len(chain.asked) == 200
 
 
 async def test_a_deep_reorganisation_is_noticed_by_the_events_that_went(

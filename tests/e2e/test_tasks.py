@@ -157,8 +157,9 @@ def test_the_network_works_without_its_coordinator_and_the_index_catches_up(
     assert audit["digest"] == audit["rebuilt_digest"]
 
 
-@pytest.mark.parametrize("moment", ["posted", "input", "committed"])
-@pytest.mark.parametrize("process", ["sei", "coordinator"])
+@pytest.mark.parametrize(
+    ("process", "moment"), [("sei", "posted"), ("sei", "committed"), ("coordinator", "input")]
+)
 def test_a_chain_or_coordinator_that_is_killed_in_mid_task_loses_nothing(
     network: Network, portfolio: Path, process: str, moment: str
 ) -> None:
