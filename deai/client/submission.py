@@ -6,8 +6,8 @@ committee's accepts are on disk before the transaction that uses them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from deai.client.lanes import already_posted, keep_lane, reserve
 from deai.client.matching import Ranked
 from deai.client.offering import POST_MARGIN, Plan, Scene, look_around, plan_for
 from deai.client.requests import Prepared
+from deai.client.sessions import Session
 from deai.client.tools import Tools
 from deai.errors import ConfigError, InsufficientFunds, LedgerRejected, TaskDeclined
 from deai.ids import NodeId, TaskId
@@ -48,6 +49,8 @@ class Posted:
     proposal: Proposal
     transaction: Transaction | None
     plan: Plan | None
+    early: Mapping[int, Session] = field(default_factory=dict)
+    """By seat: the link on which the input went with the proposal."""
     matched_at: float | None = None
     """Local time at which the committee was complete, if that was in this life."""
 
@@ -149,7 +152,9 @@ class Submission:
         )
         await tools.journal.propose(entry, proposal)
         tools.crash("proposal_saved")
-        return await self._post(entry, proposal, plan)
+        posted = await self._post(entry, proposal, plan)
+        early = {seat: one.early for seat, one in enumerate(seated) if one.early is not None}
+        return posted if posted is None else replace(posted, early=early)
 
     def _task(self, entry: Entry, plan: Plan, scene: Scene) -> Task:
         return Task(
@@ -177,6 +182,7 @@ class Submission:
             attempt=0,
             candidates=[one for one in (*plan.chosen, *rest) if one.node not in self._excluded],
             now=scene.head.time,
+            data=self._prepared.data,
         )
 
     def _learn(self, asked: Asked) -> None:
@@ -219,7 +225,7 @@ class Submission:
             return None
         tools.crash("posted")
         entry = msgspec.structs.replace(entry, task_id=proposal.task_id)
-        return Posted(entry, proposal, transaction, plan, matched_at)
+        return Posted(entry, proposal, transaction, plan, matched_at=matched_at)
 
     async def _still_good(self, entry: Entry) -> Proposal | None:
         """A committee of an earlier life whose accepts can still be used."""
