@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +27,15 @@ class WorkerProcess:
     def __init__(self, pid: int, handle: int, to_worker: int, from_worker: int) -> None:
         self.pid = pid
         self._handle = handle
-        self._sink = trio.lowlevel.FdStream(to_worker)
-        self._source = trio.lowlevel.FdStream(from_worker)
+        self._sink = to_worker
+        self._source = from_worker
+        os.set_blocking(to_worker, False)
+        os.set_blocking(from_worker, False)
         self._buffer = bytearray()
+        self._most: int | None = None
+        """Bytes that it may hold now, beyond those that it was born with."""
+        self._look_at = 0.0
+        """When its memory is looked at next."""
         self.born_with = self.resident_bytes()
 
     async def send(self, message: wire.Request, blobs: Sequence[bytes] = ()) -> None:
@@ -37,15 +43,12 @@ class WorkerProcess:
         pieces: list[bytes | memoryview] = [wire.frame(message)]
         for blob in blobs:
             pieces += wire.data_frames(blob)
-        try:
-            # Short pieces travel in one write: a small task is then one system call.
-            if sum(map(len, pieces)) <= wire.MAX_MESSAGE_BYTES:
-                await self._sink.send_all(b"".join(pieces))
-                return
-            for piece in pieces:
-                await self._sink.send_all(piece)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+        # Short pieces travel in one write: a small task is then one system call.
+        if sum(map(len, pieces)) <= wire.MAX_MESSAGE_BYTES:
+            pieces = [b"".join(pieces)]
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for piece in pieces:
+            await self._write(piece)
 
     async def receive(self) -> wire.Reply:
         """The next message."""
@@ -78,16 +81,66 @@ class WorkerProcess:
 
     async def _take(self, length: int) -> bytes:
         while len(self._buffer) < length:
-            try:
-                piece = await self._source.receive_some(READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise NodeFault("the worker closed its pipe", code="worker_died") from error
+            piece = await self._read()
             if not piece:
                 raise NodeFault("the worker ended", code="worker_died")
             self._buffer += piece
         taken = bytes(self._buffer[:length])
         del self._buffer[:length]
         return taken
+
+    async def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._sink, rest) :]
+            except BlockingIOError:
+                await self._until(trio.lowlevel.wait_writable, self._sink)
+            except OSError as error:
+                raise NodeFault("the worker closed its pipe", code="worker_died") from error
+
+    async def _read(self) -> bytes:
+        while True:
+            await self._until(trio.lowlevel.wait_readable, self._source)
+            try:
+                return os.read(self._source, READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise NodeFault("the worker closed its pipe", code="worker_died") from error
+
+    @contextmanager
+    def limited(self, most: int) -> Iterator[None]:
+        """Inside, it may hold `most` bytes more than when it was born.
+
+        Waiting for one that holds more raises `NodeFault` of code `memory_limit`.
+        """
+        self._most, self._look_at = most, trio.current_time() + MEMORY_POLL
+        try:
+            yield
+        finally:
+            self._most = None
+
+    async def _until(self, is_ready: Callable[[int], Awaitable[None]], descriptor: int) -> None:
+        is_waiting = True
+        while is_waiting:
+            with trio.move_on_at(self._look_at):
+                try:
+                    await is_ready(descriptor)
+                    is_waiting = False
+                except (OSError, trio.ClosedResourceError) as error:
+                    raise NodeFault("the worker closed its pipe", code="worker_died") from error
+            if trio.current_time() >= self._look_at:
+                self._look()
+
+    def _look(self) -> None:
+        # Nothing announces memory: it has to be looked at.
+        self._look_at = trio.current_time() + MEMORY_POLL
+        if self._most is None:
+            return
+        held = self.resident_bytes() - self.born_with
+        if held > self._most:
+            raise NodeFault(f"the worker holds {held} bytes", code="memory_limit")
 
     def resident_bytes(self) -> int:
         """Resident, less files it maps; the template's copied-on-write pages count. 0 if gone."""
@@ -96,13 +149,6 @@ class WorkerProcess:
         except (FileNotFoundError, ProcessLookupError):
             return 0
         return (int(fields[1]) - int(fields[2])) * _PAGE
-
-    async def until_memory_exceeds(self, most: int) -> int:
-        """Wait until it holds `most` bytes more than when it was born; return how many."""
-        # Nothing announces memory: it has to be looked at.
-        while (held := self.resident_bytes() - self.born_with) <= most:
-            await trio.sleep(MEMORY_POLL)
-        return held
 
     def has_ended(self) -> bool:
         """Whether the process is over already."""
@@ -126,10 +172,12 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """Close the pipes and the handle."""
-        with trio.CancelScope(shield=True):
-            await self._sink.aclose()
-            await self._source.aclose()
+        for descriptor in (self._sink, self._source):
+            trio.lowlevel.notify_closing(descriptor)
+            os.close(descriptor)
+        self._sink = self._source = -1
         os.close(self._handle)
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
