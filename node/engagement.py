@@ -191,7 +191,8 @@ class Engagement:
             self.told.clear()
             # Whatever opened this link was answered on it: that is the first sign of life.
             self.progress_at = trio.current_time()
-        self.changed()
+        if self.chain is not None:  # before, there is nothing to say
+            self.changed()
 
     def detach(self, link: Link[TaskMessage]) -> None:
         """A link is gone."""

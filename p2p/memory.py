@@ -224,6 +224,12 @@ class _MemoryStream:
         self._check()
         self._sink.put(trio.current_time() + self._wire.network.latency, data)
 
+    def write_now(self, data: bytes) -> bool:
+        if self._is_aborted or self._wire.is_cut:
+            return False
+        self._sink.put(trio.current_time() + self._wire.network.latency, data)
+        return True
+
     async def end(self) -> None:
         await trio.lowlevel.checkpoint()
         self._sink.put(trio.current_time() + self._wire.network.latency, None)
