@@ -191,10 +191,30 @@ class Journal:
                   encode_json(spec), policy, created)  # fmt: skip
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            return self._unwaiting(self._reserve, values)
+            number = self._unwaiting(self._reserve, values)
         except sqlite3.OperationalError:
             # Somebody is writing: waited for beside the loop.
-            return await self._run(self._reserve, self._db, values)
+            number = await self._run(self._reserve, self._db, values)
+        if number is None:
+            return None
+        return Entry(
+            id=number,
+            digest=digest,
+            key=key or None,
+            chain=chain,
+            account=account,
+            lane=lane,
+            nonce=nonce,
+            since=since,
+            seed=seed,
+            spec=spec,
+            policy=policy,
+            created=created,
+            is_open=True,
+            task_id=None,
+            document=None,
+            output="",
+        )
 
     async def move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
         """Give a request that never reached the chain another lane; None if it is taken."""
@@ -284,7 +304,7 @@ class Journal:
         finally:
             self._reader.execute(f"PRAGMA busy_timeout={_PATIENCE * 1000}")
 
-    def _reserve(self, db: sqlite3.Connection, values: tuple[Any, ...]) -> Entry | None:
+    def _reserve(self, db: sqlite3.Connection, values: tuple[Any, ...]) -> int | None:
         try:
             with _transaction(db, flush=False):
                 cursor = db.execute(
@@ -292,7 +312,7 @@ class Journal:
                     " spec, policy, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     values,
                 )
-                return _get(db, int(cursor.lastrowid or 0))
+                return int(cursor.lastrowid or 0)
         except sqlite3.IntegrityError:
             return None
 

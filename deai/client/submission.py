@@ -74,9 +74,10 @@ class Submission:
         `LedgerUnreachable`, after which the same request goes on where it was.
         """
         scene: Scene | None = None
+        planned: Plan | None = None
         is_new = False
         if entry is None:
-            entry, is_new, scene = await self._begin()
+            entry, is_new, scene, planned = await self._begin()
         busy_until = trio.current_time() + BUSY_PATIENCE
         for number in range(ROUNDS):
             if not is_new:
@@ -86,7 +87,7 @@ class Submission:
                     return Posted(bound, found, None, None)
                 entry = await keep_lane(self._tools, entry)
             try:
-                posted = await self._round(entry, scene, is_new=is_new, fresh=number > 0)
+                posted = await self._round(entry, scene, planned, is_new=is_new, fresh=number > 0)
             except (TaskDeclined, InsufficientFunds, ConfigError) as error:
                 if isinstance(error, TaskDeclined) and trio.current_time() < busy_until:
                     passing = {n for n, one in self._refused.items() if one.code in PASSING}
@@ -94,7 +95,7 @@ class Submission:
                         # Nodes were busy: that passes, and then they may take it.
                         self._excluded -= passing
                         await trio.sleep(BUSY_PAUSE)
-                        is_new, scene = False, None
+                        is_new, scene, planned = False, None, None
                         continue
                 await self._give_up(entry)
                 if self._refused and isinstance(error, TaskDeclined):
@@ -104,14 +105,14 @@ class Submission:
                 return posted
             if len(self._dead) > MOST_REJECTED:
                 break
-            is_new, scene = False, None
+            is_new, scene, planned = False, None, None
         found = await already_posted(self._tools, entry)
         if found is not None:
             return Posted(await self._tools.journal.bind(entry, found.task_id), found, None, None)
         await self._give_up(entry)
         raise self._declined()
 
-    async def _begin(self) -> tuple[Entry, bool, Scene]:
+    async def _begin(self) -> tuple[Entry, bool, Scene, Plan]:
         """Look before reserving: most requests that cannot be met leave no trace."""
         tools, prepared = self._tools, self._prepared
         seed = tools.random(32)
@@ -120,19 +121,28 @@ class Submission:
         await tools.purse.check(tools.account, plan.fee * prepared.seats + prepared.request.tip)
         entry, is_new = await reserve(tools, prepared, seed, self._created)
         tools.crash("request_reserved")
-        return entry, is_new, scene
+        return entry, is_new, scene, plan
 
     async def _round(
-        self, entry: Entry, scene: Scene | None, *, is_new: bool, fresh: bool
+        self,
+        entry: Entry,
+        scene: Scene | None,
+        planned: Plan | None,
+        *,
+        is_new: bool,
+        fresh: bool,
     ) -> Posted | None:
-        """One committee; None if it did not come together or the contract refused it."""
+        """One committee; None if it did not come together or the contract refused it.
+
+        `planned` is the plan for `scene`, if it is made already.
+        """
         tools = self._tools
         saved = None if is_new else await self._still_good(entry)
         if saved is not None:
             return await self._post(entry, saved, None)
         if scene is None:
             scene = await look_around(tools, self._prepared, entry.seed, fresh=fresh)
-        plan = plan_for(self._prepared, scene, self._excluded, self._patience)
+        plan = planned or plan_for(self._prepared, scene, self._excluded, self._patience)
         task = self._task(entry, plan, scene)
         if not is_new:
             await tools.purse.check(tools.account, task.escrowed)
