@@ -82,7 +82,9 @@ class MemoryNetwork:
 
     def is_passable(self, ends: frozenset[PeerId]) -> bool:
         """Whether anything passes between these two now."""
-        return ends not in self._parted and not ends & self._frozen
+        return not (self._parted or self._frozen) or (
+            ends not in self._parted and not ends & self._frozen
+        )
 
     async def connect(self, source: MemoryNet, peer: PeerAddress, protocol_id: str) -> ByteStream:
         """Open a stream from `source`; raise `PeerUnreachable`, or wait while nothing passes."""

@@ -59,7 +59,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS requests_key ON requests (chain, account, key)
 CREATE UNIQUE INDEX IF NOT EXISTS requests_lane ON requests (chain, account, lane)
     WHERE is_open = 1;
 CREATE INDEX IF NOT EXISTS requests_digest ON requests (digest) WHERE is_open = 1;
-CREATE INDEX IF NOT EXISTS requests_task ON requests (task_id);
+CREATE INDEX IF NOT EXISTS requests_task ON requests (task_id) WHERE task_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS proposals (
     task_id TEXT PRIMARY KEY, request INTEGER NOT NULL REFERENCES requests ON DELETE CASCADE,
     body BLOB NOT NULL
@@ -252,10 +252,15 @@ class Journal:
     ) -> Entry:
         """The task ended on chain: keep its document and where the output lies.
 
-        `first` is called in the same thread before that: what the document names is there.
+        `first` is called in a thread before that: what the document names is there.
         Not flushed: if the power fails the task is open again, and the chain says how it ended.
         """
-        await self._run(self._end, entry, document, output, first)
+        await self._run(first)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._unwaiting(self._end, entry, document, output)
+        except sqlite3.OperationalError:
+            await self._run(self._end, self._db, entry, document, output)
         return msgspec.structs.replace(entry, is_open=False, document=document, output=output)
 
     async def drop(self, entry: Entry) -> None:
@@ -333,11 +338,10 @@ class Journal:
             db.execute("UPDATE requests SET task_id = ? WHERE id = ?", (proposal.task_id, entry.id))
 
     def _end(
-        self, entry: Entry, document: dict[str, Any], output: str, first: Callable[[], None]
+        self, db: sqlite3.Connection, entry: Entry, document: dict[str, Any], output: str
     ) -> None:
-        first()
-        with _transaction(self._db, flush=False):
-            self._db.execute(
+        with _transaction(db, flush=False):
+            db.execute(
                 "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
                 (msgspec.json.encode(document), output, entry.id),
             )
