@@ -354,9 +354,9 @@ class MemoryLedger:
         await self._turn()
         done = self._chain.execute(self._sender(), action, key or act.intent_key(action))
         # As on any chain, a sender hears of its block no earlier than those who follow it: they
-        # and whoever they wake take their turns first.
+        # and whoever they wake take their turns first. It hears of it whatever they do.
         for _ in range(TURNS_FOR_NEWS):
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return done
 
     @asynccontextmanager
