@@ -35,6 +35,10 @@ from deai.events import (
     ResultCommitted,
     ResultDelivered,
     ResultRevealed,
+    RewardsCancelled,
+    RewardsClaimed,
+    RewardsFunded,
+    RewardsProposed,
     SeatReassigned,
     SeatReleased,
     StakeAdded,
@@ -139,6 +143,8 @@ class _Draft:
                 | ChannelClosed()
             ):
                 pass  # recorded, and no channel is indexed: no program pays through one yet
+            case RewardsFunded() | RewardsProposed() | RewardsCancelled() | RewardsClaimed():
+                pass  # recorded; an epoch is computed from the records themselves
             case (
                 TaskPosted()
                 | TaskAssigned()
