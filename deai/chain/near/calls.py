@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias, assert_never
 import msgspec
 
 from deai import actions as act
-from deai.chain.refusals import no_channels
+from deai.chain.refusals import no_channels, no_rewards
 from deai.ids import AccountId, NodeId, hexed
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
@@ -151,8 +151,8 @@ def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> Nea
     """The transaction for an action.
 
     Money for gas that goes to a key (an operator's) makes it a key of the sender's account with
-    that allowance, in place of one that it has already. Raises `NotSetUp` for channels, which
-    the contract here does not have.
+    that allowance, in place of one that it has already. Raises `NotSetUp` for channels and
+    rewards, which the contract here does not have.
     """
     if isinstance(action, act.TransferGas):
         if action.to.startswith("ed25519:"):
@@ -161,6 +161,8 @@ def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> Nea
         return NearCall(action.to, (Send(int(action.amount)),))
     if isinstance(action, act.ChannelAction):
         raise no_channels()
+    if isinstance(action, act.RewardAction):
+        raise no_rewards()
     token, compute = contracts["ComputeToken"], contracts["NodeRegistry"]
     found = _of_tokens(action, token, compute)
     return found if found is not None else NearCall(compute, (_of_compute(action),), _needs(action))

@@ -58,8 +58,9 @@ from deai.chain.near.queries import (
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
 from deai.chain.pool import Pool, Request, sensible
-from deai.chain.refusals import no_channels, refusal
+from deai.chain.refusals import no_channels, no_rewards, refusal
 from deai.channels import ChannelRecord
+from deai.claims import RewardsRecord
 from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
 from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId, parse_digest
@@ -168,6 +169,12 @@ class NearLedger:
         limit: int = MAX_CHANNEL_PAGE,
     ) -> ChannelPage:
         raise no_channels()
+
+    async def rewards(self) -> RewardsRecord:
+        raise no_rewards()
+
+    async def rewards_paid(self, account: AccountId) -> Amount:
+        raise no_rewards()
 
     async def simulate(self, action: Action) -> int:
         sender, call = self._as_sender(), encode_action(action, self._info.contracts)
