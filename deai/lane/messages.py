@@ -57,6 +57,7 @@ class Hello(_Message, frozen=True):
 
     `life` is random per process of the client: in the same life it still knows every task that it
     asked for. `received` counts the results it has seen in this epoch, `number` its vouchers.
+    `signature` is the session key's over the peer that sends this (`deai.lane.greeting`).
     """
 
     channel: Channel
@@ -64,13 +65,16 @@ class Hello(_Message, frozen=True):
     life: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
     received: Number
     number: Number
+    signature: Signature
 
 
 class Welcome(_Message, frozen=True):
     """Where the node stands: its newest voucher (None before the first) and what it grants.
 
-    `paid` counts the receipts that vouchers cover, `next_index` the place of the next result that
-    the node will send; `tasks` and `bytes` bound what may be asked for and not answered.
+    `paid` counts the receipts that vouchers cover. Results below `next_index` exist: those that
+    the client has not seen follow at once, under the numbers of the agreements they were made
+    under; whatever else it asked for is forgotten, and asked for again, as agreements are.
+    `tasks` and `bytes` bound what may be asked for and not answered.
     """
 
     voucher: Voucher | None

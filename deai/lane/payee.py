@@ -162,6 +162,8 @@ class Payee:
                 f"{self.deposit} deposited",
                 code="bad_voucher",
             )
+        if not pay.tasks and pay.cumulative_amount == before.cumulative:
+            raise ProtocolError("a voucher for nothing", code="bad_voucher")
         covered = list(islice(self.due, pay.tasks))
         leaves = [one.leaf for one in covered if one.leaf is not None]
         is_known = len(leaves) == len(covered)

@@ -23,7 +23,8 @@ from deai.channels import (
     verify_voucher,
 )
 from deai.errors import BadSignature, ProtocolError
-from deai.ids import ChannelId
+from deai.ids import ChannelId, PeerId
+from deai.lane.greeting import sign_greeting
 from deai.lane.messages import Hello, Pay, Receipts, Welcome
 from deai.lane.receipts import MAX_WINDOW, Number, WindowReceipt
 from deai.merkle import merkle_root
@@ -127,7 +128,7 @@ class Payer:
 
         Only where nothing is due: what was received is paid first.
         """
-        return not self._leaves and price > int(self.credit) + self.ahead
+        return not self._leaves and price > int(self.credit)
 
     def issue(self, key: Signer, tasks: int) -> Issued:
         """Sign the voucher for the oldest `tasks` results."""
@@ -178,9 +179,11 @@ class Payer:
             raise ProtocolError(f"receipts up to {receipts.number}", code="bad_receipts")
         return done
 
-    def hello(self, life: bytes) -> Hello:
-        """Where we stand."""
-        return Hello(self.channel, self.epoch, life, self.received, self.promised.number)
+    def hello(self, key: Signer, peer: PeerId, life: bytes) -> Hello:
+        """Where we stand; `peer` is our own id on the link, for which the session key speaks."""
+        signature = sign_greeting(self.domain, key, self.channel, self.epoch, peer)
+        number = self.promised.number
+        return Hello(self.channel, self.epoch, life, self.received, number, signature)
 
     def resume(self, welcome: Welcome) -> list[Issued]:
         """The vouchers that the node has not, in order, to be sent again.
