@@ -25,6 +25,7 @@ WITH_CHANNELS = [
     "memory",
     pytest.param("embedded", marks=[pytest.mark.chain, pytest.mark.network]),
     pytest.param("anvil", marks=[pytest.mark.chain, pytest.mark.network, pytest.mark.slow]),
+    pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network]),
 ]
 """The chains whose contracts have payment channels."""
 
@@ -82,12 +83,7 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NearChain]:
         yield chain
 
 
-@pytest.fixture(
-    params=[
-        *WITH_CHANNELS,
-        pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network]),
-    ]
-)
+@pytest.fixture(params=WITH_CHANNELS)
 def chain(request: pytest.FixtureRequest) -> ChainProcess | NearChain | None:
     """The process behind `world`, None for the ledger in memory."""
     if request.param == "memory":

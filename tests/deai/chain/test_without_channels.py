@@ -15,13 +15,14 @@ from deai.chain.sei.ledger import open_sei_ledger
 from deai.channels import Channel, Voucher
 from deai.errors import NotSetUp
 from deai.hashing import ZERO
-from deai.ids import ChannelId
+from deai.ids import AccountId, ChannelId
 from deai.money import UNIT, Amount
 from deai.network import ChainEntry
 from deai.signing import Signer
 from rewards.rules import RULES
 from tests.deai.chain.chains import PARAMETERS, SETTINGS, ChainProcess
-from tests.support.ledger_conformance import World, client, node_of, play
+from tests.deai.chain.near.harness import NearChain, settings
+from tests.support.ledger_conformance import World, node_of
 
 ID = ChannelId("0x" + "c0" * 32)
 
@@ -86,11 +87,27 @@ async def test_a_deployment_without_their_contract_says_so_and_works(
         assert (await ledger.balances(by.account)).vault == UNIT
 
 
-@pytest.mark.parametrize(
-    "chain", [pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network])], indirect=True
-)
-async def test_near_says_so_and_works(world: World) -> None:
-    await says_so(await world.ledger(world.holder), world.holder)
-    playing = await play(world, start=False, payer=await client(world))
-    await playing.start()
-    assert CHANNELS_CONTRACT not in world.reader.info.contracts
+@pytest.mark.chain
+@pytest.mark.network
+async def test_a_near_deployment_without_their_contract_says_so_and_works(near: NearChain) -> None:
+    from deai.chain.near.deploy import deploy as deploy_on_near
+    from deai.chain.near.keys import NearKey
+    from deai.chain.near.ledger import open_near_ledger
+
+    by, hot = near.signer(), near.signer().key
+    key = NearKey(by.account, by.key)
+    parameters = msgspec.structs.replace(
+        PARAMETERS, close_period=0, treasury=AccountId("treasury.near")
+    )
+    done = await deploy_on_near([near.rpc_url], key, parameters, settings=settings())
+    assert set(done.contracts) == {"ComputeToken", "NodeRegistry", "TaskEscrow"}
+    entry = ChainEntry(
+        kind="embedded", chain_id=done.chain_id, rpc_urls=(near.rpc_url,),
+        contracts=done.contracts, deployed_at=done.block,
+    )  # fmt: skip
+    async with open_near_ledger(entry, key, settings=settings()) as ledger:
+        await says_so(ledger, by)
+        await ledger.submit(act.Deposit(Amount(UNIT)))
+        assert (await ledger.balances(by.account)).vault == UNIT
+        await ledger.submit(act.TransferGas(hot.account, Amount(10**22)))
+        assert (await ledger.balances(hot.account)).gas == 10**22

@@ -11,11 +11,12 @@ import trio
 pytest.importorskip("py_near", reason="py-near is not installed")
 
 from deai import actions as act
-from deai.chain.near.calls import NearCall, Send, operator_key
+from deai.chain.near.calls import operator_key
 from deai.chain.near.keys import NearKey
 from deai.chain.near.ledger import open_near_ledger
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import open_sender
+from deai.chain.near.steps import NearCall, Send
 from deai.errors import (
     InsufficientFunds,
     LedgerRejected,
