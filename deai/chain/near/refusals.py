@@ -53,7 +53,7 @@ def panicked(text: str, sender: str = "") -> LedgerRejected:
     if "Failed to deserialize input from JSON" in text:
         return refusal("BadData", {"message": text[:_MAX_SHOWN]})
     if "amount should be a positive number" in text:
-        return refusal("BadData", {"message": text[:_MAX_SHOWN]})
+        return refusal("BadData")
     if "Requires attached deposit" in text:
         return refusal("OneYocto")
     if "Exceeded the prepaid gas" in text:
