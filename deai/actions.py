@@ -287,7 +287,10 @@ class RequestClose(_Action, frozen=True):
 
 
 class FinishClose(_Action, frozen=True):
-    """Anybody, after the challenge period: return the rest to the client."""
+    """Anybody, after the challenge period: return the rest to the client.
+
+    On NEAR also of a closed channel that has something `due`: it is sent once more.
+    """
 
     channel: Channel
     epoch: int

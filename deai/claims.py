@@ -2,7 +2,7 @@
 
 An epoch's root stands over leaves of account and cumulative amount, so whoever missed ten epochs
 claims once, and the contract keeps one number for each account. The tree is the one of
-`deai.hashing` (RFC 6962: leaves and nodes are told apart, no leaf is doubled), and every leaf is
+`deai.merkle` (RFC 6962: leaves and nodes are told apart, no leaf is doubled), and every leaf is
 an EIP-712 digest, bound to the chain and to the contract that pays.
 
 A `Statement` is everything that anybody needs to check a root. It is computed from the chain's
@@ -21,8 +21,9 @@ import msgspec
 
 from deai.codec import encode_canonical
 from deai.errors import LedgerRejected, MalformedMessage
-from deai.hashing import ZERO, leaf, path_root, tree_levels, tree_path
+from deai.hashing import ZERO
 from deai.ids import AccountId
+from deai.merkle import leaf_hash, merkle_path, merkle_root, path_sides, root_by_sides
 from deai.money import Amount
 from deai.signing import Domain, struct_type
 from deai.tasks import Account, Digest, Seconds
@@ -112,7 +113,7 @@ class Statement(
 
 def claim_leaf(domain: Domain, account: AccountId, cumulative_amount: int) -> bytes:
     """The leaf of an account: 32 bytes. Raises `MalformedMessage` for none of this chain."""
-    return leaf(domain.digest(_CLAIM, (account, cumulative_amount)))
+    return leaf_hash(domain.digest(_CLAIM, (account, cumulative_amount)))
 
 
 def claims_root(domain: Domain, leaves: Sequence[Share]) -> bytes:
@@ -125,32 +126,28 @@ class ClaimTree:
 
     def __init__(self, domain: Domain, leaves: Sequence[Share]) -> None:
         self._leaves = leaves
-        hashes = [claim_leaf(domain, one.account, one.amount) for one in leaves]
-        self._levels = tree_levels(hashes) if hashes else [[NO_ROOT]]
+        self._hashes = [claim_leaf(domain, one.account, one.amount) for one in leaves]
+        self.root: Final = merkle_root(self._hashes)
         self._places: Mapping[AccountId, int] = {
             one.account: place for place, one in enumerate(leaves)
         }
         if len(self._places) != len(leaves):
             raise MalformedMessage("an account has one leaf")
 
-    @property
-    def root(self) -> bytes:
-        """32 bytes."""
-        return self._levels[-1][0]
-
     def claim(self, account: AccountId) -> Claim | None:
         """An account's claim, None if it was never owed anything."""
         place = self._places.get(account)
         if place is None:
             return None
-        sides, path = tree_path(self._levels, place)
+        path = tuple(merkle_path(self._hashes, place))
+        sides = path_sides(place, len(self._hashes))
         return Claim(account, self._leaves[place].amount, sides, path)
 
 
 def claim_root(domain: Domain, claim: Claim) -> bytes:
     """The root under which a claim is good."""
     own = claim_leaf(domain, claim.account, claim.cumulative_amount)
-    return path_root(own, claim.sides, claim.path)
+    return root_by_sides(own, claim.sides, claim.path)
 
 
 def epoch_of(time: int, seconds: int) -> int:

@@ -46,47 +46,19 @@ def leaf(chunk: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + chunk).digest()
 
 
-def tree_levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    """Every level of the RFC 6962 tree over leaf hashes, the root alone in the last."""
+def tree_root(leaves: Sequence[bytes]) -> bytes:
+    """The RFC 6962 root over leaf hashes; at least one leaf."""
     if not leaves:
         raise MalformedMessage("a tree has at least one leaf")
-    levels = [list(leaves)]
+    level = list(leaves)
     # Pairing neighbours and carrying an odd last node up unchanged gives RFC 6962's tree.
-    while len(level := levels[-1]) > 1:
+    while len(level) > 1:
         paired = [
             hashlib.sha256(b"\x01" + level[i] + level[i + 1]).digest()
             for i in range(0, len(level) - 1, 2)
         ]
-        levels.append(paired + ([level[-1]] if len(level) % 2 else []))
-    return levels
-
-
-def tree_root(leaves: Sequence[bytes]) -> bytes:
-    """The RFC 6962 root over leaf hashes; at least one leaf."""
-    return tree_levels(leaves)[-1][0]
-
-
-def tree_path(levels: Sequence[Sequence[bytes]], index: int) -> tuple[int, tuple[bytes, ...]]:
-    """How leaf `index` leads to the root: its siblings from the bottom up, and their sides.
-
-    Bit k of the sides is set where sibling k stands on the left.
-    """
-    sides, siblings = 0, []
-    for level in levels[:-1]:
-        if (beside := index ^ 1) < len(level):
-            sides |= (index & 1) << len(siblings)
-            siblings.append(level[beside])
-        index >>= 1
-    return sides, tuple(siblings)
-
-
-def path_root(leaf_hash: bytes, sides: int, siblings: Sequence[bytes]) -> bytes:
-    """The root to which a path leads; a tree with that root has the leaf."""
-    found = leaf_hash
-    for k, sibling in enumerate(siblings):
-        pair = sibling + found if sides >> k & 1 else found + sibling
-        found = hashlib.sha256(b"\x01" + pair).digest()
-    return found
+        level = paired + ([level[-1]] if len(level) % 2 else [])
+    return level[0]
 
 
 def digest_of_leaves(length: int, leaves: Sequence[bytes]) -> bytes:

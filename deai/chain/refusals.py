@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
-from deai.errors import InsufficientFunds, LedgerRejected, NotSetUp
+from deai.channels import ChannelRecord
+from deai.errors import (
+    BadSignature,
+    IllegalTransition,
+    InsufficientFunds,
+    LedgerRejected,
+    LimitExceeded,
+    NotSetUp,
+)
+from deai.ids import ChannelId
 
 HINTS: Final[Mapping[str, str]] = {
     "AcceptExpired": "ask the node for a new accept",
@@ -32,6 +42,7 @@ HINTS: Final[Mapping[str, str]] = {
     "IsPaused": "deposits and new work are paused; withdrawals and running tasks are not",
     "LaneBusy": "use another lane, or end this lane's task first",
     "NoHeartbeat": "the node has to beat on chain first",
+    "NothingDue": "nothing to do: what the token had refused was sent meanwhile",
     "NothingNew": "nothing to do: as much was paid already, or the deposit is used up",
     "NothingRedeemed": "redeem one of them alone to see what refuses it",
     "NothingWaits": "only a root that waits can be taken back, by the name of its epoch",
@@ -57,6 +68,21 @@ def refusal(name: str, arguments: Mapping[str, object] | None = None) -> LedgerR
     """The error to raise for the contract's own error `name`."""
     kind = InsufficientFunds if name in _FUNDS else LedgerRejected
     return kind(name, dict(arguments or {}), hint=HINTS.get(name, ""))
+
+
+@contextmanager
+def as_contract(channel: ChannelId, record: ChannelRecord) -> Iterator[None]:
+    """What the table of `deai.channels` refuses about a channel, under the contract's names."""
+    try:
+        yield
+    except IllegalTransition as error:
+        raise refusal("BadState", {"id": channel, "state": int(record.state)}) from error
+    except LimitExceeded as error:
+        raise refusal("UsedUp", {"id": channel}) from error
+    except BadSignature as error:
+        raise refusal("BadSignature") from error
+    except LedgerRejected as error:
+        raise refusal(error.name, error.arguments) from error
 
 
 def no_channels() -> NotSetUp:

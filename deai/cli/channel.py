@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from deai.money import Amount
 
 SESSION = click.option(
-    "--session-key", metavar="ACCOUNT", help="Of a channel that another home opened."
+    "--session-key", metavar="KEY", help="Of a channel that another home opened."
 )
 
 
@@ -223,6 +223,10 @@ async def _close(settings: Settings, node: NodeId, options: dict[str, Any]) -> d
             done = FinishClose(mine.channel, record.epoch)
             key = f"FinishClose:{mine.id}:{record.epoch}"
             return await mine.send(done, key, record.remaining, yes=yes)
+        if record.state is ChannelState.CLOSED and record.due:
+            done = FinishClose(mine.channel, record.epoch)
+            key = f"FinishClose:{mine.id}:{record.epoch}:{int(record.due)}@{now}"
+            return await mine.send(done, key, 0, yes=yes)
         return mine.document()
 
 
@@ -259,7 +263,7 @@ async def _mine(
     from deai.channels import Channel, channel_id
     from deai.client import access
     from deai.errors import NotSetUp
-    from deai.ids import account_on
+    from deai.ids import key_on
     from deai.keys import account_of, holder_of, load_signer
 
     signer = load_signer(settings.client_key, settings.client_passphrase, chain=settings.chain)
@@ -270,7 +274,7 @@ async def _mine(
         domain = ledger.info.channels
         path = settings.home / "keys" / "channels" / f"{node}.json"
         if session_key is not None:
-            session = typed("--session-key", partial(account_on, settings.chain), session_key)
+            session = typed("--session-key", partial(key_on, settings.chain), session_key)
         elif path.exists():
             session = account_of(path, chain=settings.chain)
         elif make is not None:
@@ -314,6 +318,7 @@ def _row(chain: str, id_: ChannelId, of: Channel, record: ChannelRecord) -> dict
         "deposit": str(int(record.deposit)),
         "claimed": str(int(record.claimed)),
         "remaining": str(int(record.remaining)),
+        "due": str(int(record.due)),
         "closes_at": rfc3339(record.closes_at) if record.closes_at else None,
     }
 
@@ -331,6 +336,11 @@ def _print(settings: Settings, document: dict[str, Any]) -> None:
                 ("Deposit", tokens(document["deposit"])),
                 ("Claimed", tokens(document["claimed"])),
                 ("Left", tokens(document["remaining"])),
+                *(
+                    [("To be sent again", tokens(document["due"]))]
+                    if document["due"] != "0"
+                    else []
+                ),
                 ("Vouchers pay until", document["closes_at"] or ""),
                 ("Session key", document["session_key"]),
                 ("Transaction", document["transaction"] or ""),

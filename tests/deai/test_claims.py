@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 from deai import claims as c
 from deai.claims import Claim, ClaimTree, RewardsRecord, Share
 from deai.errors import LedgerRejected, MalformedMessage
-from deai.hashing import leaf, path_root, tree_levels, tree_path, tree_root
 from deai.ids import AccountId, hexed
+from deai.merkle import leaf_hash, merkle_path, merkle_root, path_sides, root_by_sides
 from deai.money import Amount
 from deai.signing import Domain
 
@@ -40,12 +40,12 @@ def by_definition(leaves: list[bytes]) -> bytes:
 
 @given(st.lists(st.binary(max_size=8), min_size=1, max_size=70))
 def test_the_tree_is_that_of_rfc_6962_and_every_leaf_has_a_path(blobs: list[bytes]) -> None:
-    leaves = [leaf(blob) for blob in blobs]
-    levels = tree_levels(leaves)
-    assert tree_root(leaves) == levels[-1][0] == by_definition(leaves)
+    leaves = [leaf_hash(blob) for blob in blobs]
+    root = merkle_root(leaves)
+    assert root == by_definition(leaves)
     for index, one in enumerate(leaves):
-        sides, path = tree_path(levels, index)
-        assert path_root(one, sides, path) == levels[-1][0]
+        path = merkle_path(leaves, index)
+        assert root_by_sides(one, path_sides(index, len(leaves)), path) == root
         assert len(path) <= (len(leaves) - 1).bit_length()
 
 
@@ -77,10 +77,10 @@ def test_a_claim_is_good_for_its_account_amount_chain_and_contract_only(
 
 
 def test_an_inner_node_is_no_leaf() -> None:
-    left, right = (leaf(bytes([n])) for n in (1, 2))
-    root = tree_root([left, right])
-    assert leaf(left + right) != root
-    assert leaf(b"\x01" + left + right) != root
+    left, right = (leaf_hash(bytes([n])) for n in (1, 2))
+    root = merkle_root([left, right])
+    assert leaf_hash(left + right) != root
+    assert leaf_hash(b"\x01" + left + right) != root
 
 
 def test_who_was_never_owed_anything_has_no_claim() -> None:

@@ -1,15 +1,16 @@
 """The `Ledger` port on NEAR: reading, sending and following one deployment.
 
 Two things the port says are less here, because the chain does not do them. `simulate` cannot run a
-call: it checks what can be read (the key's rights, money for gas, tokens, the vault account) and
-returns the gas that will be attached; rules are judged when the call is sent. And what a
+call: it checks what can be read (the key's rights, money for gas, tokens, the vault account, and
+all that the rules of channels ask) and returns the gas that will be attached; the other rules are
+judged when the call is sent. And what a
 transaction does spreads over several blocks: `Transaction.block` is that of its first receipt, in
 which our own contract's part happens unless tokens are carried along.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +18,12 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from deai.actions import Action, intent_key
+from deai.actions import Action, ChannelAction, FinishClose, intent_key
 from deai.chain.background import Background
+from deai.chain.channel_pages import Opening, check_limit, first_openings, page_of, read_ranges
 from deai.chain.follower import Follower
 from deai.chain.ledger import (
+    CHANNELS_CONTRACT,
     MAX_CHANNEL_PAGE,
     Balances,
     ChainInfo,
@@ -35,15 +38,15 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.near.calls import (
-    YOCTO,
-    Call,
-    DeleteKey,
-    NearCall,
+    PURSE_SHARE,
     encode_action,
+    own_account,
+    storage,
     token_storage,
-    vault_storage,
 )
-from deai.chain.near.history import History
+from deai.chain.near.channel_calls import paid_channels, pay_due
+from deai.chain.near.channel_rules import Rehearsal, id_of, ids_in, named_alike, read_record
+from deai.chain.near.history import MOST_BLOCKS, History
 from deai.chain.near.keys import NearKey
 from deai.chain.near.logs import Decoder, account, number, operator, standing
 from deai.chain.near.queries import (
@@ -57,11 +60,12 @@ from deai.chain.near.queries import (
 )
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
+from deai.chain.near.steps import YOCTO, Call, DeleteKey, NearCall, Needs, Send
 from deai.chain.pool import Pool, Request, sensible
-from deai.chain.refusals import no_channels, no_rewards, refusal
-from deai.channels import ChannelRecord
+from deai.chain.refusals import no_rewards, refusal
+from deai.channels import Channel, ChannelRecord
 from deai.claims import RewardsRecord
-from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
+from deai.errors import ConfigError, LedgerRejected, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
 from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId, parse_digest
 from deai.money import Amount
@@ -112,8 +116,12 @@ class NearLedger:
 
     async def parameters(self) -> Parameters:
         if self._parameters is None:
-            (found,) = await self._view((self._compute, "parameters", {}))
-            self._parameters = _checked(_parameters, found)
+            asked: list[tuple[AccountId, str, Mapping[str, object]]] = [
+                (self._compute, "parameters", {})
+            ]
+            if self._has_channels:
+                asked.append((self._info.channels.contract, "parameters", {}))
+            self._parameters = _checked(_parameters, await self._view(*asked))
         return self._parameters
 
     async def head(self) -> Head:
@@ -123,10 +131,11 @@ class NearLedger:
     async def balances(self, account: AccountId) -> Balances:
         """What an account has; of a key (`ed25519:…`) of the own account: its allowance.
 
-        A key that is none of that account's has nothing.
+        A key that is none of that account's has nothing. Where there are channels, a key whose
+        own account ran out of what it redeems with has as little as that.
         """
         if account.startswith("ed25519:"):
-            return Balances(await self._allowance(account), 0, 0)
+            return Balances(await self._gas_of_key(account), 0, 0)
         (found,) = await self._read(view_account(account))
         tokens, vault = await self._view(
             (self._token, "ft_balance_of", {"account_id": account}),
@@ -158,7 +167,8 @@ class NearLedger:
         return tuple(one for one in records if getattr(one.event, "task_id", None) == task)
 
     async def channel(self, channel: ChannelId) -> ChannelRecord:
-        raise no_channels()
+        (record,) = await self._records([channel])
+        return record
 
     async def channels(
         self,
@@ -168,7 +178,19 @@ class NearLedger:
         after: ChannelMark | None = None,
         limit: int = MAX_CHANNEL_PAGE,
     ) -> ChannelPage:
-        raise no_channels()
+        check_limit(limit)
+        _ = self._info.channels  # raises where there are none
+        head = await self.head()
+
+        async def read(low: int, high: int) -> list[Opening]:
+            with sensible():
+                records = await self._history.known(low, high)
+            return first_openings(records, client, node, after)
+
+        low = self._info.deployed_at if after is None else after.block
+        found, next_ = await read_ranges(read, low, head.number, most=MOST_BLOCKS, limit=limit)
+        records = await self._records([event.channel_id for _, event in found])
+        return page_of(found, records, next_)
 
     async def rewards(self) -> RewardsRecord:
         raise no_rewards()
@@ -177,18 +199,28 @@ class NearLedger:
         raise no_rewards()
 
     async def simulate(self, action: Action) -> int:
-        sender, call = self._as_sender(), encode_action(action, self._info.contracts)
+        sender, call = self._as_sender(), await self._encode(action)
         key = await sender.check(call)
         if key.contract is None:
             await self._check_funds(call)
+        if isinstance(action, ChannelAction):
+            await self._rehearse(action, call)
         return call.gas
 
     async def submit(self, action: Action, *, key: str = "") -> Transaction:
+        """Carry an action out; what a channel pays and the token refuses is sent once more."""
         sender, name = self._as_sender(), key or intent_key(action)
-        call = encode_action(action, self._info.contracts)
-        if not await sender.is_known(name):
-            call = await self._prepare(sender, call, name)
-        return await sender.send(call, kind=type(action).__name__, key=name)
+        call = await self._encode(action)
+        try:
+            if not await sender.is_known(name):
+                call = await self._prepare(sender, await self._or_due(action, call), name)
+            done = await sender.send(call, kind=type(action).__name__, key=name)
+            await self._send_dues(sender, paid_channels(action), name, call.by)
+        except LedgerRejected as error:
+            if isinstance(action, ChannelAction):
+                raise named_alike(error) from error
+            raise
+        return done
 
     @asynccontextmanager
     async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[EventBatch]]:
@@ -206,22 +238,97 @@ class NearLedger:
             (found,) = await self._read(access_key(by.account, needs.replaced))
             if _checked(read_access_key, found).nonce is not None:
                 call = msgspec.structs.replace(call, steps=(DeleteKey(needs.replaced), *call.steps))
-        if needs.at_token is not None and not await self._is_at_token(needs.at_token):
-            opening = token_storage(needs.at_token)
+        if openings := [token_storage(one) for one in await self._unknown(needs.receivers)]:
             if call.to == self._token:
-                call = msgspec.structs.replace(call, steps=(opening, *call.steps))
-            else:
-                await sender.send(
-                    NearCall(self._token, (opening,)), kind="OpenAccount", key=f"{name}/token"
-                )
+                call = msgspec.structs.replace(call, steps=(*openings, *call.steps))
+            for at in range(0, len(openings), _OPENINGS) if call.to != self._token else ():
+                first = NearCall(self._token, tuple(openings[at : at + _OPENINGS]), by=call.by)
+                await sender.send(first, kind="OpenAccount", key=f"{name}/token{at or ''}")
+        if needs.purse is not None:
+            await self._fill(sender, *needs.purse, name)
         if needs.lane is not None:
             return await self._pay_for_lane(sender, call, needs.lane, name)
-        if needs.at_vault and (lacking := await self._lacking_storage(by.account, needs.node)):
-            await sender.send(
-                NearCall(self._compute, (vault_storage(lacking),)), kind="PayStorage",
-                key=f"{name}/vault",
-            )  # fmt: skip
+        await self._pay_storage(sender, needs, name)
         return call
+
+    async def _pay_storage(self, sender: Sender, needs: Needs, name: str) -> None:
+        """Put down what the sender's records will cost in the contract that keeps them."""
+        by, contract, record = self._own().account, self._compute, "node" if needs.node else ""
+        if needs.opens is not None:
+            contract, record = self._info.channels.contract, "channel"
+            id_ = id_of(Channel(by, *needs.opens), self._info.channels)
+            if (await self.channel(id_)).epoch:
+                return  # opened before, and paid for
+        elif not needs.at_vault:
+            return
+        if lacking := await self._lacking_storage(contract, by, record):
+            paying = NearCall(contract, (storage(lacking),))
+            key = f"{name}/vault" if contract == self._compute else f"{name}/storage"
+            await sender.send(paying, kind="PayStorage", key=key)
+
+    async def _fill(self, sender: Sender, purse: AccountId, wanted: int, name: str) -> None:
+        (found,) = await self._read(view_account(purse))
+        lacking = wanted - (_checked(free_money, found) or 0)
+        if lacking > 0:
+            sending = NearCall(purse, (Send(lacking),))
+            await sender.send(sending, kind="SendGas", key=f"{name}/purse")
+
+    async def _encode(self, action: Action) -> NearCall:
+        """The call for an action, as the account that may make it with the key that there is.
+
+        An operator's key speaks for its owner to one contract only. What anybody may ask of the
+        channels it does as its own account.
+        """
+        call, by = encode_action(action, self._info.contracts), self._own()
+        if self._has_channels and call.is_for_key(self._info.channels.contract, ()):
+            own = own_account(by.public_key)
+            if own != by.account and not await self.speaks_for(by.account, by.public_key):
+                return msgspec.structs.replace(call, by=own)
+        return call
+
+    async def _or_due(self, action: Action, call: NearCall) -> NearCall:
+        """Of a closed channel: what is due, if anything is."""
+        if isinstance(action, FinishClose):
+            record = await self.channel(id_of(action.channel, self._info.channels))
+            if record.due and not record.deposit:
+                due = pay_due(action.channel, self._info.channels.contract)
+                return msgspec.structs.replace(due, by=call.by)
+        return call
+
+    async def _send_dues(
+        self, sender: Sender, paid: Sequence[Channel], name: str, by: AccountId | None
+    ) -> None:
+        """Send once more what the token has just refused, now that it knows the receivers."""
+        if not paid:
+            return
+        domain = self._info.channels
+        records = await self._records([id_of(channel, domain) for channel in paid])
+        for number_, (channel, record) in enumerate(zip(paid, records, strict=True)):
+            if not record.due:
+                continue
+            call = msgspec.structs.replace(pay_due(channel, domain.contract), by=by)
+            key = f"{name}/due{number_}"
+            try:
+                call = await self._prepare(sender, call, key)
+                await sender.send(call, kind="PayDue", key=key)
+            except LedgerRejected as error:
+                if error.name != "NothingDue":  # somebody else was faster
+                    raise
+
+    async def _rehearse(self, action: ChannelAction, call: NearCall) -> None:
+        domain = self._info.channels
+        by = call.by if call.by is not None else self._own().account
+        ids = ids_in(action, by, domain)
+        records = dict(zip(ids, await self._records(ids), strict=True))
+        period = (await self.parameters()).close_period
+        Rehearsal(domain, records, by, (await self.head()).time, period).judge(action)
+
+    async def _records(self, channels: Sequence[ChannelId]) -> list[ChannelRecord]:
+        contract = self._info.channels.contract
+        if not channels:
+            return []
+        (found,) = await self._view((contract, "get_channels", {"channel_ids": list(channels)}))
+        return _checked(lambda told: _records(told, channels), found)  # type: ignore[no-any-return]
 
     async def _pay_for_lane(self, sender: Sender, call: NearCall, lane: int, name: str) -> NearCall:
         """Attach what a new lane costs, exactly: sending more back would take another block."""
@@ -234,7 +341,7 @@ class NearLedger:
         try:
             needed = int(cost["lane"]) if not found["nonce"] else 0
             if held is None:
-                opening = NearCall(self._compute, (vault_storage(int(cost["account"])),))
+                opening = NearCall(self._compute, (storage(int(cost["account"])),))
                 await sender.send(opening, kind="PayStorage", key=f"{name}/vault")
                 free = 0
             else:
@@ -248,19 +355,20 @@ class NearLedger:
         ]
         return msgspec.structs.replace(call, steps=tuple(steps))
 
-    async def _is_at_token(self, account: AccountId) -> bool:
-        asked = {"account_id": account}
-        (found,) = await self._view((self._token, "storage_balance_of", asked))
-        return found is not None
+    async def _unknown(self, accounts: Sequence[AccountId]) -> list[AccountId]:
+        """Those that the token does not know."""
+        asked = [(self._token, "storage_balance_of", {"account_id": one}) for one in accounts]
+        found = await self._view(*asked) if asked else []
+        return [one for one, held in zip(accounts, found, strict=True) if held is None]
 
-    async def _lacking_storage(self, account: AccountId, for_node: bool) -> int:
-        """YoctoNEAR that an account has to put down for its record and a node."""
+    async def _lacking_storage(self, contract: AccountId, account: AccountId, record: str) -> int:
+        """YoctoNEAR that an account has to put down for itself and one record more, if any."""
         asked = {"account_id": account}
         held, cost = await self._view(
-            (self._compute, "storage_balance_of", asked), (self._compute, "storage_cost", asked)
+            (contract, "storage_balance_of", asked), (contract, "storage_cost", asked)
         )
         try:
-            needed = int(cost["node"]) if for_node else 0
+            needed = int(cost[record]) if record else 0
             if held is None:
                 return int(cost["account"]) + needed
             return max(0, needed - int(held["available"]))
@@ -282,11 +390,18 @@ class NearLedger:
                 "Insufficient", {"account": by, "available": held.vault, "needed": needs.free}
             )
 
-    async def _allowance(self, public_key: str) -> int:
+    async def _gas_of_key(self, public_key: str) -> int:
         if self._keys_of is None:
             return 0
-        (found,) = await self._read(access_key(self._keys_of, public_key))
-        return _checked(read_access_key, found).allowance or 0
+        own = [view_account(own_account(public_key))] if self._has_channels else []
+        found, *purse = await self._read(access_key(self._keys_of, public_key), *own)
+        allowance: int = _checked(read_access_key, found).allowance or 0
+        held = [PURSE_SHARE * (_checked(free_money, one) or 0) for one in purse]
+        return min(allowance, *held) if held else allowance
+
+    @property
+    def _has_channels(self) -> bool:
+        return CHANNELS_CONTRACT in self._info.contracts
 
     def _own(self) -> NearKey:
         if self._key is None:
@@ -313,6 +428,8 @@ class NearLedger:
         return answers
 
 
+_OPENINGS: Final = 20
+"""Accounts that one transaction opens at the token: gas for more would be too much."""
 _PASSING: Final = frozenset({"UNKNOWN_BLOCK", "GARBAGE_COLLECTED_BLOCK"})
 """What an endpoint may say of the newest block while the next one comes."""
 
@@ -360,7 +477,11 @@ def chain_info(entry: ChainEntry) -> ChainInfo:
         name=NEAR,
         kind=entry.kind,
         chain_id=entry.chain_id,
-        contracts={name: entry.contracts[name] for name in CONTRACTS},
+        contracts={
+            name: entry.contracts[name]
+            for name in (*CONTRACTS, CHANNELS_CONTRACT)
+            if name in entry.contracts
+        },
         registry=entry.registry,
         escrow=entry.escrow,
         deployed_at=entry.deployed_at,
@@ -391,7 +512,14 @@ def _sum(text: object) -> int:
     return int(text)
 
 
-def _parameters(found: Any) -> Parameters:  # noqa: ANN401 - JSON
+def _records(told: Any, asked: Sequence[ChannelId]) -> list[ChannelRecord]:  # noqa: ANN401
+    if [one["channel_id"] for one in told] != list(asked):
+        raise ValueError("other channels than those that were asked for")
+    return [read_record(one) for one in told]
+
+
+def _parameters(answers: Any) -> Parameters:  # noqa: ANN401 - JSON
+    found, *channels = answers
     return Parameters(
         min_stake=Amount(_sum(found["min_stake"])),
         min_fee=Amount(_sum(found["min_fee"])),
@@ -403,6 +531,7 @@ def _parameters(found: Any) -> Parameters:  # noqa: ANN401 - JSON
         bounty=Amount(_sum(found["bounty"])),
         treasury=account(found["treasury"]),
         max_span=number(found["max_span"]),
+        close_period=number(channels[0]["close_period"]) if channels else 0,
     )
 
 
