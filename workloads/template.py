@@ -22,7 +22,8 @@ import msgspec
 from deai.errors import DeaiError
 from workloads import catalog, models
 from workloads.sandbox.lock import mapped_bytes
-from workloads.worker import Tools, serve
+from workloads.tools import Tools
+from workloads.worker import serve
 
 MAX_CONTROL_BYTES: Final = 64 * 1024
 

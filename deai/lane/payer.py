@@ -128,7 +128,7 @@ class Payer:
 
         Only where nothing is due: what was received is paid first.
         """
-        return not self._leaves and price > int(self.credit)
+        return not self._leaves and price > int(self.credit) + self.ahead
 
     def issue(self, key: Signer, tasks: int) -> Issued:
         """Sign the voucher for the oldest `tasks` results."""

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import trio
@@ -34,6 +35,22 @@ _PASSING: Final = {
     sqlite3.SQLITE_LOCKED: "another process holds the journal",
     sqlite3.SQLITE_READONLY: "the journal cannot be written to",
 }
+
+
+def open_database(path: Path, schema: str) -> sqlite3.Connection:
+    """A connection for a `Writer`, with the tables of `schema` (`CREATE … IF NOT EXISTS`).
+
+    Raises `sqlite3.Error`: whoever keeps the file knows what to say of it.
+    """
+    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(schema)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
 
 
 class Writer:

@@ -3,7 +3,7 @@
 Public endpoints have no index of logs. What they have is, for each block, its chunks with their
 transactions and the receipts that arrive, and for each transaction all receipts that it led to
 with their logs and the blocks in which they ran. So this reads every block, looks at every
-transaction that was sent to one of our two accounts, and at all recent ones of every account on
+transaction that was sent to one of our accounts, and at all recent ones of every account on
 whose behalf somebody else's contract (a multisig, a DAO) called ours: its receipt shows its signer.
 
 Order within a block is that of the receipts in its chunks; a callback that waited for another
