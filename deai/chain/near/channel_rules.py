@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from deai import actions as act
-from deai.chain.near.logs import number
 from deai.chain.refusals import as_contract, refusal
 from deai.channels import (
-    MAX_EPOCH,
     Channel,
     ChannelRecord,
     Voucher,
@@ -27,7 +25,6 @@ from deai.channels import (
 )
 from deai.errors import LedgerRejected, MalformedMessage
 from deai.ids import AccountId, ChannelId
-from deai.money import Amount
 from deai.signing import Domain
 
 _CLOSING: Final[Mapping[str, str]] = {"time": "closesAt", "deadline": "closesAt"}
@@ -39,25 +36,6 @@ def id_of(channel: Channel, domain: Domain) -> ChannelId:
         return channel_id(channel, domain)
     except MalformedMessage as error:
         raise refusal("BadData", {"message": str(error)}) from error
-
-
-def read_record(found: Any) -> ChannelRecord:  # noqa: ANN401 - JSON
-    """A channel as the contract tells it; raises `ValueError`, `KeyError`, `TypeError`."""
-    if (epoch := number(found["epoch"])) > MAX_EPOCH:
-        raise ValueError(f"no channel was opened {epoch} times")
-    return ChannelRecord(
-        deposit=_sum(found["deposit"]),
-        claimed=_sum(found["claimed"]),
-        closes_at=number(found["closes_at"]),
-        epoch=epoch,
-        due=Amount(_sum(found["due_owner"]) + _sum(found["due_client"])),
-    )
-
-
-def _sum(text: object) -> Amount:
-    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 40:
-        raise ValueError(f"not a sum: {str(text)[:40]!r}")
-    return Amount(int(text))
 
 
 def named_alike(error: LedgerRejected) -> LedgerRejected:

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import trio
 
 from deai.actions import Action, ChannelAction, FinishClose, intent_key
 from deai.chain.background import Background
@@ -41,40 +40,43 @@ from deai.chain.near.calls import (
     PURSE_SHARE,
     encode_action,
     own_account,
-    storage,
-    token_storage,
 )
 from deai.chain.near.channel_calls import paid_channels, pay_due
-from deai.chain.near.channel_rules import Rehearsal, id_of, ids_in, named_alike, read_record
+from deai.chain.near.channel_rules import Rehearsal, id_of, ids_in, named_alike
 from deai.chain.near.history import MOST_BLOCKS, History
 from deai.chain.near.keys import NearKey
-from deai.chain.near.logs import Decoder, account, number, operator, standing
+from deai.chain.near.logs import Decoder
+from deai.chain.near.preparing import Preparation
 from deai.chain.near.queries import (
     AccessKey,
     access_key,
     free_money,
     read_access_key,
-    read_view,
-    view,
     view_account,
+)
+from deai.chain.near.records import (
+    read_lane,
+    read_node,
+    read_parameters,
+    read_records,
+    read_sum,
 )
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
-from deai.chain.near.steps import YOCTO, Call, DeleteKey, NearCall, Needs, Send
-from deai.chain.pool import Pool, Request, sensible
+from deai.chain.near.steps import NearCall
+from deai.chain.near.views import Views, checked
+from deai.chain.pool import Pool, sensible
 from deai.chain.refusals import no_rewards, refusal
 from deai.channels import Channel, ChannelRecord
 from deai.claims import RewardsRecord
-from deai.errors import ConfigError, LedgerRejected, LedgerUnreachable, MalformedMessage
+from deai.errors import ConfigError, LedgerRejected
 from deai.events import LedgerRecord
-from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId, parse_digest
+from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.network import ChainEntry
 
 TIMEOUT_S: Final = 15.0
 """Above the 10 s after which an endpoint itself gives up waiting."""
-READ_TRIES: Final = 3
-READ_PAUSE_S: Final = 0.1
 CONTRACTS: Final = ("ComputeToken", "NodeRegistry", "TaskEscrow")
 """Token, and twice the account that holds nodes, vault and tasks."""
 
@@ -92,6 +94,7 @@ class NearLedger:
     ) -> None:
         self._keys_of = by.account if by is not None else keys_of
         self._pool = pool
+        self._views = Views(pool)
         self._info = info
         self._sender = sender
         self._key = by
@@ -121,7 +124,7 @@ class NearLedger:
             ]
             if self._has_channels:
                 asked.append((self._info.channels.contract, "parameters", {}))
-            self._parameters = _checked(_parameters, await self._view(*asked))
+            self._parameters = checked(read_parameters, await self._views.view(*asked))
         return self._parameters
 
     async def head(self) -> Head:
@@ -136,27 +139,29 @@ class NearLedger:
         """
         if account.startswith("ed25519:"):
             return Balances(await self._gas_of_key(account), 0, 0)
-        (found,) = await self._read(view_account(account))
-        tokens, vault = await self._view(
+        (found,) = await self._views.read(view_account(account))
+        tokens, vault = await self._views.view(
             (self._token, "ft_balance_of", {"account_id": account}),
             (self._compute, "get_account", {"account_id": account}),
         )
-        gas = _checked(free_money, found)
-        free = 0 if vault is None else _checked(_sum, vault.get("balance"))
-        return Balances(gas if gas is not None else 0, _checked(_sum, tokens), free)
+        gas = checked(free_money, found)
+        free = 0 if vault is None else checked(read_sum, vault.get("balance"))
+        return Balances(gas if gas is not None else 0, checked(read_sum, tokens), free)
 
     async def node(self, node: NodeId) -> NodeRecord | None:
-        (found,) = await self._view((self._compute, "get_node", {"node": node}))
-        return None if found is None else _checked(_node, found)
+        (found,) = await self._views.view((self._compute, "get_node", {"node": node}))
+        return None if found is None else checked(read_node, found)
 
     async def speaks_for(self, account: AccountId, key: AccountId) -> bool:
-        (found,) = await self._read(access_key(account, key))
-        held: AccessKey = _checked(read_access_key, found)
+        (found,) = await self._views.read(access_key(account, key))
+        held: AccessKey = checked(read_access_key, found)
         return held.nonce is not None and held.contract is None
 
     async def lane(self, client: AccountId, lane: int) -> LaneRecord:
-        (found,) = await self._view((self._compute, "get_lane", {"client": client, "lane": lane}))
-        record: LaneRecord = _checked(_lane, found)
+        (found,) = await self._views.view(
+            (self._compute, "get_lane", {"client": client, "lane": lane})
+        )
+        record: LaneRecord = checked(read_lane, found)
         return record
 
     async def task_events(self, task: TaskId, *, since: int) -> tuple[LedgerRecord, ...]:
@@ -213,7 +218,7 @@ class NearLedger:
         call = await self._encode(action)
         try:
             if not await sender.is_known(name):
-                call = await self._prepare(sender, await self._or_due(action, call), name)
+                call = await self._prepared(await self._or_due(action, call), name)
             done = await sender.send(call, kind=type(action).__name__, key=name)
             await self._send_dues(sender, paid_channels(action), name, call.by)
         except LedgerRejected as error:
@@ -231,47 +236,9 @@ class NearLedger:
         finally:
             await batches.aclose()
 
-    async def _prepare(self, sender: Sender, call: NearCall, name: str) -> NearCall:
-        """Supply what a call needs to find; gives it back with what goes into the same one."""
-        needs, by = call.needs, self._own()
-        if needs.replaced:
-            (found,) = await self._read(access_key(by.account, needs.replaced))
-            if _checked(read_access_key, found).nonce is not None:
-                call = msgspec.structs.replace(call, steps=(DeleteKey(needs.replaced), *call.steps))
-        if openings := [token_storage(one) for one in await self._unknown(needs.receivers)]:
-            if call.to == self._token:
-                call = msgspec.structs.replace(call, steps=(*openings, *call.steps))
-            for at in range(0, len(openings), _OPENINGS) if call.to != self._token else ():
-                first = NearCall(self._token, tuple(openings[at : at + _OPENINGS]), by=call.by)
-                await sender.send(first, kind="OpenAccount", key=f"{name}/token{at or ''}")
-        if needs.purse is not None:
-            await self._fill(sender, *needs.purse, name)
-        if needs.lane is not None:
-            return await self._pay_for_lane(sender, call, needs.lane, name)
-        await self._pay_storage(sender, needs, name)
-        return call
-
-    async def _pay_storage(self, sender: Sender, needs: Needs, name: str) -> None:
-        """Put down what the sender's records will cost in the contract that keeps them."""
-        by, contract, record = self._own().account, self._compute, "node" if needs.node else ""
-        if needs.opens is not None:
-            contract, record = self._info.channels.contract, "channel"
-            id_ = id_of(Channel(by, *needs.opens), self._info.channels)
-            if (await self.channel(id_)).epoch:
-                return  # opened before, and paid for
-        elif not needs.at_vault:
-            return
-        if lacking := await self._lacking_storage(contract, by, record):
-            paying = NearCall(contract, (storage(lacking),))
-            key = f"{name}/vault" if contract == self._compute else f"{name}/storage"
-            await sender.send(paying, kind="PayStorage", key=key)
-
-    async def _fill(self, sender: Sender, purse: AccountId, wanted: int, name: str) -> None:
-        (found,) = await self._read(view_account(purse))
-        lacking = wanted - (_checked(free_money, found) or 0)
-        if lacking > 0:
-            sending = NearCall(purse, (Send(lacking),))
-            await sender.send(sending, kind="SendGas", key=f"{name}/purse")
+    async def _prepared(self, call: NearCall, name: str) -> NearCall:
+        by = self._own().account
+        return await Preparation(self._views, self._info, self._as_sender(), by).prepare(call, name)
 
     async def _encode(self, action: Action) -> NearCall:
         """The call for an action, as the account that may make it with the key that there is.
@@ -309,7 +276,7 @@ class NearLedger:
             call = msgspec.structs.replace(pay_due(channel, domain.contract), by=by)
             key = f"{name}/due{number_}"
             try:
-                call = await self._prepare(sender, call, key)
+                call = await self._prepared(call, key)
                 await sender.send(call, kind="PayDue", key=key)
             except LedgerRejected as error:
                 if error.name != "NothingDue":  # somebody else was faster
@@ -327,53 +294,10 @@ class NearLedger:
         contract = self._info.channels.contract
         if not channels:
             return []
-        (found,) = await self._view((contract, "get_channels", {"channel_ids": list(channels)}))
-        return _checked(lambda told: _records(told, channels), found)  # type: ignore[no-any-return]
-
-    async def _pay_for_lane(self, sender: Sender, call: NearCall, lane: int, name: str) -> NearCall:
-        """Attach what a new lane costs, exactly: sending more back would take another block."""
-        by = self._own().account
-        found, held, cost = await self._view(
-            (self._compute, "get_lane", {"client": by, "lane": lane}),
-            (self._compute, "storage_balance_of", {"account_id": by}),
-            (self._compute, "storage_cost", {"account_id": by}),
+        (found,) = await self._views.view(
+            (contract, "get_channels", {"channel_ids": list(channels)})
         )
-        try:
-            needed = int(cost["lane"]) if not found["nonce"] else 0
-            if held is None:
-                opening = NearCall(self._compute, (storage(int(cost["account"])),))
-                await sender.send(opening, kind="PayStorage", key=f"{name}/vault")
-                free = 0
-            else:
-                free = int(held["available"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise LedgerUnreachable(f"the contract's prices make no sense: {error!r}") from error
-        deposit = max(YOCTO, needed - free)
-        steps = [
-            msgspec.structs.replace(one, deposit=deposit) if isinstance(one, Call) else one
-            for one in call.steps
-        ]
-        return msgspec.structs.replace(call, steps=tuple(steps))
-
-    async def _unknown(self, accounts: Sequence[AccountId]) -> list[AccountId]:
-        """Those that the token does not know."""
-        asked = [(self._token, "storage_balance_of", {"account_id": one}) for one in accounts]
-        found = await self._view(*asked) if asked else []
-        return [one for one, held in zip(accounts, found, strict=True) if held is None]
-
-    async def _lacking_storage(self, contract: AccountId, account: AccountId, record: str) -> int:
-        """YoctoNEAR that an account has to put down for itself and one record more, if any."""
-        asked = {"account_id": account}
-        held, cost = await self._view(
-            (contract, "storage_balance_of", asked), (contract, "storage_cost", asked)
-        )
-        try:
-            needed = int(cost[record]) if record else 0
-            if held is None:
-                return int(cost["account"]) + needed
-            return max(0, needed - int(held["available"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise LedgerUnreachable(f"the contract's prices make no sense: {error!r}") from error
+        return checked(lambda told: read_records(told, channels), found)  # type: ignore[no-any-return]
 
     async def _check_funds(self, call: NearCall) -> None:
         needs, by = call.needs, self._own().account
@@ -394,9 +318,9 @@ class NearLedger:
         if self._keys_of is None:
             return 0
         own = [view_account(own_account(public_key))] if self._has_channels else []
-        found, *purse = await self._read(access_key(self._keys_of, public_key), *own)
-        allowance: int = _checked(read_access_key, found).allowance or 0
-        held = [PURSE_SHARE * (_checked(free_money, one) or 0) for one in purse]
+        found, *purse = await self._views.read(access_key(self._keys_of, public_key), *own)
+        allowance: int = checked(read_access_key, found).allowance or 0
+        held = [PURSE_SHARE * (checked(free_money, one) or 0) for one in purse]
         return min(allowance, *held) if held else allowance
 
     @property
@@ -412,26 +336,6 @@ class NearLedger:
         if self._sender is None:
             raise refusal("Forbidden", {"caller": None})
         return self._sender
-
-    async def _view(self, *asked: tuple[AccountId, str, Mapping[str, object]]) -> list[Any]:
-        requests = [view(contract, method, **given) for contract, method, given in asked]
-        return [_checked(read_view, answer) for answer in await self._read(*requests)]
-
-    async def _read(self, *requests: Request) -> list[Any]:
-        """Answers, asked for again while the endpoint is between two blocks."""
-        for left in reversed(range(READ_TRIES)):
-            answers = await self._pool.batch(requests)
-            names = {getattr(one, "name", "") for one in answers}
-            if not left or not names & _PASSING:
-                break
-            await trio.sleep(READ_PAUSE_S)
-        return answers
-
-
-_OPENINGS: Final = 20
-"""Accounts that one transaction opens at the token: gas for more would be too much."""
-_PASSING: Final = frozenset({"UNKNOWN_BLOCK", "GARBAGE_COLLECTED_BLOCK"})
-"""What an endpoint may say of the newest block while the next one comes."""
 
 
 @asynccontextmanager
@@ -496,68 +400,3 @@ async def _check_chain(pool: Pool, info: ChainInfo) -> None:
             f"the endpoint serves chain {found}, not {info.chain_id}",
             hint="the network file and its endpoints do not belong together",
         )
-
-
-def _checked(read: Callable[[Any], Any], answer: object) -> Any:  # noqa: ANN401
-    with sensible():
-        try:
-            return read(answer)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MalformedMessage(repr(error)) from error
-
-
-def _sum(text: object) -> int:
-    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 40:
-        raise MalformedMessage(f"not a sum: {str(text)[:40]!r}")
-    return int(text)
-
-
-def _records(told: Any, asked: Sequence[ChannelId]) -> list[ChannelRecord]:  # noqa: ANN401
-    if [one["channel_id"] for one in told] != list(asked):
-        raise ValueError("other channels than those that were asked for")
-    return [read_record(one) for one in told]
-
-
-def _parameters(answers: Any) -> Parameters:  # noqa: ANN401 - JSON
-    found, *channels = answers
-    return Parameters(
-        min_stake=Amount(_sum(found["min_stake"])),
-        min_fee=Amount(_sum(found["min_fee"])),
-        min_lease=number(found["min_lease"]),
-        min_window=number(found["min_window"]),
-        epoch_seconds=number(found["epoch_seconds"]),
-        unbonding_seconds=number(found["unbonding_seconds"]),
-        weight_fee=Amount(_sum(found["weight_fee"])),
-        bounty=Amount(_sum(found["bounty"])),
-        treasury=account(found["treasury"]),
-        max_span=number(found["max_span"]),
-        close_period=number(channels[0]["close_period"]) if channels else 0,
-    )
-
-
-def _node(found: Any) -> NodeRecord:  # noqa: ANN401 - JSON
-    return NodeRecord(
-        node=NodeId(found["node"]),
-        operator=operator(found["operator"]),
-        standing=standing(found["standing"]),
-        stake=_sum(found["bonded"]),
-        unbonding=_sum(found["unbonding"]),
-        unbond_at=number(found["unbond_at"]),
-        reputation=number(found["reputation"]),
-        checked_tasks=number(found["checked_tasks"]),
-        last_epoch=number(found["epoch"]),
-    )
-
-
-def _lane(found: Any) -> LaneRecord:  # noqa: ANN401 - JSON
-    committed = number(found["committed"])
-    return LaneRecord(
-        nonce=number(found["nonce"]),
-        closed=number(found["closed"]),
-        committed=committed,
-        revealed=number(found["revealed"]),
-        released=number(found["released"]) & ~committed,
-        # Before the first commit the word still holds that of an earlier task.
-        acc=int.from_bytes(parse_digest(found["acc"]), "big") if committed else 0,
-        accrued=_sum(found["accrued"]),
-    )
