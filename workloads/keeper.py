@@ -1,7 +1,16 @@
-"""Keeps worker processes: one client per worker life, bounded, replaced when in doubt."""
+"""Keeps worker processes: one client per worker life, bounded, replaced when in doubt.
+
+Small tasks come from many clients at once, each of which needs a worker of its own. A worker that
+changes hands is a new process: about 25 ms of one core, and with 64 clients on four workers a
+client would wait two seconds for its next slice of 100 ms. One that stays with its client costs
+memory alone: 3 MiB of its own after small exact work, 100 MiB with the embedding model. So
+there may be as many as a part of the machine's memory holds, and only beyond that do clients take
+turns.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +28,10 @@ from workloads.forkserver import ForkServer
 from workloads.process import WorkerProcess
 
 READY_TIMEOUT: Final = 60.0
-LANE_WORKERS: Final = 4
+LEAST_LANES: Final = 4
+MOST_LANES: Final = 64
+MEMORY_PER_LANE: Final = 512 << 20
+"""Bytes of the machine for each: four times what one holds that has loaded the largest model."""
 
 T = TypeVar("T")
 
@@ -31,8 +43,8 @@ class PoolConfig:
     models: Path
     workers: int = 1
     lane_workers: int = 0
-    """As many workers more for batches of small tasks, held or idle; 0: at least 4. Each client
-    holds one; where more clients have work than there are workers, they take turns."""
+    """As many workers more for batches of small tasks; 0: what the machine's memory allows, 4 to
+    64. Each client holds one; where there are more clients than workers, they take turns."""
     threads: int = 1
     memory_bytes: int = 2 << 30
     """Above the mapped libraries; also the most a worker may hold resident of its own."""
@@ -67,18 +79,19 @@ class Worker:
 
 @dataclass(slots=True)
 class Bay:
-    """The workers of one purpose: so many may exist at once, held by a client or idle."""
+    """The workers of one purpose: `size` may exist at once, of them `spare` without a client."""
 
     size: int
+    spare: int
     slots: trio.Semaphore
     idle: deque[Worker] = field(default_factory=deque)
     held: int = 0
     waiting: int = 0
 
     @classmethod
-    def of(cls, size: int) -> Bay:
-        """One with room for `size` workers."""
-        return cls(size, trio.Semaphore(size))
+    def of(cls, size: int, *, spare: int) -> Bay:
+        """An empty one."""
+        return cls(size, spare, trio.Semaphore(size))
 
     @asynccontextmanager
     async def taken(self, slots: trio.Semaphore | None = None) -> AsyncIterator[None]:
@@ -104,8 +117,8 @@ class Keeper:
         self._config = config
         self._server: ForkServer | None = None
         self._restarting = trio.Lock()
-        self._computing = Bay.of(config.workers)
-        self._lanes = Bay.of(config.lane_workers or max(LANE_WORKERS, config.workers))
+        self._computing = Bay.of(config.workers, spare=config.workers)
+        self._lanes = Bay.of(_lanes(config), spare=max(LEAST_LANES, config.workers))
         self._live: set[int] = set()
         self._counts = dict.fromkeys(
             ("tasks", "faults", "failures", "workers_started", "template_starts"), 0
@@ -181,6 +194,8 @@ class Keeper:
             bay.idle.append(worker)
         else:
             await self.bury(worker)
+        while len(bay.idle) > bay.spare:
+            await self.bury(bay.idle.popleft())
 
     async def bury(self, worker: Worker) -> None:
         """End it for good."""
@@ -211,6 +226,12 @@ class Keeper:
                 await self.bury(bay.idle.popleft())
         if self._server is not None:
             await self._server.stop()
+
+
+def _lanes(config: PoolConfig) -> int:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    allowed = max(LEAST_LANES, config.workers, min(MOST_LANES, memory // MEMORY_PER_LANE))
+    return config.lane_workers or allowed
 
 
 def expect(reply: wire.Reply, kind: type[T]) -> T:

@@ -205,6 +205,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
             for kind, payload in await worker.process.receive_frames():
                 self._take(kind, payload, worker)
             if not self._under_way and self._keeper.is_old(worker):
+                self._is_live = False  # from here on batches wait for the next one
                 return
 
     def _take(self, kind: int, payload: bytes, worker: Worker) -> None:

@@ -59,10 +59,10 @@ class Writer:
     def __init__(self, db: sqlite3.Connection, *, delay: float = 0.0) -> None:
         """`db` is used by the thread alone while `run` runs, and was opened for that.
 
-        `delay` is added to every flush, in seconds: what a slower disk would do, for benchmarks.
+        `delay` is added to every flush, in seconds: what a slower disk would do, for experiments.
         """
         self._db = db
-        self._delay = delay
+        self.delay = delay
         self._queue: list[tuple[tuple[Row, ...], Done]] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -159,8 +159,8 @@ class Writer:
                     return False
                 time.sleep(RETRY)
                 continue
-            if self._delay:
-                time.sleep(self._delay)
+            if self.delay:
+                time.sleep(self.delay)
             took = time.perf_counter() - began
             self.flush_seconds += (took - self.flush_seconds) * (
                 _SMOOTHING if self.flushes else 1.0
