@@ -66,3 +66,23 @@ def root_of_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> b
             node = hashlib.sha256(_NODE + pair).digest()
         index, size = index // 2, (size + 1) // 2
     return None if next(siblings, None) is not None else node
+
+
+def path_sides(index: int, size: int) -> int:
+    """On which sides the siblings of leaf `index` of `size` stand: bit k is set for the left."""
+    sides = k = 0
+    while size > 1:
+        if index ^ 1 < size:
+            sides |= (index & 1) << k
+            k += 1
+        index, size = index // 2, (size + 1) // 2
+    return sides
+
+
+def root_by_sides(leaf: bytes, sides: int, path: Sequence[bytes]) -> bytes:
+    """The root to which siblings on these sides lead: whose it is has the leaf, at some place."""
+    node = leaf
+    for k, sibling in enumerate(path):
+        pair = sibling + node if sides >> k & 1 else node + sibling
+        node = hashlib.sha256(_NODE + pair).digest()
+    return node

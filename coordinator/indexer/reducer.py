@@ -44,6 +44,10 @@ from deai.events import (
     ResultCommitted,
     ResultDelivered,
     ResultRevealed,
+    RewardsCancelled,
+    RewardsClaimed,
+    RewardsFunded,
+    RewardsProposed,
     SeatReassigned,
     SeatReleased,
     StakeAdded,
@@ -151,6 +155,8 @@ class _Draft:
                 self._channelled(event, at)
             case VoucherSkipped():
                 pass  # anybody's attempt at anything: it changed nothing
+            case RewardsFunded() | RewardsProposed() | RewardsCancelled() | RewardsClaimed():
+                pass  # recorded; an epoch is computed from the records themselves
             case (
                 TaskPosted()
                 | TaskAssigned()

@@ -66,11 +66,13 @@ from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
 from deai.chain.near.steps import NearCall
 from deai.chain.near.views import Views, checked
 from deai.chain.pool import Pool, sensible
-from deai.chain.refusals import refusal
+from deai.chain.refusals import no_rewards, refusal
 from deai.channels import Channel, ChannelRecord
+from deai.claims import RewardsRecord
 from deai.errors import ConfigError, LedgerRejected
 from deai.events import LedgerRecord
 from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId
+from deai.money import Amount
 from deai.network import ChainEntry
 
 TIMEOUT_S: Final = 15.0
@@ -194,6 +196,12 @@ class NearLedger:
         found, next_ = await read_ranges(read, low, head.number, most=MOST_BLOCKS, limit=limit)
         records = await self._records([event.channel_id for _, event in found])
         return page_of(found, records, next_)
+
+    async def rewards(self) -> RewardsRecord:
+        raise no_rewards()
+
+    async def rewards_paid(self, account: AccountId) -> Amount:
+        raise no_rewards()
 
     async def simulate(self, action: Action) -> int:
         sender, call = self._as_sender(), await self._encode(action)
