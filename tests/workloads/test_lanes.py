@@ -33,8 +33,8 @@ LANES = 2
 async def odd_pool(tmp_path: Path, **settings: Any) -> AsyncIterator[WorkerPool]:
     config = PoolConfig(
         models=tmp_path,
-        workloads=("odd", "echo"),
-        extra=("tests.workloads.odd:SPEC",),
+        workloads=("odd", "echo", "together"),
+        extra=("tests.workloads.odd:SPEC", "tests.workloads.odd:TOGETHER"),
         **{"memory_bytes": 256 << 20, "lane_workers": LANES, **settings},
     )
     async with open_worker_pool(config) as pool:
@@ -122,6 +122,21 @@ async def test_a_batch_of_bad_terms_fails_as_a_whole_and_the_next_is_computed(
         unknown = await Asked(lane, batch(b"one", b"two", workload="nobody's")).wait()
         assert all(isinstance(one, Failure) and one.fault == 0 for one in unknown)
         assert await ask(lane, b"one") == [b"ONE"]
+
+
+async def test_tasks_are_computed_together_unless_one_of_them_prevents_it(tmp_path: Path) -> None:
+    async with odd_pool(tmp_path) as pool, pool.batches("alice") as lane:
+
+        async def together(*inputs: bytes) -> list[bytes | int]:
+            answers = await Asked(lane, batch(*inputs, workload="together")).wait()
+            return [one.fault if isinstance(one, Failure) else one for one in answers]
+
+        assert await together(b"one", b"bad", b"dear", b"two") == [b"ONE!", 1, 0, b"TWO!"]
+        assert await together(b"one", b"largest", b"two") == [b"ONE!", 0, b"TWO!"]
+        assert await together(b"one", b"raise", b"two") == [b"ONE", 0, b"TWO"]
+        assert await together(b"one", b"few", b"bad") == [b"ONE", b"FEW", 1]
+        assert await together(b"bad", b"dear") == [1, 0]
+        assert await together(b"alone") == [b"ALONE"]
 
 
 async def test_as_much_as_may_be_asked_at_once_comes_back(tmp_path: Path) -> None:
