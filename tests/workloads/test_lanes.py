@@ -272,6 +272,32 @@ async def test_a_client_waits_for_a_worker_and_its_holders_hear_of_it(tmp_path: 
         assert len(pool.stats()["worker_pids"]) == 1
 
 
+async def test_as_many_holders_are_asked_for_their_place_as_others_wait(tmp_path: Path) -> None:
+    async with odd_pool(tmp_path, lane_workers=3) as pool, trio.open_nursery() as nursery:
+
+        async def come(name: str) -> None:
+            async with pool.batches(name) as lane:
+                assert await ask(lane, b"one") == [b"ONE"]
+
+        async with pool.batches("a") as first, pool.batches("b") as second:
+            lanes = [first, second]
+            pids = [await pid_of(one) for one in lanes]
+            busy = [Asked(one, batch(b"hang")) for one in lanes]
+            async with pool.batches("c") as third:
+                lanes.append(third)
+                assert not any(one.is_wanted for one in lanes)
+                nursery.start_soon(come, "d")
+                await until(lambda: any(one.is_wanted for one in lanes))
+                # The one at rest before those at work, although it came last.
+                assert [one.is_wanted for one in lanes] == [False, False, True]
+                nursery.start_soon(come, "e")
+                await until(lambda: sum(one.is_wanted for one in lanes) == 2)
+                assert [one.is_wanted for one in lanes] == [True, False, True]
+            for pid, asked in zip(pids, busy, strict=True):
+                os.kill(pid, signal.SIGKILL)
+                assert isinstance((await asked.wait())[0], Failure)
+
+
 async def test_a_cancelled_client_gives_its_worker_back_and_is_told(tmp_path: Path) -> None:
     async with odd_pool(tmp_path, lane_workers=1) as pool:
         lost: Asked | None = None
