@@ -189,6 +189,10 @@ class Book:
         row: Row = (_INSERT, _values(promised, window, None, (), is_acknowledged=True))
         self.writer.put((row,), lambda: self._crash("promise_adopted"))
 
+    def proof(self, channel: ChannelId, epoch: int, index: int) -> WindowProof | None:
+        """As `BookReader.proof`."""
+        return _proof(self._reader, self._path, channel, epoch, index)
+
     async def flushed(self) -> None:
         """Wait until everything is durable; raises `JournalError`."""
         try:
@@ -250,26 +254,7 @@ class BookReader:
 
         Raises `JournalError` for a damaged file.
         """
-        if self._db is None:
-            return None
-        try:
-            row = self._db.execute(
-                "SELECT body, leaves, signature FROM vouchers WHERE channel = ? AND epoch = ?"
-                " AND first <= ? AND tasks > 0 ORDER BY first DESC LIMIT 1",
-                (channel, epoch, index),
-            ).fetchone()
-            if row is None or not row[2]:
-                return None
-            window, leaves = _BODIES.decode(row[0]).window, _split(row[1])
-        except (sqlite3.Error, MalformedMessage) as error:
-            raise damaged(self._path, error) from error
-        place = index - window.first
-        if not 0 <= place < len(leaves):
-            return None
-        path = tuple(merkle_path(leaves, place))
-        return WindowProof(
-            window=window, place=place, leaf=leaves[place], path=path, signature=row[2]
-        )
+        return _proof(self._db, self._path, channel, epoch, index) if self._db else None
 
 
 def damaged(path: Path, error: Exception) -> JournalError:
@@ -279,6 +264,29 @@ def damaged(path: Path, error: Exception) -> JournalError:
         hint=f"make room on the disk; if the file is damaged, move {path.name} away: the nodes "
         "show what was promised to them",
         code="lane_book",
+    )
+
+
+def _proof(
+    db: sqlite3.Connection, path: Path, channel: ChannelId, epoch: int, index: int
+) -> WindowProof | None:
+    try:
+        row = db.execute(
+            "SELECT body, leaves, signature FROM vouchers WHERE channel = ? AND epoch = ?"
+            " AND first <= ? AND tasks > 0 ORDER BY first DESC LIMIT 1",
+            (channel, epoch, index),
+        ).fetchone()
+        if row is None or not row[2]:
+            return None
+        window, leaves = _BODIES.decode(row[0]).window, _split(row[1])
+    except (sqlite3.Error, MalformedMessage) as error:
+        raise damaged(path, error) from error
+    place = index - window.first
+    if not 0 <= place < len(leaves):
+        return None
+    siblings = tuple(merkle_path(leaves, place))
+    return WindowProof(
+        window=window, place=place, leaf=leaves[place], path=siblings, signature=row[2]
     )
 
 

@@ -63,6 +63,7 @@ class Hub:
         async with self._lock:
             if self._life is None:
                 self._failure = None
+                self.sessions.clear()
                 life: _Life = await self._nursery.start(self._live)
                 self._life = life
             if self._failure is not None:
@@ -116,6 +117,11 @@ class Hub:
             await self._change.wait()
 
     # --- what sessions ask ---------------------------------------------------------------------
+
+    @property
+    def chain(self) -> str:
+        """Which chain the channels are on."""
+        return str(self._tools.ledger.info.name)
 
     @property
     def book(self) -> Book:
@@ -250,7 +256,6 @@ class Hub:
                         writing.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
         finally:
-            self.sessions.clear()
             book.close()
             ended.set()
 

@@ -33,6 +33,7 @@ from deai.client.tools import Tools
 from deai.codec import decode_value
 from deai.errors import DeaiError, LimitExceeded, TaskDeclined, UsageError
 from deai.ids import NodeId
+from deai.lane.proof import LaneReceipt, make_lane_receipt
 from deai.lane.receipts import MAX_TASK_BYTES, Terms
 from deai.money import MAX_AMOUNT, format_tokens
 from deai.ports import Catalogue, WorkloadInfo
@@ -59,6 +60,16 @@ class LaneResult:
     def fee(self) -> int:
         """What it cost, in base units."""
         return int(self.terms.price)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one node did: results, base units promised for them, vouchers."""
+
+    node: NodeId
+    tasks: int
+    paid: int
+    vouchers: int
 
 
 class Lane:
@@ -143,6 +154,50 @@ class Lane:
     ) -> Ended:
         """As `map`; every ended task with `output` or `error`."""
         return Ended(self, inputs, in_flight, ordered=ordered)
+
+    async def receipt(self, result: LaneResult) -> LaneReceipt | None:
+        """What proves a task offline; None where its node signs nothing within a few seconds.
+
+        Pays the window that the task is in. Raises `JournalError`.
+        """
+        hub = self._hub
+        session = hub.sessions[result.node]
+        talk = session.talk
+        with trio.move_on_after(hub.patience.last):
+            while True:
+                talk.pay(flush=True)
+                await hub.flushed()
+                proof = hub.book.proof(talk.payer.id, talk.payer.epoch, result.index)
+                if proof is not None:
+                    return make_lane_receipt(
+                        chain=hub.chain,
+                        domain=talk.payer.domain,
+                        channel=talk.payer.channel,
+                        operator=talk.operator,
+                        terms=result.terms,
+                        index=result.index,
+                        given=result.data,
+                        output=result.output,
+                        window=proof.window,
+                        path=proof.path,
+                        signature=proof.signature,
+                    )
+                await talk.receipts_came()
+        return None
+
+    @property
+    def shares(self) -> list[Share]:
+        """What each node did and was promised in this life of the client; by node."""
+        return [
+            Share(
+                node=session.node,
+                tasks=session.talk.results,
+                paid=session.talk.paid,
+                vouchers=session.talk.vouchers,
+            )
+            for session in self._hub.sessions.values()
+            if session.talk.results or session.talk.vouchers
+        ]
 
     def start(self, data: bytes, done: Callable[[Task], None]) -> Task:
         """Begin a task; `done(task)` is called on the event loop when it has ended.
@@ -312,12 +367,9 @@ class _Stream:
 
     def _pull(self, inputs: Iterator[bytes]) -> None:
         while self._held < self._limit:
-            try:
-                data = next(inputs)
-            except StopIteration:
-                self._is_out = True
+            self._got(outcome.capture(next, inputs))
+            if self._is_out:
                 return
-            self._take(data)
 
     async def _pull_later(self) -> None:
         assert self._later is not None
@@ -327,14 +379,16 @@ class _Stream:
                     self._puller = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(self._stop_pulling)
                     continue
-                got = await outcome.acapture(anext, self._later)
-                if isinstance(got, outcome.Value):
-                    self._take(got.value)
-                else:
-                    self._is_out = True
-                    if not isinstance(got.error, StopAsyncIteration):
-                        self._problem = got
-                    self._wake()
+                self._got(await outcome.acapture(anext, self._later))
+
+    def _got(self, got: outcome.Value[bytes] | outcome.Error) -> None:
+        if isinstance(got, outcome.Value):
+            self._take(got.value)
+            return
+        self._is_out = True
+        if not isinstance(got.error, StopIteration | StopAsyncIteration):
+            self._problem = got  # raised behind the outputs of what came before
+        self._wake()
 
     def _take(self, data: bytes) -> None:
         self._held += 1

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import trio
+
 from deai.client.lane.tasks import Kind, Task
 from deai.errors import DeaiError, NodeFault, ProtocolError, TaskDeclined, WorkloadFault
 from deai.ids import AccountId, ChannelId, NodeId, PeerId
@@ -120,6 +122,7 @@ class Talk:
         self._bytes = 0
         self._asked_amount = 0
         self._asked_bytes = 0
+        self._news = trio.Event()
         self._next_id = 0
         self._asks = 0
         self._resent_until = 0
@@ -237,6 +240,10 @@ class Talk:
         payer = self.payer
         while self.is_open and (tasks := payer.to_pay(flush=flush)):
             self._promise(lambda tasks=tasks: payer.issue(self._key, tasks))  # type: ignore[misc]
+
+    async def receipts_came(self) -> None:
+        """Wait for the next receipts."""
+        await self._news.wait()
 
     def topped_up(self, deposit: Amount) -> None:
         """The chain holds this much for the epoch now."""
@@ -407,6 +414,8 @@ class Talk:
             elif issued.window.tasks and issued.window.first >= self._signed_from:
                 raise ProtocolError("the node does not sign for what it did", code="unsigned")
         self._book.acknowledged(done)
+        self._news.set()
+        self._news = trio.Event()
         self._kick()
 
     def _agreed(self, message: Agreed | Refused) -> None:
