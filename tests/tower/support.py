@@ -125,11 +125,16 @@ class Standing:
 
 @asynccontextmanager
 async def standing(
-    place: Place, name: str = "tower", *, ledger: Ledger | None = None, **settings: Any
+    place: Place,
+    name: str = "tower",
+    *,
+    ledger: Ledger | None = None,
+    identity: PeerId | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Standing]:
     """A tower with a file of its own by its name; the same name finds it again."""
     told: list[Happening] = []
-    identity = PeerId(Identity.generate().peer_id)
+    identity = identity or Identity.generate().peer_id
     payer = ledger or cast("Ledger", place.chain.ledger(LocalSigner(keccak(name.encode()))))
     settings = {"patience": PATIENCE, "least": 1, "limits": Limits(), **settings}
     async with (
@@ -143,7 +148,7 @@ async def standing(
 async def handing_over(place: Place, *towers: Standing) -> AsyncIterator[Towers]:
     """The node's side, until the node goes away."""
     async with (
-        place.network.open_net(PeerId(Identity.generate().peer_id)) as own,
+        place.network.open_net(Identity.generate().peer_id) as own,
         trio.open_nursery() as nursery,
     ):
         made = towers_of(place, own, [one.address for one in towers])
@@ -180,4 +185,18 @@ class Poor:
         self.tries += 1
         if not self.has_gas:
             raise InsufficientFunds("GasMoney")
+        return await self._ledger.submit(action, key=key)
+
+
+class Overtaken:
+    """A ledger on which somebody else always redeems a moment earlier."""
+
+    def __init__(self, ledger: Ledger, other: Ledger) -> None:
+        self._ledger, self._other = ledger, other
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def submit(self, action: Any, *, key: str = "") -> Any:
+        await self._other.submit(action)
         return await self._ledger.submit(action, key=key)

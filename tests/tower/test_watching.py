@@ -19,6 +19,7 @@ from tests.support.channel_conformance import Paying
 from tests.tower.support import (
     PATIENCE,
     PERIOD,
+    Overtaken,
     Place,
     Poor,
     Standing,
@@ -192,6 +193,26 @@ async def test_of_two_towers_one_pays_the_gas_and_neither_fails(
         assert not second.tower.watch.problems
         ends = sorted(one.events()[-1] for one in (first, second))
         assert ends in (["answered", "not_needed"], ["answered", "closing"])
+
+
+async def test_an_answer_that_somebody_else_gave_a_moment_earlier_is_no_failure(
+    tmp_path: Path, patient_clock: MockClock
+) -> None:
+    async with open_place(tmp_path) as place:
+        own, other = (
+            cast("Ledger", place.chain.ledger(LocalSigner(keccak(name)))) for name in (b"a", b"b")
+        )
+        late = cast("Ledger", Overtaken(own, other))
+        async with standing(place, ledger=late) as tower:
+            paid = await place.channel()
+            await keeps(place, tower, paid, 300)
+            await place.ask(paid)
+            await place.until(lambda: "not_needed" in tower.events())
+            await place.pass_(PERIOD)
+            assert tower.events() == ["closing", "not_needed"]
+            assert tower.told[-1].code == "NothingNew"
+            assert (tower.tower.watch.answered, tower.tower.watch.missed) == (0, 0)
+            assert not tower.tower.watch.problems
 
 
 async def test_without_gas_it_warns_goes_on_trying_and_answers_once_it_can_pay(
