@@ -57,6 +57,7 @@ POLICY: Final = "exact/1"
 WORKLOAD: Final = "matmul-proof"
 PARAMETERS: Final = {"size": 16, "rounds": 1}
 DESCRIPTORS: Final = 16_384
+CALM_S: Final = 3.0
 
 OpenNet = Callable[[], AbstractAsyncContextManager[Net]]
 
@@ -139,6 +140,14 @@ async def open_nodes(
         nursery.cancel_scope.cancel()
 
 
+async def _calm(chain: MemoryChain) -> None:
+    """Wait until the nodes have said on chain what they say when they start."""
+    seen = -1
+    while seen < len(chain.records):
+        seen = len(chain.records)
+        await trio.sleep(CALM_S)
+
+
 async def assign(client: Client, mark: list[float], seed: int) -> float:
     """Seconds until all seats are accepted. The task is then followed to its end."""
     began = time.perf_counter()
@@ -168,6 +177,7 @@ async def sample(
             if point == "accepts_collected":
                 mark.append(time.perf_counter())
 
+        await _calm(chain)
         async with open_client(
             ledger=payer,
             net=net,

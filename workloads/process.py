@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -73,18 +74,40 @@ class WorkerProcess:
             blob += await self._take(length)
         return bytes(blob)
 
-    async def _header(self) -> tuple[int, int]:
+    def write_now(self, data: memoryview) -> int:
+        """Write what the pipe takes at once; return how much. Raises `NodeFault`."""
         try:
-            return wire.parse_header(await self._take(wire.HEADER.size))
-        except MalformedMessage as error:
-            raise NodeFault(f"the worker babbled: {error}", code="worker_babbled") from error
+            return os.write(self._sink, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+
+    async def until_writable(self) -> None:
+        """Wait until the pipe takes more."""
+        await self._until(trio.lowlevel.wait_writable, self._sink)
+
+    async def receive_frames(self) -> list[tuple[int, bytes]]:
+        """Every frame that is complete after the next read: kinds and payloads, maybe none."""
+        self._buffer += await self._read()
+        frames: list[tuple[int, bytes]] = []
+        start, size = 0, wire.HEADER.size
+        while len(self._buffer) - start >= size:
+            kind, length = _parse(self._buffer[start : start + size])
+            if len(self._buffer) - start - size < length:
+                break
+            start += size
+            frames.append((kind, bytes(self._buffer[start : start + length])))
+            start += length
+        del self._buffer[:start]
+        return frames
+
+    async def _header(self) -> tuple[int, int]:
+        return _parse(await self._take(wire.HEADER.size))
 
     async def _take(self, length: int) -> bytes:
         while len(self._buffer) < length:
-            piece = await self._read()
-            if not piece:
-                raise NodeFault("the worker ended", code="worker_died")
-            self._buffer += piece
+            self._buffer += await self._read()
         taken = bytes(self._buffer[:length])
         del self._buffer[:length]
         return taken
@@ -92,22 +115,23 @@ class WorkerProcess:
     async def _write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         while rest:
-            try:
-                rest = rest[os.write(self._sink, rest) :]
-            except BlockingIOError:
-                await self._until(trio.lowlevel.wait_writable, self._sink)
-            except OSError as error:
-                raise NodeFault("the worker closed its pipe", code="worker_died") from error
+            written = self.write_now(rest)
+            rest = rest[written:]
+            if not written:
+                await self.until_writable()
 
     async def _read(self) -> bytes:
         while True:
             await self._until(trio.lowlevel.wait_readable, self._source)
             try:
-                return os.read(self._source, READ_BYTES)
+                piece = os.read(self._source, READ_BYTES)
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise NodeFault("the worker closed its pipe", code="worker_died") from error
+            if not piece:
+                raise NodeFault("the worker ended", code="worker_died")
+            return piece
 
     @contextmanager
     def limited(self, most: int) -> Iterator[None]:
@@ -124,22 +148,21 @@ class WorkerProcess:
     async def _until(self, is_ready: Callable[[int], Awaitable[None]], descriptor: int) -> None:
         is_waiting = True
         while is_waiting:
-            with trio.move_on_at(self._look_at):
+            look_at = self._look_at if self._most is not None else math.inf
+            with trio.move_on_at(look_at):
                 try:
                     await is_ready(descriptor)
                     is_waiting = False
-                except (OSError, trio.ClosedResourceError) as error:
+                except (OSError, ValueError, trio.ClosedResourceError) as error:
                     raise NodeFault("the worker closed its pipe", code="worker_died") from error
-            if trio.current_time() >= self._look_at:
+            if trio.current_time() >= look_at:
                 self._look()
 
     def _look(self) -> None:
         # Nothing announces memory: it has to be looked at.
         self._look_at = trio.current_time() + MEMORY_POLL
-        if self._most is None:
-            return
         held = self.resident_bytes() - self.born_with
-        if held > self._most:
+        if self._most is not None and held > self._most:
             raise NodeFault(f"the worker holds {held} bytes", code="memory_limit")
 
     def resident_bytes(self) -> int:
@@ -178,6 +201,13 @@ class WorkerProcess:
         self._sink = self._source = -1
         os.close(self._handle)
         await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def _parse(header: bytes | bytearray) -> tuple[int, int]:
+    try:
+        return wire.parse_header(header)
+    except MalformedMessage as error:
+        raise NodeFault(f"the worker babbled: {error}", code="worker_babbled") from error
 
 
 def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,12 @@ import trio.testing
 from deai.actions import Action
 from deai.chain.ledger import Ledger, Transaction
 from deai.chain.memory import DEFAULT_PARAMETERS
+from deai.codec import encode_value
 from deai.errors import LedgerRejected
 from deai.events import TaskPosted
 from deai.lifecycle import SeatState
 from deai.money import UNIT
-from deai.ports import Computation, Output
+from deai.ports import Batch, BatchExecutor, Computation, Failure, Output
 from deai.standing import Standing
 from devnet import behaviours
 from node.ports import Ports
@@ -46,11 +47,33 @@ class Liar:
     async def executor(self, client: str, *, urgent: bool = False) -> AsyncIterator[Any]:
         yield self
 
+    @asynccontextmanager
+    async def batches(self, client: str) -> AsyncIterator[Any]:
+        async with self.inner.batches(client) as honest:
+            yield LyingLane(honest, self.data)
+
     async def run(
         self, computation: Computation, *, on_progress: Callable[[float], None], timeout: float
     ) -> Output:
         honest = await self.inner.run(computation, on_progress=on_progress, timeout=timeout)
         return msgspec.structs.replace(honest, data=self.data)
+
+
+class LyingLane:
+    """The same for small tasks."""
+
+    def __init__(self, inner: BatchExecutor, data: bytes) -> None:
+        self.inner = inner
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def submit(self, batch: Batch, done: Callable[..., None], *, timeout: float) -> None:
+        def lie(honest: Sequence[bytes | Failure]) -> None:
+            done([one if isinstance(one, Failure) else self.data for one in honest])
+
+        self.inner.submit(batch, lie, timeout=timeout)
 
 
 def lying(data: bytes) -> Callable[[Ports], Ports]:
@@ -91,6 +114,49 @@ async def test_a_liar_is_outvoted_and_loses_its_fee(tmp_path: Path, autojump_clo
         states = {one.seat.node: one.state for one in view.attempts}
         assert outcome.ok
         assert states[liar.node_id] is SeatState.FORFEITED
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "bad_is_found"), [(behaviours.lazy, False), (behaviours.wrong_weights, True)]
+)
+async def test_who_lies_about_tasks_lies_about_small_ones_too(
+    behaviour: Callable[[Ports], Ports],
+    bad_is_found: bool,
+    tmp_path: Path,
+    autojump_clock: Clock,
+) -> None:
+    inputs = [b"room 101", b"bad", b"room 7"]
+    batch = Batch(
+        workload="shout",
+        version=1,
+        model="",
+        parameters=encode_value({}),
+        seed=bytes(32),
+        max_units=9,
+        inputs=inputs,
+    )
+
+    async def compute(ports: Ports) -> list[bytes | Failure]:
+        answers: list[bytes | Failure] = []
+        async with ports.workbench.batches("client") as lane:
+            lane.submit(batch, answers.extend, timeout=9)
+        return answers
+
+    seen: list[Ports] = []
+
+    def note(ports: Ports) -> Ports:
+        seen.append(ports)
+        return ports
+
+    async with open_world(tmp_path) as world:
+        await world.provider("node-0", wrap=note)
+        honest = await compute(seen[0])
+        lies = await compute(behaviour(seen[0]))
+    assert [type(one) for one in honest] == [bytes, Failure, bytes]
+    assert len(lies) == len(inputs)
+    assert lies[0] != honest[0]
+    assert lies[2] != honest[2]
+    assert isinstance(lies[1], Failure) == bad_is_found
 
 
 async def test_an_equivocator_loses_stake_and_is_jailed(
