@@ -49,15 +49,15 @@ from workloads.pool import open_workbench
 NODES: Final = 500
 LOOPBACK_NODES: Final = 50
 ROUNDS: Final = 300
-QUICK_NODES: Final = 60
-QUICK_LOOPBACK_NODES: Final = 8
-QUICK_ROUNDS: Final = 20
+QUICK_NODES: Final = 40
+QUICK_LOOPBACK_NODES: Final = 6
+QUICK_ROUNDS: Final = 12
 SEATS: Final = 3
 POLICY: Final = "exact/1"
 WORKLOAD: Final = "matmul-proof"
 PARAMETERS: Final = {"size": 16, "rounds": 1}
 DESCRIPTORS: Final = 16_384
-CALM_S: Final = 3.0
+CALM_S: Final = 1.5
 
 OpenNet = Callable[[], AbstractAsyncContextManager[Net]]
 

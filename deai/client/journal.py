@@ -259,7 +259,8 @@ class Journal:
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self._unwaiting(self._end, entry, document, output)
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
+            # Somebody is writing, or the disk is full: tried, and told, beside the loop.
             await self._run(self._end, self._db, entry, document, output)
         return msgspec.structs.replace(entry, is_open=False, document=document, output=output)
 
