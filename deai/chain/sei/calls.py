@@ -13,6 +13,7 @@ from deai.chain.refusals import no_channels
 from deai.chain.sei.abi import call_data, values
 from deai.channels import Channel, Voucher
 from deai.ids import AccountId, raw
+from deai.orders import Settlement
 from deai.signing import split
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
@@ -211,6 +212,24 @@ def _voucher(voucher: Voucher) -> tuple[object, ...]:
 
 def _redemption(channel: Channel, voucher: Voucher) -> tuple[object, object]:
     return _channel(channel), _voucher(voucher)
+
+
+def settle_words(batch: Sequence[Settlement]) -> tuple[list[bytes], list[object]]:
+    """Settlements as the contract takes them: every node once, and indices into that table."""
+    table: dict[str, int] = {}
+    words: list[object] = []
+    for one in batch:
+        order = one.order
+        terms = (
+            order.client, int(order.fee), int(order.policy), order.valid_until, order.nonce,
+            order.spec_hash,
+        )  # fmt: skip
+        seats = [
+            (table.setdefault(node, len(table)), *split(result or bytes(64)))
+            for node, result in zip(order.nodes, one.results, strict=True)
+        ]
+        words.append((terms, *split(one.signature), one.output_digest, seats))
+    return [raw(node) for node in table], words
 
 
 def _open(action: _OnCommittee) -> tuple[object, object]:
