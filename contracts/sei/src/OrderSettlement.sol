@@ -23,6 +23,11 @@ import {Reputation} from "./lib/Reputation.sol";
 contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
+    struct Client {
+        Account account;
+        mapping(uint256 page => uint256) pages;
+    }
+
     /// @dev What every item of a batch needs.
     /// @param members by node: operator 160 | R 24 << 160 | whether its signature counts 1 << 184
     /// @param dues by node, what the items give its owner: earned 96 | fees 96 << 96
@@ -31,6 +36,18 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
         bytes32[] nodes;
         uint256[] members;
         uint256[] dues;
+    }
+
+    /// @param places of the nodes in the table, by seat
+    /// @param seats the nodes, by seat, and then what each is paid: as the event tells it
+    /// @param committee hash of the nodes
+    struct Item {
+        bytes32 id;
+        bytes32 output;
+        uint256 fee;
+        uint256[] places;
+        uint256[] seats;
+        bytes32 committee;
     }
 
     uint40 private constant MAX_THAW_PERIOD = 30 days;
@@ -44,8 +61,7 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
     address private immutable _treasury;
     uint96 private immutable _minFee;
     uint40 private immutable _thawPeriod;
-    mapping(address client => Account) private _accounts;
-    mapping(address client => mapping(uint256 page => uint256)) private _pages;
+    mapping(address client => Client) private _clients;
     mapping(address owner => Payee) private _payees;
 
     constructor(IERC20 token_, INodeRegistry registry_, uint40 thawPeriod_) EIP712("deai orders", "1") {
@@ -70,9 +86,9 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
         if (value == 0 || value > type(uint96).max) revert BadData();
         if (data.length != 0 && data.length != 32) revert BadData();
         _openPage(from, data.length == 0 ? 0 : abi.decode(data, (uint56)));
-        Account memory a = _accounts[from];
+        Account memory a = _clients[from].account;
         (a.balance, a.open) = (a.balance + uint96(value), true);
-        _accounts[from] = a;
+        _clients[from].account = a;
         emit OrdersFunded(from, uint96(value), a.balance);
         return IERC1363Receiver.onTransferReceived.selector;
     }
@@ -99,21 +115,21 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
 
     /// @inheritdoc IOrderSettlement
     function requestThaw(uint96 amount) external {
-        Account memory a = _accounts[msg.sender];
+        Account memory a = _clients[msg.sender].account;
         if (!a.open || (amount == 0 && a.thawsAt == 0)) revert BadState(msg.sender, _stateOf(a));
         if (amount > a.balance) revert Insufficient(msg.sender, a.balance, amount);
         (a.thawing, a.thawsAt) = (amount, amount == 0 ? 0 : uint40(block.timestamp) + _thawPeriod);
-        _accounts[msg.sender] = a;
+        _clients[msg.sender].account = a;
         emit ThawRequested(msg.sender, amount, a.thawsAt);
     }
 
     /// @inheritdoc IOrderSettlement
     function withdraw(address to) external nonReentrant {
-        Account memory a = _accounts[msg.sender];
+        Account memory a = _clients[msg.sender].account;
         if (a.thawsAt == 0) revert BadState(msg.sender, _stateOf(a));
         if (block.timestamp <= a.thawsAt) revert TooEarly(a.thawsAt);
         uint96 amount = a.thawing < a.balance ? a.thawing : a.balance;
-        _accounts[msg.sender] = Account(a.balance - amount, 0, 0, true);
+        _clients[msg.sender].account = Account(a.balance - amount, 0, 0, true);
         emit ThawWithdrawn(msg.sender, to, amount);
         if (amount != 0) token.safeTransfer(to, amount);
     }
@@ -151,13 +167,13 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
 
     /// @inheritdoc IOrderSettlement
     function balanceOf(address client) external view returns (BalanceState, Account memory) {
-        Account memory a = _accounts[client];
+        Account memory a = _clients[client].account;
         return (_stateOf(a), a);
     }
 
     /// @inheritdoc IOrderSettlement
     function pageOf(address client, uint56 page) external view returns (uint256) {
-        return _pages[client][page];
+        return _clients[client].pages[page];
     }
 
     /// @inheritdoc IOrderSettlement
@@ -173,8 +189,8 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
     // --- internals --------------------------------------------------------------------------------------------
 
     function _openPage(address client, uint56 page) private {
-        if (_pages[client][page] != 0) return;
-        _pages[client][page] = 1;
+        if (_clients[client].pages[page] != 0) return;
+        _clients[client].pages[page] = 1;
         emit PageOpened(client, page);
     }
 
@@ -196,95 +212,81 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
     /// @dev Changes `b.dues` as well. Reverts for nothing that a client or a node could have signed.
     function _settle(Batch memory b, Settlement calldata s) private returns (bytes32 id, bytes4 fault) {
         Order memory o = s.order;
-        SeatResult[] calldata results = s.seats;
-        uint256 n = results.length;
-        (uint256[] memory places, uint256[] memory seats) = _committee(b, results);
-        if (seats.length == 0 || !_sound(o, n) || s.outputDigest == 0) return (0, BadOrder.selector);
-        id = MessageHashUtils.toTypedDataHash(b.separator, OrderHash.order(o, OrderHash.words(seats, n)));
+        Item memory x = _committee(b, s.seats);
+        if (!_sound(o, x.places.length) || s.outputDigest == 0) return (0, BadOrder.selector);
+        id = MessageHashUtils.toTypedDataHash(b.separator, OrderHash.order(o, x.committee));
         if (block.timestamp > o.validUntil) return (id, TooLate.selector);
-        mapping(uint256 => uint256) storage pages = _pages[o.client];
-        uint256 page = pages[o.nonce >> 8];
+        Client storage c = _clients[o.client];
+        uint256 page = c.pages[o.nonce >> 8];
         if (page & 1 == 0) return (id, PageClosed.selector);
         if (page & (1 << (o.nonce & 0xff)) != 0) return (id, AlreadySettled.selector);
-        Account storage a = _accounts[o.client];
-        uint256 left = a.balance;
-        if (left < uint256(o.fee) * n) return (id, Insufficient.selector);
+        uint256 cost = uint256(o.fee) * x.places.length;
+        uint256 balance = c.account.balance;
+        if (balance < cost) return (id, Insufficient.selector);
         (address signer,,) = ECDSA.tryRecover(id, s.r, s.vs);
         if (signer == address(0) || signer != o.client) return (id, BadSignature.selector);
-        if (!_agree(b, id, s.outputDigest, o.fee, results, places, seats)) return (id, NoQuorum.selector);
-        pages[o.nonce >> 8] = page | (1 << (o.nonce & 0xff));
-        a.balance = uint96(left - uint256(o.fee) * n);
-        _owe(b, o.fee, places, seats);
-        emit OrderSettled(id, o.client, _terms(o), o.specHash, s.outputDigest, seats);
+        (x.id, x.fee, x.output) = (id, o.fee, s.outputDigest);
+        if (!_agree(b, x, s.seats)) return (id, NoQuorum.selector);
+        c.pages[o.nonce >> 8] = page | (1 << (o.nonce & 0xff));
+        c.account.balance = uint96(balance - cost);
+        _owe(b, x, cost);
+        emit OrderSettled(id, o.client, _terms(o), o.specHash, x.output, x.seats);
     }
 
     function _sound(Order memory o, uint256 n) private view returns (bool) {
         return (o.policy == 0 ? n == 1 : n >= 3 && n & 1 == 1) && o.nonce & 0xff != 0 && o.fee >= _minFee;
     }
 
-    /// @dev By seat: places in the table, and nodes (with room for the payments). Nothing if the table lacks one, or
-    /// if one owner has two.
-    function _committee(Batch memory b, SeatResult[] calldata results)
-        private
-        pure
-        returns (uint256[] memory places, uint256[] memory seats)
-    {
+    /// @dev No seats if they are too many, if the table lacks one, or if one owner has two.
+    function _committee(Batch memory b, SeatResult[] calldata results) private pure returns (Item memory x) {
         uint256 n = results.length;
-        if (n > MAX_SEATS) return (places, seats);
-        places = new uint256[](n);
-        uint256[] memory found = new uint256[](2 * n);
+        if (n > MAX_SEATS) return x;
+        uint256[] memory places = new uint256[](n);
+        uint256[] memory seats = new uint256[](2 * n);
         for (uint256 i; i < n; ++i) {
             uint256 k = results[i].node;
-            if (k >= b.nodes.length) return (places, seats);
+            if (k >= b.nodes.length) return x;
             uint256 node = uint256(b.nodes[k]);
             for (uint256 j; j < i; ++j) {
-                if ((found[j] ^ node) >> 96 == 0) return (places, seats); // an owner has one voice
+                if ((seats[j] ^ node) >> 96 == 0) return x; // an owner has one voice
             }
-            (places[i], found[i]) = (k, node);
+            (places[i], seats[i]) = (k, node);
         }
-        return (places, found);
+        (x.places, x.seats, x.committee) = (places, seats, OrderHash.words(seats, n));
     }
 
-    /// @dev Whether 60 % of the seats signed the digest; what they are paid stands behind the nodes then.
-    function _agree(
-        Batch memory b,
-        bytes32 id,
-        bytes32 outputDigest,
-        uint256 fee,
-        SeatResult[] calldata results,
-        uint256[] memory places,
-        uint256[] memory seats
-    ) private pure returns (bool) {
-        uint256 n = places.length;
+    /// @dev Whether 60 % of the seats signed the output; what they are paid stands behind the nodes then.
+    function _agree(Batch memory b, Item memory x, SeatResult[] calldata results) private pure returns (bool) {
+        uint256 n = x.places.length;
         uint256 count;
         for (uint256 i; i < n; ++i) {
-            uint256 member = b.members[places[i]];
-            (bytes32 r, bytes32 vs) = (results[i].r, results[i].vs);
-            if (member & COUNTS == 0 || r | vs == 0) continue;
-            bytes32 hash = OrderHash.result(id, seats[i], outputDigest);
-            (address signer,,) = ECDSA.tryRecover(MessageHashUtils.toTypedDataHash(b.separator, hash), r, vs);
+            uint256 member = b.members[x.places[i]];
+            SeatResult calldata seat = results[i];
+            if (member & COUNTS == 0 || seat.r | seat.vs == 0) continue;
+            bytes32 digest =
+                MessageHashUtils.toTypedDataHash(b.separator, OrderHash.result(x.id, x.seats[i], x.output));
+            (address signer,,) = ECDSA.tryRecover(digest, seat.r, seat.vs);
             // A registered node's operator is never zero, so a failed recovery never equals it.
             if (signer != address(uint160(member))) continue;
-            seats[n + i] = Reputation.payment(fee, uint24(member >> 160));
+            x.seats[n + i] = Reputation.payment(x.fee, uint24(member >> 160));
             ++count;
         }
         return count * 5 >= n * 3;
     }
 
     /// @dev What is not paid accrues beside the first seat that is. No sum overflows: all are parts of balances.
-    function _owe(Batch memory b, uint256 fee, uint256[] memory places, uint256[] memory seats) private pure {
+    function _owe(Batch memory b, Item memory x, uint256 rest) private pure {
         unchecked {
-            uint256 n = places.length;
-            uint256 rest = fee * n;
+            uint256 n = x.places.length;
             uint256 first;
             for (uint256 i = n; i-- != 0;) {
-                uint256 payment = seats[n + i];
+                uint256 payment = x.seats[n + i];
                 if (payment == 0) continue;
                 first = i;
-                b.dues[places[i]] += payment;
+                b.dues[x.places[i]] += payment;
                 rest -= payment;
             }
-            b.dues[places[first]] += rest << 96;
+            b.dues[x.places[first]] += rest << 96;
         }
     }
 
