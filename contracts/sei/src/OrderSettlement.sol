@@ -10,7 +10,13 @@ import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/Messa
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
-import {BalanceState, IOrderSettlement, Order, SeatResult, Settlement} from "./interfaces/IOrderSettlement.sol";
+import {
+    BalanceState,
+    IOrderSettlement,
+    Order,
+    SeatResult,
+    Settlement
+} from "./interfaces/IOrderSettlement.sol";
 import {ITaskEscrow} from "./interfaces/ITaskEscrow.sol";
 import {OrderHash} from "./lib/OrderHash.sol";
 import {Reputation} from "./lib/Reputation.sol";
@@ -256,7 +262,11 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
     }
 
     /// @dev Whether 60 % of the seats signed the output; what they are paid stands behind the nodes then.
-    function _agree(Batch memory b, Item memory x, SeatResult[] calldata results) private pure returns (bool) {
+    function _agree(Batch memory b, Item memory x, SeatResult[] calldata results)
+        private
+        pure
+        returns (bool)
+    {
         uint256 n = x.places.length;
         uint256 count;
         for (uint256 i; i < n; ++i) {

@@ -441,8 +441,9 @@ contract OrdersAttacks is OrderFixture {
     function test_reentrancy_through_the_token() public {
         CallingToken wild = new CallingToken(1e24);
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
-        NodeRegistry r =
-            new NodeRegistry(ComputeToken(address(wild)), predicted, ADMIN, 2 days, GUARDIAN, _registryParameters());
+        NodeRegistry r = new NodeRegistry(
+            ComputeToken(address(wild)), predicted, ADMIN, 2 days, GUARDIAN, _registryParameters()
+        );
         _create("TaskEscrow", _escrowCode(), abi.encode(wild, r, _escrowParameters()));
         OrderSettlement target = new OrderSettlement(ComputeToken(address(wild)), r, THAW);
         bytes32 slot = keccak256(abi.encode(OTHER, 3));

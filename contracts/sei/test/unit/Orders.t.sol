@@ -89,8 +89,7 @@ contract OrdersTest is OrderFixture {
         for (uint256 i; i < 3; ++i) {
             (seats[i], seats[3 + i]) = (uint256(nodes[i]), pay);
         }
-        uint256 terms =
-            uint256(FEE) | (1 << 96) | (uint256(s.order.validUntil) << 104) | (uint256(1) << 144);
+        uint256 terms = uint256(FEE) | (1 << 96) | (uint256(s.order.validUntil) << 104) | (uint256(1) << 144);
         vm.expectEmit(true, true, true, true, address(orders));
         emit IOrderSettlement.OrderSettled(id, buyer, terms, "spec", OUTPUT, seats);
         _settle(s);
