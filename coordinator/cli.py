@@ -58,12 +58,13 @@ def migrate_command(settings: Settings) -> None:
     """  # noqa: D301 - click wants a real backspace
     from coordinator.store.engine import open_engine, writer_lock
     from coordinator.store.migrate import migrate
+    from coordinator.store.store import refill
 
     path = _database(settings)
     with writer_lock(path):
         engine = open_engine(path)
         try:
-            before, after = migrate(engine)
+            before, after = migrate(engine, refill)
         finally:
             engine.dispose()
     document = {"database": str(path), "before": before, "after": after}

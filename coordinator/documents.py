@@ -22,6 +22,24 @@ Document = dict[str, Any]
 
 _OFFERS: Final = Codec[Offer](Offer, MAX_OFFER_BYTES)
 
+CHANNEL_MONEY: Final = ("deposited", "redeemed", "returned")
+CHANNEL_STATES: Final = ("open", "closing", "closed")
+_CHANNEL_FIELDS: Final = (
+    "channel_id",
+    "chain",
+    "client",
+    "node_id",
+    "owner",
+    "session_key",
+    "state",
+    "epoch",
+    "deposit",
+    "claimed",
+    "refunded",
+    "redeemed",
+    "receipts_root",
+    "opened_block",
+)
 STALE_SECONDS: Final = 15.0
 """A chain that the follower has not heard of for this long is not followed."""
 
@@ -83,9 +101,10 @@ def sums_document(
         "tasks_by_state": by_state,
         "throughput": round(completed / window, 4),
         "total_staked": str(staked),
-        "total_rewards_distributed": str(_sum(totals, "paid")),
+        "total_rewards_distributed": str(_sum(totals, "rewarded")),
         "rewarded_seats": _sum(totals, "seats_paid"),
         "escrowed": str(_sum(totals, "escrowed")),
+        "paid": str(_sum(totals, "paid")),
         "refunded": str(_sum(totals, "refunded")),
         "protocol_fees": str(_sum(totals, "protocol_fees")),
         "held": str(
@@ -94,10 +113,36 @@ def sums_document(
             - _sum(totals, "refunded")
             - _sum(totals, "protocol_fees")
         ),
+        "channels": channel_sums(
+            {name: _sum(totals, name) for name in CHANNEL_MONEY}
+            | {name: _sum(totals, f"channels_{name}") for name in CHANNEL_STATES}
+        ),
         "min_stake": str(min(stakes, default=0)),
         "slashed": str(_sum(totals, "slashed")),
         "supply": str(_sum(totals, "minted") - _sum(totals, "burned")),
         "anomalies": _sum(totals, "anomalies"),
+    }
+
+
+def channel_sums(sums: Mapping[str, Any]) -> Document:
+    """Sums over payment channels: deposited = redeemed + returned + held."""
+    money = {name: int(sums[name] or 0) for name in CHANNEL_MONEY}
+    held = money["deposited"] - money["redeemed"] - money["returned"]
+    return {
+        **{name: sums[name] or 0 for name in CHANNEL_STATES},
+        **{name: str(amount) for name, amount in money.items()},
+        "held": str(held),
+    }
+
+
+def channel_document(row: Mapping[str, Any]) -> Document:
+    """One payment channel; `deposit`, `claimed` and `refunded` are of its newest epoch."""
+    left = int(row["deposit"]) - int(row["claimed"]) - int(row["refunded"])
+    return {name: row[name] for name in _CHANNEL_FIELDS} | {
+        "remaining": str(left),
+        "closes_at": rfc3339(row["closes_at"]) if row["closes_at"] else None,
+        "opened_at": rfc3339(row["opened_at"]),
+        "updated_at": rfc3339(row["updated_at"]),
     }
 
 
@@ -173,6 +218,9 @@ def node_document(row: Mapping[str, Any], now: float) -> Document:
         "released": row["released"],
         "earned": row["earned"],
         "slashed": row["slashed"],
+        "channels": channel_sums(
+            {name: row[f"channels_{name}"] for name in (*CHANNEL_MONEY, *CHANNEL_STATES)}
+        ),
         "bound": bound_document(row, now),
         "registered_at": rfc3339(row["registered_at"]),
         "last_heartbeat": _time(row["received_at"]),

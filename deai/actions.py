@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from deai.channels import Channel, Voucher
+from deai.claims import Claim, Reason, Share
 from deai.codec import encode_canonical
 from deai.ids import AccountId, ChannelId, NodeId
 from deai.money import Amount
@@ -286,10 +287,49 @@ class RequestClose(_Action, frozen=True):
 
 
 class FinishClose(_Action, frozen=True):
-    """Anybody, after the challenge period: return the rest to the client."""
+    """Anybody, after the challenge period: return the rest to the client.
+
+    On NEAR also of a closed channel that has something `due`: it is sent once more.
+    """
 
     channel: Channel
     epoch: int
+
+
+class FundRewards(_Action, frozen=True):
+    """Anybody: pay into the contract for rewards, for the accounts named or for nobody.
+
+    `reason` is the pot's exactly where nobody is named; shares add up to `amount` at most.
+    """
+
+    amount: Amount
+    reason: Reason
+    shares: tuple[Share, ...]
+
+
+class ProposeRewards(_Action, frozen=True):
+    """Proposer: the root of an epoch that is over; `statement` is the statement's digest.
+
+    One that was cancelled and is proposed again needs a key of the caller's own.
+    """
+
+    epoch: int
+    root: bytes
+    total: Amount
+    statement: bytes
+
+
+class CancelRewards(_Action, frozen=True):
+    """Guardian: take the waiting root back; `root` keeps intents apart."""
+
+    epoch: int
+    root: bytes
+
+
+class ClaimRewards(_Action, frozen=True):
+    """Anybody, for any account: let it be paid what it has not had."""
+
+    claim: Claim
 
 
 ChannelAction: TypeAlias = (
@@ -301,6 +341,8 @@ ChannelAction: TypeAlias = (
     | RequestClose
     | FinishClose
 )
+
+RewardAction: TypeAlias = FundRewards | ProposeRewards | CancelRewards | ClaimRewards
 
 CoreAction: TypeAlias = (
     TransferTokens
@@ -332,7 +374,7 @@ CoreAction: TypeAlias = (
 )
 """What every deployment carries out."""
 
-ContractAction: TypeAlias = CoreAction | ChannelAction
+ContractAction: TypeAlias = CoreAction | ChannelAction | RewardAction
 
 Action: TypeAlias = ContractAction | TransferGas
 
@@ -341,7 +383,7 @@ def intent_key(action: Action) -> str:
     """The default idempotency key: verb and hash of all fields.
 
     Right for every action that names a task, an epoch, a voucher or a nonce; a transfer, deposit,
-    top-up, stake or withdrawal that may be meant twice needs a key of the caller's own, and so
-    does a voucher that is shown again because the deposit grew.
+    top-up, stake, withdrawal or payment for rewards that may be meant twice needs a key of the
+    caller's own, and so does a voucher that is shown again because the deposit grew.
     """
     return f"{type(action).__name__}:{sha256(encode_canonical(action)).hexdigest()[:40]}"

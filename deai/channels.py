@@ -118,13 +118,15 @@ class ChannelRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """What the contract keeps of a channel, in one word; amounts of the present epoch only.
 
     `closes_at` is chain time: the last second in which a voucher pays; 0 while nobody asked.
-    `epoch` counts the openings.
+    `epoch` counts the openings. `due` is of NEAR alone, and of no epoch: what was paid or refunded
+    and the token refused to take to the owner or the client, until it is sent again.
     """
 
     deposit: Amount = Amount(0)
     claimed: Amount = Amount(0)
     closes_at: Seconds = 0
     epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)] = 0
+    due: Amount = Amount(0)
 
     @property
     def state(self) -> ChannelState:

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from deai.channels import Channel
+from deai.claims import Reason, Share
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.standing import Standing
@@ -311,6 +312,43 @@ class ChannelClosed(_Event, frozen=True):
     refunded: Amount
 
 
+class RewardsFunded(_Event, frozen=True):
+    """Tokens came for rewards: `shares` are owed to accounts, the rest of `amount` to nobody.
+
+    A plain transfer to the contract comes without this event.
+    """
+
+    payer: AccountId
+    reason: Reason
+    amount: Amount
+    shares: tuple[Share, ...]
+
+
+class RewardsProposed(_Event, frozen=True):
+    """A root that accounts may claim under from `active_at` on, unless it is cancelled."""
+
+    epoch: int
+    root: bytes
+    total: Amount
+    statement: bytes
+    active_at: int
+
+
+class RewardsCancelled(_Event, frozen=True):
+    """The guardian took a proposed root back."""
+
+    epoch: int
+    root: bytes
+
+
+class RewardsClaimed(_Event, frozen=True):
+    """An account was paid `amount`, and `cumulative` since ever."""
+
+    account: AccountId
+    amount: Amount
+    cumulative: Amount
+
+
 LedgerEvent: TypeAlias = (
     TokensMoved
     | NodeRegistered
@@ -344,6 +382,10 @@ LedgerEvent: TypeAlias = (
     | VoucherSkipped
     | ChannelClosing
     | ChannelClosed
+    | RewardsFunded
+    | RewardsProposed
+    | RewardsCancelled
+    | RewardsClaimed
 )
 
 

@@ -146,6 +146,14 @@ def parse_operator(text: str) -> AccountId:
     return AccountId(text)
 
 
+def key_on(chain: str, text: str) -> AccountId:
+    """Read what verifies signatures on `chain`; raise `MalformedMessage` for anything else."""
+    key = parse_operator(text)
+    if key.startswith(_KEY) is not (chain == NEAR):
+        raise MalformedMessage(f"not a key on {chain}: {text[:80]!r}")
+    return key
+
+
 def implicit_account(public_key: bytes) -> AccountId:
     """The NEAR account that a 32-byte Ed25519 key owns without anybody making it."""
     return AccountId(public_key.hex())

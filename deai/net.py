@@ -67,6 +67,14 @@ class Link(Protocol[M]):
         """
         ...
 
+    async def drained(self) -> None:
+        """Wait until whatever was queued has been handed to the transport (or the link is gone).
+
+        Who builds its next message only then puts into it all that has come up meanwhile: large
+        writes under load, none that waits when there is none.
+        """
+        ...
+
     async def receive(self) -> M:
         """Return the next message.
 

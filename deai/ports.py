@@ -34,7 +34,7 @@ class WorkloadInfo(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     """JSON schema of the parameters."""
     output_type: str
-    """`safetensors`, `json` or `digest`."""
+    """`safetensors`, `json`, `digest` or `bytes`."""
     input: str = ""
     """What an input consists of, in a sentence."""
     example: str = ""
@@ -130,8 +130,58 @@ class Executor(Protocol):
         ...
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Many small tasks of one kind, handed over together; see `Computation` for the fields."""
+
+    workload: str
+    version: int
+    model: str
+    parameters: bytes
+    seed: bytes
+    max_units: int
+    inputs: Sequence[bytes]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """In the place of an output: the task is bad (`fault` > 0), or this node failed (0)."""
+
+    fault: int
+    reason: str
+
+
+class BatchExecutor(Protocol):
+    """A locked worker that one client's small tasks pass through, a few batches at a time."""
+
+    @property
+    def free(self) -> int:
+        """How many more batches may be submitted now."""
+        ...
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody else waits for a worker, so that this one should be given back soon."""
+        ...
+
+    def submit(
+        self, batch: Batch, done: Callable[[Sequence[bytes | Failure]], None], *, timeout: float
+    ) -> None:
+        """Compute; `done` is called on the event loop, once, with an answer for every input.
+
+        A worker that dies or takes longer than `timeout` seconds gives a `Failure` for each task
+        it had; the next batch finds a new one. Raises `LimitExceeded` where nothing is free.
+        """
+        ...
+
+
 class Workbench(Protocol):
     """A pool of locked workers over a catalogue."""
+
+    def batches(self, client: str) -> AbstractAsyncContextManager[BatchExecutor]:
+        """A worker for the small tasks of one client; entering waits until one is free.
+
+        Leaving gives it back; what is under way is waited for. Raises `NodeFault`.
+        """
+        ...
 
     @property
     def catalogue(self) -> Catalogue:

@@ -83,11 +83,11 @@ async def read_books(ledger: Ledger) -> Books:
 async def channels_difference(ledger: Ledger, books: Books) -> int:
     """Tokens of the channels' contract beyond what vouchers may still pay and clients get back.
 
-    0 where there are no channels.
+    What waits there to be sent once more (NEAR) is owed too. 0 where there are no channels.
     """
     held = books.balances.get(ledger.info.contracts.get(CHANNELS_CONTRACT, AccountId("")), 0)
-    owed = [(await ledger.channel(channel)).remaining for channel in sorted(books.channels)]
-    return held - sum(owed)
+    records = [await ledger.channel(channel) for channel in sorted(books.channels)]
+    return held - sum(record.remaining + record.due for record in records)
 
 
 async def escrow_difference(

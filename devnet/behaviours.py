@@ -26,9 +26,12 @@ from deai.ids import PeerId, TaskId
 from deai.messages import Committed, Opened, Progress, TaskMessage
 from deai.net import Dialect, Link, LinkHandler, Net, PeerAddress
 from deai.ports import (
+    Batch,
+    BatchExecutor,
     Catalogue,
     Computation,
     Executor,
+    Failure,
     Output,
     Progress as OnProgress,
     SandboxReport,
@@ -46,7 +49,7 @@ _LOOKS: Final = 50
 
 def lazy(ports: Ports) -> Ports:
     """Answers at once, without computing: well-formed outputs with invented numbers."""
-    return _computing(ports, _invent)
+    return _computing(ports, _invent, _LazyLane)
 
 
 def wrong_weights(ports: Ports) -> Ports:
@@ -58,7 +61,7 @@ def wrong_weights(ports: Ports) -> Ports:
         honest = await inner.run(computation, on_progress=on_progress, timeout=timeout)
         return msgspec.structs.replace(honest, data=_disturbed(honest.data))
 
-    return _computing(ports, run)
+    return _computing(ports, run, _WrongLane)
 
 
 def silent(ports: Ports) -> Ports:
@@ -153,13 +156,17 @@ async def _invent(
     _inner: Executor, computation: Computation, on_progress: OnProgress, _timeout: float
 ) -> Output:
     on_progress(1.0)
-    data = _vectors(computation) if computation.workload == "embedding" else _figures(computation)
+    data = _invented(computation.workload, computation.input)
     return Output(data=data, evidence=b"", units=1, seconds=0.0, measurements={})
 
 
-def _vectors(computation: Computation) -> bytes:
+def _invented(workload: str, given: bytes) -> bytes:
+    return _vectors(given) if workload == "embedding" else _figures(given)
+
+
+def _vectors(given: bytes) -> bytes:
     """Unit-free float32 rows by hash: safetensors as the embedding runner would write it."""
-    rows = max(1, computation.input.count(b"\n") + (not computation.input.endswith(b"\n")))
+    rows = max(1, given.count(b"\n") + (not given.endswith(b"\n")))
     header = json.dumps(
         {
             "embeddings": {
@@ -171,14 +178,14 @@ def _vectors(computation: Computation) -> bytes:
         separators=(",", ":"),
     ).encode()
     header += b" " * (-len(header) % 8)
-    noise = hashlib.shake_128(computation.input).digest(rows * _WIDTH)
+    noise = hashlib.shake_128(given).digest(rows * _WIDTH)
     floats = struct.pack(f"<{rows * _WIDTH}f", *((byte - 127.5) / 1500 for byte in noise))
     return struct.pack("<Q", len(header)) + header + floats
 
 
-def _figures(computation: Computation) -> bytes:
+def _figures(given: bytes) -> bytes:
     """A small JSON answer that nobody computed."""
-    guess = int.from_bytes(hashlib.sha256(computation.input).digest()[:4], "big") / 1000
+    guess = int.from_bytes(hashlib.sha256(given).digest()[:4], "big") / 1000
     return json.dumps({"cvar": {"0.95": guess * 1.3}, "var": {"0.95": guess}}).encode()
 
 
@@ -196,6 +203,7 @@ def _disturbed(data: bytes) -> bytes:
     return data.translate(swapped)
 
 
+Answers = Sequence[bytes | Failure]
 Run = Callable[[Executor, Computation, OnProgress, float], Awaitable[Output]]
 Say = Callable[[Ports, TaskMessage], Awaitable[Sequence[TaskMessage]]]
 
@@ -219,11 +227,51 @@ class _Computing:
 
 
 @dataclass(frozen=True)
+class _Lane:
+    """An honest lane of small tasks; what lies overrides `submit`."""
+
+    inner: BatchExecutor
+
+    @property
+    def free(self) -> int:
+        return self.inner.free
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.inner.is_wanted
+
+    def submit(self, batch: Batch, done: Callable[[Answers], None], *, timeout: float) -> None:
+        self.inner.submit(batch, done, timeout=timeout)
+
+
+class _WrongLane(_Lane):
+    """Every output is disturbed."""
+
+    def submit(self, batch: Batch, done: Callable[[Answers], None], *, timeout: float) -> None:
+        def disturb(honest: Answers) -> None:
+            done([one if isinstance(one, Failure) else _disturbed(one) for one in honest])
+
+        self.inner.submit(batch, disturb, timeout=timeout)
+
+
+class _LazyLane(_Lane):
+    """No input reaches a worker but the first of a batch, which keeps the batches in order."""
+
+    def submit(self, batch: Batch, done: Callable[[Answers], None], *, timeout: float) -> None:
+        def invent(_honest: Answers) -> None:
+            done([_invented(batch.workload, given) for given in batch.inputs])
+
+        first = msgspec.structs.replace(batch, inputs=batch.inputs[:1])
+        self.inner.submit(first, invent, timeout=timeout)
+
+
+@dataclass(frozen=True)
 class _Bench:
     """A workbench whose executors are wrapped."""
 
     inner: Workbench
     how: Run
+    lane: Callable[[BatchExecutor], BatchExecutor]
 
     @property
     def catalogue(self) -> Catalogue:
@@ -238,12 +286,19 @@ class _Bench:
         async with self.inner.executor(client, urgent=urgent) as inner:
             yield _Computing(inner, self.how)
 
+    @asynccontextmanager
+    async def batches(self, client: str) -> AsyncIterator[BatchExecutor]:
+        async with self.inner.batches(client) as inner:
+            yield self.lane(inner)
+
     def stats(self) -> dict[str, Any]:
         return self.inner.stats()
 
 
-def _computing(ports: Ports, how: Run) -> Ports:
-    return replace(ports, workbench=_Bench(ports.workbench, how))
+def _computing(
+    ports: Ports, how: Run, lane: Callable[[BatchExecutor], BatchExecutor] = _Lane
+) -> Ports:
+    return replace(ports, workbench=_Bench(ports.workbench, how, lane))
 
 
 @dataclass(frozen=True)
@@ -265,6 +320,9 @@ class _Talk:
     async def send(self, message: Any) -> None:  # noqa: ANN401 - any protocol's message
         for changed in await self.say(self.ports, message):
             await self.inner.send(changed)
+
+    async def drained(self) -> None:
+        await self.inner.drained()
 
     async def receive(self) -> Any:  # noqa: ANN401 - any protocol's message
         return await self.inner.receive()

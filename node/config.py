@@ -56,6 +56,39 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """For running tasks to finish after the first SIGTERM."""
 
 
+class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fast lane: tasks that vouchers of payment channels pay."""
+
+    enabled: bool = True
+    """Whether it is offered, on chains that have channels."""
+    clients: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
+    """Channels served at once."""
+    unpaid_windows: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Windows of 64 tasks that a client may have unpaid, as far as its credit covers them; 0: 4,
+    and up to 16 on a slow disk."""
+    redeem_amount: str = "10CT"
+    """Vouchers of a channel are redeemed once they are worth this much more than was claimed."""
+    redeem_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 30)] = 24.0
+    """And, whatever they are worth, once the oldest of them has waited so long."""
+    redeem_least: str = "0.01CT"
+    """But never for less than this, which the transaction might cost."""
+    max_gas_price: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Do not redeem for the amount or the age while the chain's last price was higher, in its
+    smallest unit; 0: at any price. A client that closes its channel is answered at once."""
+    keep_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 365)] = 168.0
+    """How long the leaves of redeemed windows are kept."""
+
+    @property
+    def amount(self) -> Amount:
+        """`redeem_amount` in base units."""
+        return parse_amount(self.redeem_amount)
+
+    @property
+    def least(self) -> Amount:
+        """`redeem_least` in base units."""
+        return parse_amount(self.redeem_least)
+
+
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole section. Times are seconds, sizes MiB."""
 
@@ -99,6 +132,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     behaviour: str = ""
     """`module:callable` that wraps the node's ports: for experiments and attack tests only."""
     patience: Patience = msgspec.field(default_factory=Patience)
+    lane: Lane = msgspec.field(default_factory=Lane)
 
     def price(self, workload: str) -> Price:
         """What is asked for a workload."""
@@ -128,6 +162,13 @@ def node_config(config: Config) -> NodeConfig:
                     f"{config.path or 'config'}: setting node.prices.{workload}.{name}: {error}",
                     hint=error.hint,
                 ) from error
+    for name in ("redeem_amount", "redeem_least"):
+        try:
+            parse_amount(getattr(own.lane, name))
+        except ConfigError as error:
+            raise ConfigError(
+                f"{config.path or 'config'}: setting node.lane.{name}: {error}", hint=error.hint
+            ) from error
     for address in own.listen:
         try:
             parse_listen(address)

@@ -86,6 +86,11 @@ class Home:
         return self.path / "node.db"
 
     @property
+    def lane(self) -> Path:
+        """The accounts of channels."""
+        return self.path / "lane.db"
+
+    @property
     def blobs(self) -> Path:
         """Inputs and outputs of its tasks."""
         return self.path / "blobs"

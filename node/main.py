@@ -17,6 +17,9 @@ from deai.ids import AccountId, ChainName, NodeId
 from node.config import NodeConfig
 from node.daemon import Branch, Daemon
 from node.engagement import Engagement
+from node.lane.book import LaneBook
+from node.lane.lanes import Lanes, is_offered
+from node.lane.service import keep_book
 from node.ports import Ports
 from node.services.announce import announce
 from node.services.archive import Archive
@@ -70,7 +73,10 @@ async def run(
         journal=ports.journal,
         open=lambda: nullcontext(ports),
     )
-    await run_chains(config, (entrance,), wall=ports.wall, speeds=speeds, task_status=task_status)
+    await run_chains(
+        config, (entrance,), wall=ports.wall, speeds=speeds, book=ports.book,
+        task_status=task_status,
+    )  # fmt: skip
 
 
 async def run_chains(
@@ -80,6 +86,7 @@ async def run_chains(
     wall: Callable[[], float] = time.time,
     speeds: Mapping[str, int] | None = None,
     binding: Path | None = None,
+    book: LaneBook | None = None,
     task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until `Daemon.stop` is set and the work is done, or until cancelled.
@@ -88,18 +95,25 @@ async def run_chains(
     that does not answer, or on which another process beats with the same key, is tried again and
     keeps the other one from nothing; raises `ConfigError` (`AlreadyRunning`) when there is no
     chain that waiting could bring up. `binding` is where the file stands that says the
-    registrations are one node, if there is one.
+    registrations are one node, if there is one. `book` is kept while the daemon runs.
     """
     branches = tuple(
         Branch(chain=one.chain, node_id=one.node_id, operator=one.operator, journal=one.journal)
         for one in entrances
     )
     daemon = Daemon(
-        wall=wall, config=config, branches=branches, speeds=dict(speeds or {}), started_at=wall()
+        wall=wall,
+        config=config,
+        branches=branches,
+        speeds=dict(speeds or {}),
+        started_at=wall(),
+        book=book,
     )
     async with trio.open_nursery() as minding:
         minding.start_soon(_tell, daemon, task_status)
         minding.start_soon(_stop_the_joining, daemon)
+        if book is not None:
+            await minding.start(keep_book, daemon, book)
         if binding is not None:
             file = BindingFile(daemon, binding)
             file.look()  # before any hub is spoken to
@@ -166,6 +180,9 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
     except LedgerUnreachable as error:
         return error
     conversation = Conversation(node, Negotiator(node), Archive(node))
+    if is_offered(node):
+        assert ports.book is not None
+        node.lanes = Lanes(node, ports.book)
     heartbeat, driver = Heartbeat(node), Driver(node, conversation)
     # What was promised goes on at once after a restart, but not beside a twin that was heard: it
     # may have the same tasks.
@@ -184,6 +201,8 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
         if not has_twin:
             # Not before: a second copy must not move the first one's address on chain.
             nursery.start_soon(announce, node)
+            if node.lanes is not None:
+                await nursery.start(node.lanes.run)
             if is_wary:
                 await nursery.start(driver.run)
             await _work(daemon, branch, node)
@@ -232,7 +251,7 @@ async def _drain(node: Node) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_at_once, node, nursery.cancel_scope)
         with trio.move_on_after(node.config.patience.drain):
-            while node.engagements:
+            while node.engagements or (node.lanes is not None and node.lanes.is_busy):
                 await trio.sleep(0.1)
         node.is_stopping = True
         node.wake_all()

@@ -18,6 +18,7 @@ from deai.ports import Workbench
 from deai.signing import Signer
 from node.config import NodeConfig
 from node.home import Home, Registration
+from node.lane.book import LaneBook
 from node.main import Entrance
 from node.ports import Ports, load_behaviour
 from node.store.blobs import BlobStore
@@ -79,6 +80,7 @@ class Machine:
     network: Network
     journal: Journal
     blobs: BlobStore
+    book: LaneBook
     net: Net
     workbench: Workbench
     models: dict[str, str]
@@ -108,6 +110,7 @@ class Machine:
                 node=known.node_id,
                 journal=self.journal.on(known.chain),
                 blobs=self.blobs,
+                book=self.book,
                 ledger=ledger,
                 net=self.net,
                 workbench=self.workbench,
@@ -131,7 +134,7 @@ async def open_machine(
     from p2p.net import open_net
 
     journal = Journal(home.journal, first)
-    with closing(journal):
+    with closing(journal), closing(LaneBook(home.lane)) as book:
         blobs = BlobStore(home.blobs, max_bytes=config.max_store_mib << 20)
         async with (
             open_net(home.peer_key, listen=config.listen, announce=config.announce) as net,
@@ -143,6 +146,7 @@ async def open_machine(
                 network=network,
                 journal=journal,
                 blobs=blobs,
+                book=book,
                 net=net,
                 workbench=workbench,
                 models=models_here(home),

@@ -19,6 +19,7 @@ from deai.ids import NodeId
 from deai.net import Net, PeerAddress
 from deai.ports import Workbench
 from deai.signing import Signer
+from node.lane.book import LaneBook
 from node.store.blobs import BlobStore
 from node.store.journal import Journal
 
@@ -64,6 +65,8 @@ class Ports:
     workbench: Workbench
     signer: Signer
     """The operator key: accepts, results, commitments, approvals, offers, beats."""
+    book: LaneBook | None = None
+    """The accounts of channels; without one the fast lane is not served."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Name → manifest digest of the models on this machine."""
     hubs: tuple[PeerAddress, ...] = ()

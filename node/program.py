@@ -83,6 +83,7 @@ async def _serve(
                             entrances,
                             speeds=home.load_speeds(),
                             binding=home.binding,
+                            book=machine.book,
                             task_status=task_status,
                         )
                         nursery.cancel_scope.cancel()

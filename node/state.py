@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
@@ -19,6 +19,9 @@ from node.daemon import Daemon, Mode
 from node.engagement import Engagement
 from node.notices import Notices
 from node.ports import Ports
+
+if TYPE_CHECKING:
+    from node.lane.lanes import Lanes
 
 MAX_REASONS: Final = 64
 TALLIED: Final = ("proposals", "accepted", "ended.paid")
@@ -63,6 +66,10 @@ class Node(Notices):
     """What earlier lives of this node counted."""
     hubs: dict[str, float] = field(default_factory=dict)
     """Peer id of a hub → Unix time at which it last confirmed a beat."""
+    lanes: Lanes | None = None
+    """The fast lane, where it is served."""
+    gas_price: int = 0
+    """Of the last transaction whose price is known, in the chain's smallest unit."""
     is_stopping: bool = False
     """The daemon leaves without waiting."""
     engage: Callable[[Engagement], None] = lambda _engagement: None

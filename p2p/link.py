@@ -88,6 +88,8 @@ class StreamLink(Generic[M]):
         self._outgoing = bytearray()
         self._frames_out = 0  # in it
         self._out_wake = trio.Event()
+        self._is_writing = False
+        self._drained = trio.Event()
         self._send_windows = {
             Kind.MESSAGE: SendWindow(MESSAGE_WINDOW),
             Kind.BULK: SendWindow(BULK_WINDOW),
@@ -130,6 +132,13 @@ class StreamLink(Generic[M]):
                 await senders.park()
         if scope.cancelled_caught:
             self._break(PeerUnreachable(f"{self.peer_id} takes no messages"))
+
+    async def drained(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while (self._outgoing or self._is_writing) and not self._down.is_set():
+            if self._drained.is_set():
+                self._drained = trio.Event()
+            await self._drained.wait()
 
     async def receive(self) -> M:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -259,7 +268,10 @@ class StreamLink(Generic[M]):
                     await trio.lowlevel.checkpoint()
                 data, self._outgoing, self._frames_out = bytes(self._outgoing), bytearray(), 0
                 self._counters.bytes_sent += len(data)
+                self._is_writing = True
                 await self._stream.write(data)
+                self._is_writing = False
+                self._drained.set()
             elif self._down.is_set():
                 await self._stream.end()
                 self._flushed.set()
@@ -305,5 +317,6 @@ class StreamLink(Generic[M]):
         self._down.set()
         self._out_wake.set()
         self._in_wake.set()
+        self._drained.set()
         for senders in self._senders.values():
             senders.unpark_all()

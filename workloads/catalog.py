@@ -12,11 +12,11 @@ from importlib import metadata
 from typing import Any, Final
 
 from deai.errors import ConfigError
-from workloads import embedding, matmul, portfolio
+from workloads import echo, embedding, matmul, portfolio
 from workloads.spec import WorkloadSpec
 
 ENTRY_POINTS: Final = "deai.workloads"
-BUILT_IN: Final = (embedding.SPEC, matmul.SPEC, portfolio.SPEC)
+BUILT_IN: Final = (echo.SPEC, embedding.SPEC, matmul.SPEC, portfolio.SPEC)
 
 
 def load(extra: Iterable[str] = ()) -> tuple[WorkloadSpec, ...]:

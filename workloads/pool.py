@@ -1,28 +1,26 @@
-"""A pool of locked workers: one client per worker life, bounded, replaced when in doubt."""
+"""A pool of locked workers over the installed workloads: the port `Workbench`."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import trio
 
 from deai.errors import ExecutionFailed, LimitExceeded, NodeFault, WorkloadFault
-from deai.hashing import MAX_BLOB_BYTES
-from deai.ports import Computation, Executor, Output, Progress, SandboxReport
+from deai.ports import BatchExecutor, Computation, Executor, Output, Progress, SandboxReport
 from deai.tasks import FaultCode, Policy
-from workloads import template, wire
+from workloads import wire
 from workloads.faults import fault
-from workloads.forkserver import ForkServer
 from workloads.inputs import InstalledWorkloads
-from workloads.process import WorkerProcess
+from workloads.keeper import Bay, Keeper, PoolConfig, Worker, expect
+from workloads.lanes import BatchLane
 from workloads.spec import SandboxLevel
 
-READY_TIMEOUT: Final = 60.0
+__all__ = ["PoolConfig", "WorkerPool", "judge", "open_workbench", "open_worker_pool"]
+
 PROBE_TIMEOUT: Final = 60.0
 COMPARE_TIMEOUT: Final = 120.0
 AT_REST_AFTER: Final = ("runner", "model_missing", "underpaid")
@@ -31,61 +29,13 @@ AT_REST_AFTER: Final = ("runner", "model_missing", "underpaid")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolConfig:
-    """How many workers, and what each may use. Bytes and seconds."""
-
-    models: Path
-    workers: int = 1
-    threads: int = 1
-    memory_bytes: int = 2 << 30
-    """Above the mapped libraries; also the most a worker may hold resident of its own."""
-    max_input_bytes: int = MAX_BLOB_BYTES
-    max_output_bytes: int = MAX_BLOB_BYTES
-    queue: int = 64
-    """Executors that may wait for a worker; one more is refused."""
-    worker_tasks: int = 1000
-    worker_seconds: float = 3600.0
-    workloads: tuple[str, ...] = ()
-    """Ids to offer; empty: all installed."""
-    extra: tuple[str, ...] = ()
-    """More `WorkloadSpec`s as `module:attribute`, beside the entry points."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to the template's, which is otherwise built from nothing."""
-
-
-@dataclass(slots=True)
-class _Worker:
-    """A live worker and what is known about it."""
-
-    process: WorkerProcess
-    server: ForkServer
-    client: str
-    born: float
-    ready: wire.Ready
-    served: int = 0
-    sound: bool = True
-    """False from the moment a request starts until its answer is complete."""
-
-
-class WorkerPool:
+class WorkerPool(Keeper):
     """Satisfies the port `Workbench`; made by `open_worker_pool`."""
 
     def __init__(self, config: PoolConfig) -> None:
-        self._config = config
+        super().__init__(config)
         self._installed = InstalledWorkloads.load(extra=config.extra, only=config.workloads)
-        self._server: ForkServer | None = None
-        self._restarting = trio.Lock()
-        self._slots = trio.Semaphore(config.workers)
         self._urgent = trio.Semaphore(1)
-        self._idle: deque[_Worker] = deque()
-        self._live: set[int] = set()
-        self._waiting = 0
-        self._busy = 0
-        self._counts = dict.fromkeys(
-            ("tasks", "faults", "failures", "workers_started", "template_starts"), 0
-        )
-        self._peak_bytes = 0
         self._sandbox = SandboxReport(level=SandboxLevel.NONE.value, details={})
 
     @property
@@ -102,10 +52,14 @@ class WorkerPool:
         """Workers by state, work done, restarts, memory in bytes."""
         return {
             **self._counts,
-            "busy": self._busy,
-            "idle": len(self._idle),
-            "waiting": self._waiting,
+            "busy": self._computing.held,
+            "idle": len(self._computing.idle),
+            "waiting": self._computing.waiting,
             "slots": self._config.workers,
+            "lanes_busy": self._lanes.held,
+            "lanes_idle": len(self._lanes.idle),
+            "lanes_waiting": self._lanes.waiting,
+            "lanes_slots": self._lanes.size,
             "peak_memory_bytes": self._peak_bytes,
             "template_mapped_bytes": self._server.mapped_bytes if self._server else 0,
             "worker_pids": sorted(self._live),
@@ -115,88 +69,30 @@ class WorkerPool:
         self, client: str, *, urgent: bool = False
     ) -> AbstractAsyncContextManager[Executor]:
         """A worker for one client; see the port `Workbench`."""
-        return self._executor(client, self._urgent if urgent else self._slots)
+        return self._executor(client, self._urgent if urgent else self._computing.slots)
 
     @asynccontextmanager
     async def _executor(self, client: str, slots: trio.Semaphore) -> AsyncIterator[Executor]:
-        if self._waiting >= self._config.queue:
+        bay = self._computing
+        if bay.waiting >= self._config.queue:
             raise LimitExceeded(
-                f"{self._waiting} computations wait for a worker already", hint="try again later"
+                f"{bay.waiting} computations wait for a worker already", hint="try again later"
             )
-        self._waiting += 1
-        try:
-            await slots.acquire()
-        finally:
-            self._waiting -= 1
-        self._busy += 1
-        lease = _Lease(self, client)
-        try:
-            yield lease
-        finally:
-            await self._give_back(lease.worker)
-            self._busy -= 1
-            slots.release()
+        async with bay.taken(slots):
+            lease = _Lease(self, client, bay)
+            try:
+                yield lease
+            finally:
+                await self.give_back(lease.worker, bay)
 
-    async def exchange(self, held: _Worker | None, client: str) -> _Worker:
-        """`held` if it can take another request of its client, else a fresh worker."""
-        if held is not None:
-            if self._is_fresh(held):
-                return held
-            await self._bury(held)
-        return await self.obtain(client)
-
-    async def obtain(self, client: str) -> _Worker:
-        """This client's idle worker, or a fresh one; never one that served somebody else."""
-        for worker in list(self._idle):
-            if worker.client == client:
-                self._idle.remove(worker)
-                if self._is_fresh(worker):
-                    return worker
-                await self._bury(worker)
-        # Idle workers hold memory: those of other clients make room.
-        while self._idle and len(self._idle) + self._busy > self._config.workers:
-            await self._bury(self._idle.popleft())
-        server = await self._running_server()
-        process = await server.fork()
-        self._counts["workers_started"] += 1
-        try:
-            with trio.fail_after(READY_TIMEOUT):
-                ready = _expect(await process.receive(), wire.Ready)
-        except BaseException as error:
-            await server.bury(process)
-            if isinstance(error, trio.TooSlowError):
-                message = "a new worker did not lock itself in"
-                raise NodeFault(message, code="worker_failed") from error
-            raise
-        worker = _Worker(process, server, client, trio.current_time(), ready)
-        self._live.add(process.pid)
-        return worker
-
-    def _is_fresh(self, worker: _Worker) -> bool:
-        age = trio.current_time() - worker.born
-        return (
-            worker.sound
-            and worker.server.alive
-            and not worker.process.has_ended()
-            and worker.served < self._config.worker_tasks
-            and age < self._config.worker_seconds
-        )
-
-    async def _give_back(self, worker: _Worker | None) -> None:
-        if worker is None:
-            return
-        if self._is_fresh(worker):
-            self._idle.append(worker)
-        else:
-            await self._bury(worker)
-
-    async def _bury(self, worker: _Worker) -> None:
-        self._live.discard(worker.process.pid)
-        peak = await worker.server.bury(worker.process)
-        self._peak_bytes = max(self._peak_bytes, peak)
+    @asynccontextmanager
+    async def batches(self, client: str) -> AsyncIterator[BatchExecutor]:
+        """A worker for one client's small tasks; see the port `Workbench`."""
+        async with self._lanes.taken(), BatchLane(self, self._lanes, client) as lane:
+            yield lane
 
     async def run(
-        self, worker: _Worker, computation: Computation, on_progress: Progress, timeout: float
+        self, worker: Worker, computation: Computation, on_progress: Progress, timeout: float
     ) -> Output:
         """One computation on one worker; see `Executor.run`."""
         config = self._config
@@ -218,7 +114,7 @@ class WorkerPool:
             await worker.process.send(request, (computation.input,))
             while isinstance(reply := await worker.process.receive(), wire.Progress):
                 on_progress(reply.fraction)
-            done = _expect(reply, wire.Done)
+            done = expect(reply, wire.Done)
             limit = config.max_output_bytes
             data = await worker.process.receive_blob(done.output_bytes, limit)
             evidence = await worker.process.receive_blob(done.evidence_bytes, limit)
@@ -233,7 +129,7 @@ class WorkerPool:
         return await self._supervise(worker, converse, timeout)
 
     async def compare(
-        self, worker: _Worker, computation: Computation, policy: Policy, outputs: Sequence[bytes]
+        self, worker: Worker, computation: Computation, policy: Policy, outputs: Sequence[bytes]
     ) -> list[list[bool]]:
         """Compare untrusted outputs on one worker; see `Executor.compare`."""
         request = wire.Compare(
@@ -248,7 +144,7 @@ class WorkerPool:
         async def converse() -> list[list[bool]]:
             await worker.process.send(request, outputs)
             try:
-                agree = _expect(await worker.process.receive(), wire.Compared).agree
+                agree = expect(await worker.process.receive(), wire.Compared).agree
             except WorkloadFault as error:
                 # Whatever is wrong with a task was found when it was computed.
                 raise NodeFault(f"not compared: {error}", code="runner") from error
@@ -259,7 +155,7 @@ class WorkerPool:
         return await self._supervise(worker, converse, COMPARE_TIMEOUT)
 
     async def _supervise(
-        self, worker: _Worker, converse: Callable[[], Awaitable[T]], timeout: float
+        self, worker: Worker, converse: Callable[[], Awaitable[T]], timeout: float
     ) -> T:
         """Let `converse` talk within its time and the worker's memory, and count how it ended."""
         worker.sound = False
@@ -294,51 +190,29 @@ class WorkerPool:
         self._counts["faults" if isinstance(failure, WorkloadFault) else "failures"] += 1
         raise failure
 
-    async def _running_server(self) -> ForkServer:
-        """The template, started anew if it has died."""
-        async with self._restarting:
-            if self._server is None or not self._server.alive:
-                await self.stop()
-                setup = template.Setup(
-                    workloads=list(self._config.workloads),
-                    extra=list(self._config.extra),
-                    models=str(self._config.models.absolute()),
-                    threads=self._config.threads,
-                    memory_bytes=self._config.memory_bytes,
-                )
-                self._server = await ForkServer.start(setup, self._config.environment)
-                self._counts["template_starts"] += 1
-            return self._server
-
     async def probe(self) -> None:
         """Try the lock from inside a worker of our own, and remember what it achieved."""
-        worker = await self.obtain("")
+        worker = await self.obtain("", self._computing)
         try:
             with trio.fail_after(PROBE_TIMEOUT):
                 await worker.process.send(wire.Probe())
-                probed = _expect(await worker.process.receive(), wire.Probed)
+                probed = expect(await worker.process.receive(), wire.Probed)
         except trio.TooSlowError as error:
             raise NodeFault("the sandbox probe hung", code="worker_failed") from error
         finally:
-            await self._bury(worker)
+            await self.bury(worker)
         self._sandbox = judge(worker.ready, probed.denied)
         self._installed = self._installed.within(SandboxLevel(self._sandbox.level))
-
-    async def stop(self) -> None:
-        """End every worker and the template."""
-        while self._idle:
-            await self._bury(self._idle.popleft())
-        if self._server is not None:
-            await self._server.stop()
 
 
 class _Lease:
     """One client's hold on a worker; replaces it when it breaks. Satisfies `Executor`."""
 
-    def __init__(self, pool: WorkerPool, client: str) -> None:
+    def __init__(self, pool: WorkerPool, client: str, bay: Bay) -> None:
         self._pool = pool
         self._client = client
-        self.worker: _Worker | None = None
+        self._bay = bay
+        self.worker: Worker | None = None
 
     async def run(
         self, computation: Computation, *, on_progress: Progress, timeout: float
@@ -352,9 +226,9 @@ class _Lease:
         """Compare; see the port."""
         return await self._pool.compare(await self._sound(), computation, policy, outputs)
 
-    async def _sound(self) -> _Worker:
+    async def _sound(self) -> Worker:
         held, self.worker = self.worker, None
-        self.worker = await self._pool.exchange(held, self._client)
+        self.worker = await self._pool.exchange(held, self._client, self._bay)
         return self.worker
 
 
@@ -397,19 +271,3 @@ def judge(ready: wire.Ready, denied: Mapping[str, bool]) -> SandboxReport:
     }  # fmt: skip
     notes = (f"landlock ABI {ready.landlock}", *ready.problems)
     return SandboxReport(level=level.value, details=details, notes=notes)
-
-
-def _expect(reply: wire.Reply, kind: type[T]) -> T:
-    """The reply if it is of `kind`; its failure, or the worker's confusion, as an error."""
-    match reply:
-        case wire.Fault(code=code, message=message):
-            if code not in list(FaultCode):
-                raise NodeFault(f"no such fault: {code}", code="worker_babbled")
-            raise WorkloadFault(message, fault=code)
-        case wire.Failed(reason=reason, message=message):
-            raise NodeFault(message, code=reason)
-        case _:
-            pass
-    if not isinstance(reply, kind):
-        raise NodeFault(f"an answer out of turn: {type(reply).__name__}", code="worker_babbled")
-    return reply

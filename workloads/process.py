@@ -70,11 +70,48 @@ class WorkerProcess:
             blob += await self._take(length)
         return bytes(blob)
 
-    async def _header(self) -> tuple[int, int]:
+    def write_now(self, data: memoryview) -> int:
+        """Write what the pipe takes at once; return how much. Raises `NodeFault`."""
         try:
-            return wire.parse_header(await self._take(wire.HEADER.size))
-        except MalformedMessage as error:
-            raise NodeFault(f"the worker babbled: {error}", code="worker_babbled") from error
+            return os.write(self._sink.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except (OSError, trio.ClosedResourceError) as error:
+            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+
+    async def until_writable(self) -> None:
+        """Wait until the pipe takes more."""
+        try:
+            await trio.lowlevel.wait_writable(self._sink.fileno())
+        except trio.ClosedResourceError as error:
+            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+
+    async def receive_frames(self) -> list[tuple[int, bytes]]:
+        """Every frame that is complete after the next read: kinds and payloads, maybe none."""
+        try:
+            await trio.lowlevel.wait_readable(self._source.fileno())
+            piece = os.read(self._source.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return []
+        except (OSError, trio.ClosedResourceError) as error:
+            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+        if not piece:
+            raise NodeFault("the worker ended", code="worker_died")
+        self._buffer += piece
+        frames: list[tuple[int, bytes]] = []
+        start, size = 0, wire.HEADER.size
+        while len(self._buffer) - start >= size:
+            kind, length = _parse(self._buffer[start : start + size])
+            if len(self._buffer) - start - size < length:
+                break
+            start += size
+            frames.append((kind, bytes(self._buffer[start : start + length])))
+            start += length
+        del self._buffer[:start]
+        return frames
+
+    async def _header(self) -> tuple[int, int]:
+        return _parse(await self._take(wire.HEADER.size))
 
     async def _take(self, length: int) -> bytes:
         while len(self._buffer) < length:
@@ -130,6 +167,13 @@ class WorkerProcess:
             await self._sink.aclose()
             await self._source.aclose()
         os.close(self._handle)
+
+
+def _parse(header: bytes | bytearray) -> tuple[int, int]:
+    try:
+        return wire.parse_header(header)
+    except MalformedMessage as error:
+        raise NodeFault(f"the worker babbled: {error}", code="worker_babbled") from error
 
 
 def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:

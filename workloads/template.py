@@ -22,7 +22,8 @@ import msgspec
 from deai.errors import DeaiError
 from workloads import catalog, models
 from workloads.sandbox.lock import mapped_bytes
-from workloads.worker import Tools, serve
+from workloads.tools import Tools
+from workloads.worker import serve
 
 MAX_CONTROL_BYTES: Final = 64 * 1024
 
@@ -137,6 +138,7 @@ def _import(setup: Setup) -> Tools:
         if not setup.workloads or spec.id in setup.workloads
     }
     runners = {key: catalog.load_name(spec.runner) for key, spec in specs.items()}
+    many = {key: catalog.load_name(spec.run_many) for key, spec in specs.items() if spec.run_many}
     comparers = {
         key: catalog.load_name(spec.compare) for key, spec in specs.items() if spec.compare
     }
@@ -146,6 +148,7 @@ def _import(setup: Setup) -> Tools:
     return Tools(
         specs=specs,
         runners=runners,
+        many=many,
         comparers=comparers,
         load_model=models.load_model,
         models=Path(setup.models),

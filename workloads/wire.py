@@ -3,22 +3,39 @@
 A frame is a kind byte, a four-byte big-endian length and the payload. `MESSAGE` carries one of
 the types below (MessagePack), `DATA` a piece of an input, an output or evidence. Blobs follow
 the message that announces their sizes. The parent believes no length that a worker claims.
+
+Small tasks travel in columns: a `BATCH` frame carries a `RunBatch` one way, a `BatchDone` the
+other. The worker answers batches in their order, each with as many `BatchDone` as its outputs
+need, or with a `Fault` or `Failed` that stands for every task of it.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
 from deai.errors import MalformedMessage
+from deai.lane.messages import MAX_TASKS
+from deai.lane.receipts import MAX_PARAMETER_BYTES, MAX_TASK_BYTES
 
 HEADER: Final = struct.Struct(">BI")
 MESSAGE: Final = 0
 DATA: Final = 1
+BATCH: Final = 2
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 MAX_DATA_BYTES: Final = 1024 * 1024
+MAX_BATCH_TASKS: Final = MAX_TASKS
+MAX_BATCH_BYTES: Final = 1024 * 1024
+"""Of the inputs of one batch together."""
+MAX_BATCH_FRAME_BYTES: Final = 2 * MAX_BATCH_BYTES
+"""Room for parameters, lengths, and a reason for every task."""
+PART_BYTES: Final = 256 * 1024
+"""A worker sends what it has once its outputs are so many bytes."""
+MAX_REASON: Final = 200
+"""Characters of why a task of a batch failed."""
 MAX_COMPARED: Final = 15
 """As many outputs as a committee has seats."""
 
@@ -47,6 +64,36 @@ class Compare(msgspec.Struct, frozen=True, array_like=True, tag="compare"):
     model: str
     parameters: bytes
     sizes: Annotated[list[Size], msgspec.Meta(max_length=MAX_COMPARED)]
+
+
+class RunBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Compute many small tasks of the same terms; see `deai.ports.Batch`."""
+
+    workload: str
+    version: int
+    model: str
+    parameters: Annotated[bytes, msgspec.Meta(max_length=MAX_PARAMETER_BYTES)]
+    seed: bytes
+    max_units: Size
+    inputs: Annotated[Sequence[bytes], msgspec.Meta(max_length=MAX_BATCH_TASKS)]
+
+
+class Missing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The output at `position` of this message stands for nothing; `fault` as in `Failure`."""
+
+    position: Annotated[int, msgspec.Meta(ge=0, lt=MAX_BATCH_TASKS)]
+    fault: Annotated[int, msgspec.Meta(ge=0, lt=256)]
+    reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
+
+
+class BatchDone(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The next outputs of the batch, empty where one is missing."""
+
+    outputs: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=MAX_TASK_BYTES)]],
+        msgspec.Meta(min_length=1, max_length=MAX_BATCH_TASKS),
+    ]
+    missing: Annotated[list[Missing], msgspec.Meta(max_length=MAX_BATCH_TASKS)]
 
 
 class Probe(msgspec.Struct, frozen=True, array_like=True, tag="probe"):
@@ -110,6 +157,9 @@ Reply: TypeAlias = Progress | Done | Compared | Probed | Ready | Fault | Failed
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _REQUEST: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _REPLY: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
+_RUN_BATCH: Final = msgspec.msgpack.Decoder(RunBatch)
+_BATCH_DONE: Final = msgspec.msgpack.Decoder(BatchDone)
+_CAPS: Final = {MESSAGE: MAX_MESSAGE_BYTES, DATA: MAX_DATA_BYTES, BATCH: MAX_BATCH_FRAME_BYTES}
 
 
 def frame(message: Request | Reply) -> bytes:
@@ -118,6 +168,17 @@ def frame(message: Request | Reply) -> bytes:
     if len(payload) > MAX_MESSAGE_BYTES:
         raise MalformedMessage(f"{len(payload)} bytes exceed {MAX_MESSAGE_BYTES}")
     return HEADER.pack(MESSAGE, len(payload)) + payload
+
+
+def batch_frame(columns: RunBatch | BatchDone) -> bytearray:
+    """One `BATCH` frame; raise `MalformedMessage` when it would be too long."""
+    payload = bytearray(HEADER.size)
+    _ENCODER.encode_into(columns, payload, HEADER.size)
+    length = len(payload) - HEADER.size
+    if length > MAX_BATCH_FRAME_BYTES:
+        raise MalformedMessage(f"{length} bytes exceed {MAX_BATCH_FRAME_BYTES}")
+    HEADER.pack_into(payload, 0, BATCH, length)
+    return payload
 
 
 def data_frames(blob: bytes) -> list[bytes | memoryview]:
@@ -130,10 +191,10 @@ def data_frames(blob: bytes) -> list[bytes | memoryview]:
     return frames
 
 
-def parse_header(data: bytes) -> tuple[int, int]:
+def parse_header(data: bytes | bytearray) -> tuple[int, int]:
     """Kind and length of the frame that follows; raise `MalformedMessage` beyond the caps."""
     kind, length = HEADER.unpack(data)
-    cap = {MESSAGE: MAX_MESSAGE_BYTES, DATA: MAX_DATA_BYTES}.get(kind)
+    cap = _CAPS.get(kind)
     if cap is None or length > cap or (kind == DATA and length == 0):
         raise MalformedMessage(f"no frame: kind {kind}, length {length}")
     return kind, length
@@ -151,5 +212,21 @@ def decode_reply(payload: bytes) -> Reply:
     """What the worker says; raise `MalformedMessage` for anything else."""
     try:
         return _REPLY.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedMessage(str(error)) from error
+
+
+def decode_run_batch(payload: bytes) -> RunBatch:
+    """A batch that the parent wants computed; raise `MalformedMessage` for anything else."""
+    try:
+        return _RUN_BATCH.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedMessage(str(error)) from error
+
+
+def decode_batch_done(payload: bytes) -> BatchDone:
+    """Outputs of a batch as the worker says; raise `MalformedMessage` for anything else."""
+    try:
+        return _BATCH_DONE.decode(payload)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedMessage(str(error)) from error

@@ -10,37 +10,20 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
-import msgspec
-
-from deai.codec import decode_value
 from deai.errors import DeaiError, NodeFault, WorkloadFault
-from deai.tasks import FaultCode
 from workloads import wire
-from workloads.faults import fault
+from workloads.batches import BatchRunner
 from workloads.sandbox.lock import LockPlan, bind_to_parent, lock
 from workloads.sandbox.probe import attempt_escapes
-from workloads.spec import ModelFiles, Runner, RunnerTask, WorkloadSpec
+from workloads.spec import RunnerTask
+from workloads.tools import Tools, read_parameters, refuse_unpaid
 
 PROGRESS_INTERVAL: Final = 0.05
 """Seconds between two progress messages, at least."""
 ORDERLY_EXIT: Final = 0
 BROKEN_PIPE_EXIT: Final = 3
-
-
-class Tools(msgspec.Struct, frozen=True):
-    """What the template imported for its workers."""
-
-    specs: Mapping[tuple[str, int], WorkloadSpec]
-    runners: Mapping[tuple[str, int], Runner]
-    comparers: Mapping[tuple[str, int], Callable[..., list[list[bool]]]]
-    load_model: Callable[[Path, str], ModelFiles]
-    models: Path
-    threads: int
-    memory_bytes: int
 
 
 def serve(tools: Tools, source: int, sink: int, parent: int) -> NoReturn:
@@ -65,8 +48,9 @@ def serve(tools: Tools, source: int, sink: int, parent: int) -> NoReturn:
                 problems=[problem[:2000] for problem in locked.problems],
             )
         )
+        batches = BatchRunner(tools, pipe.send_batch)
         while (request := pipe.receive()) is not None:
-            _answer(tools, pipe, request)
+            _answer(tools, batches, pipe, request)
         status = ORDERLY_EXIT
     except (OSError, DeaiError):
         # Nobody is left to tell; the exit status says that the conversation broke.
@@ -89,9 +73,13 @@ def _settle_descriptors(source: int, sink: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _answer(tools: Tools, pipe: _Pipe, request: wire.Request) -> None:
+def _answer(
+    tools: Tools, batches: BatchRunner, pipe: _Pipe, request: wire.Request | wire.RunBatch
+) -> None:
     try:
         match request:
+            case wire.RunBatch():
+                batches.run(request)
             case wire.Probe():
                 pipe.send(wire.Probed(denied=attempt_escapes()))
             case wire.Run():
@@ -116,17 +104,14 @@ def _run(tools: Tools, pipe: _Pipe, request: wire.Run) -> None:
     data = pipe.receive_blob(request.input_bytes)
     key = (request.workload, request.version)
     spec, runner = tools.specs[key], tools.runners[key]
-    parameters = _parameters(spec, request.parameters)
+    parameters = read_parameters(spec, request.parameters)
     estimate = spec.check_input(parameters, data)
-    if request.max_units is not None and estimate.units > request.max_units:
-        raise NodeFault(
-            f"{estimate.units} units, of which {request.max_units} are paid", code="underpaid"
-        )
+    refuse_unpaid(estimate, request.max_units)
     started = time.perf_counter()
     given = RunnerTask(
         parameters=parameters,
         input=data,
-        model=_model(tools, spec, request.model, parameters),
+        model=tools.model(spec, request.model, parameters),
         seed=request.seed,
         threads=tools.threads,
     )
@@ -149,32 +134,11 @@ def _compare(tools: Tools, pipe: _Pipe, request: wire.Compare) -> None:
     outputs = [pipe.receive_blob(size) for size in request.sizes]
     key = (request.workload, request.version)
     spec = tools.specs[key]
-    model = _model(tools, spec, request.model, _parameters(spec, request.parameters))
+    model = tools.model(spec, request.model, read_parameters(spec, request.parameters))
     if model is None or request.policy not in model.tolerances:
         raise ValueError(f"there are no thresholds for {request.policy}")
     agree = tools.comparers[key](outputs, model.tolerances[request.policy])
     pipe.send(wire.Compared(agree=agree))
-
-
-def _parameters(spec: WorkloadSpec, encoded: bytes) -> dict[str, Any]:
-    try:
-        given = decode_value(encoded)
-    except DeaiError as error:
-        fault(FaultCode.INVALID_PARAMETERS, str(error))
-    if not isinstance(given, dict):
-        fault(FaultCode.INVALID_PARAMETERS, "parameters are not an object")
-    return spec.check_parameters(given)
-
-
-def _model(
-    tools: Tools, spec: WorkloadSpec, named: str, parameters: Mapping[str, Any]
-) -> ModelFiles | None:
-    if not spec.models:
-        return None
-    digest = str(parameters["model"])
-    if named and named != digest:
-        fault(FaultCode.INVALID_PARAMETERS, "the task names one model, its parameters another")
-    return tools.load_model(tools.models, digest)
 
 
 class _Reporter:
@@ -198,12 +162,14 @@ class _Pipe:
         self._source = source
         self._sink = sink
 
-    def receive(self) -> wire.Request | None:
+    def receive(self) -> wire.Request | wire.RunBatch | None:
         """The next request; None when the parent has closed its end."""
         head = self._read(wire.HEADER.size, may_end=True)
         if not head:
             return None
         kind, length = wire.parse_header(head)
+        if kind == wire.BATCH:
+            return wire.decode_run_batch(self._read(length))
         if kind != wire.MESSAGE:
             raise OSError("data without a request")
         return wire.decode_request(self._read(length))
@@ -221,6 +187,9 @@ class _Pipe:
     def send(self, message: wire.Reply) -> None:
         self._write(wire.frame(message))
 
+    def send_batch(self, done: wire.BatchDone) -> None:
+        self._write(wire.batch_frame(done))
+
     def send_blob(self, blob: bytes) -> None:
         for piece in wire.data_frames(blob):
             self._write(piece)
@@ -236,7 +205,7 @@ class _Pipe:
             pieces += piece
         return bytes(pieces)
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._sink, view) :]

@@ -46,8 +46,24 @@ class Percentiles(Model):
     tasks: int
 
 
+class ChannelSums(Model):
+    """Over payment channels: deposited = redeemed + returned + held."""
+
+    open: int
+    closing: int
+    closed: int
+    deposited: str
+    redeemed: str
+    returned: str
+    held: str
+
+
 class Sums(Model):
-    """Figures of one chain or of all; throughput is tasks completed per second over 60 s."""
+    """Figures of one chain or of all; throughput is tasks completed per second over 60 s.
+
+    escrowed = paid + refunded + protocol_fees + held. `total_rewards_distributed` is what nodes
+    earned: `paid` for their seats, and vouchers that registered nodes' owners redeemed.
+    """
 
     nodes: int
     active_nodes: int
@@ -60,9 +76,11 @@ class Sums(Model):
     total_rewards_distributed: str
     rewarded_seats: int
     escrowed: str
+    paid: str
     refunded: str
     protocol_fees: str
     held: str
+    channels: ChannelSums
     min_stake: str
     slashed: str
     supply: str
@@ -149,7 +167,11 @@ class Bound(Model):
 
 
 class Node(Model):
-    """One node: facts of the chain, and what this coordinator heard."""
+    """One node: facts of the chain, and what this coordinator heard.
+
+    `earned` is what its owner was paid for it since it registered: for seats, by settlements of
+    tasks, and for the tasks of channels, by vouchers that were redeemed.
+    """
 
     node_id: str
     chain: str
@@ -173,6 +195,7 @@ class Node(Model):
     released: int
     earned: str
     slashed: str
+    channels: ChannelSums
     bound: Bound | None
     registered_at: str
     last_heartbeat: str | None
@@ -239,6 +262,40 @@ class NodePage(Model):
     """A page of nodes."""
 
     items: list[Node]
+    next_cursor: str | None
+
+
+class Channel(Model):
+    """One payment channel as the chain knows it; no task that it paid for is on the chain.
+
+    `deposit`, `claimed`, `refunded` and `receipts_root` are of its newest epoch, `redeemed` is
+    what vouchers paid in all of them; `remaining` is what it holds.
+    """
+
+    channel_id: str
+    chain: str
+    client: str
+    node_id: str
+    owner: str
+    session_key: str
+    state: Literal["open", "closing", "closed"]
+    epoch: int
+    deposit: str
+    claimed: str
+    refunded: str
+    remaining: str
+    redeemed: str
+    closes_at: str | None
+    receipts_root: str
+    opened_at: str
+    opened_block: int
+    updated_at: str
+
+
+class ChannelPage(Model):
+    """A page of channels, those first that were opened last."""
+
+    items: list[Channel]
     next_cursor: str | None
 
 

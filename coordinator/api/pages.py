@@ -16,10 +16,11 @@ from coordinator.api.params import (
     cursor_of,
     decode_cursor,
     encode_cursor,
+    one_account,
     one_chain,
     one_node,
     one_task,
-    task_place,
+    place_in,
 )
 from coordinator.api.problems import Problem
 from coordinator.figures import Figures
@@ -44,9 +45,11 @@ _DEFINITIONS: Final = (
     ("Completion", "chain time from posted to settled, over the newest 500 completed tasks",
      "completion_ms"),
     ("Staked", "stake of every registered node, unbonding included", "total_staked, min_stake"),
-    ("Rewards distributed", "paid to providers for seats, protocol fee already taken",
-     "total_rewards_distributed"),
+    ("Rewards distributed", "paid to owners of nodes for seats, protocol fee already taken, and "
+     "by vouchers of channels", "total_rewards_distributed"),
     ("Held", "escrowed and neither paid, refunded nor kept as a fee yet", "held"),
+    ("Held in channels", "deposited in payment channels, not redeemed and not returned yet",
+     "channels.held"),
     ("Slashed", "stake taken on chain since the start", "slashed"),
 )  # fmt: skip
 
@@ -130,9 +133,11 @@ class Pages:
             seat | {"started_at": rfc3339(seat["started_at"])}
             for seat in self._reader.node_attempts(node, 25)
         ]
+        channels = self._reader.channels(node=node, chain=row["chain"], limit=25)
         return self._page(
             request, "node.html", "Nodes",
             node=self._node(row, self._clock()), seats=seats,
+            channels=[documents.channel_document(one) for one in channels],
             days=[day | {"share": round(int(day["earned"]) * 100 / most, 1)} for day in days],
         )  # fmt: skip
 
@@ -143,18 +148,15 @@ class Pages:
         """Tasks, newest first."""
         if state and state not in {one.value for one in TaskState}:
             raise Problem(400, "bad_state", "no such state")
-        try:
-            account = any_account(client) if client else ""
-        except MalformedMessage as error:
-            raise Problem(400, "bad_account", str(error)) from error
+        account = one_account(client)
         found = self._reader.tasks(
-            before=task_place(cursor[:200]), chain=one_chain(chain), state=state, client=account,
-            node=one_node(node) if node else "", limit=PAGE + 1,
+            before=place_in("tasks", cursor[:200]), chain=one_chain(chain), state=state,
+            client=account, node=one_node(node) if node else "", limit=PAGE + 1,
         )  # fmt: skip
         kept = _kept(chain=chain, state=state, client=client, node=node)
         follows = ""
         if len(found) > PAGE:
-            follows = "/tasks?" + urlencode({**kept, "cursor": cursor_of(found[PAGE - 1])})
+            follows = "/tasks?" + urlencode({**kept, "cursor": cursor_of("tasks", found[PAGE - 1])})
         return self._page(
             request, "tasks.html", "Tasks",
             tasks=[_task_row(row) for row in found[:PAGE]], state=state, client=account,

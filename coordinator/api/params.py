@@ -15,12 +15,24 @@ from coordinator.store import schema
 from coordinator.store.reader import Place
 from coordinator.store.rows import Row
 from deai.errors import MalformedMessage
-from deai.ids import NEAR, SEI, NodeId, TaskId, any_node, parse_task
+from deai.ids import (
+    NEAR,
+    SEI,
+    ChannelId,
+    NodeId,
+    TaskId,
+    any_account,
+    any_node,
+    hexed,
+    parse_digest,
+    parse_task,
+)
 
 T = TypeVar("T")
 
 MAX_LIMIT: Final = 500
 MAX_IDS: Final = 50
+_ORDERS: Final = {"tasks": schema.NEWEST, "channels": schema.CHANNELS_NEWEST}
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page.")]
 CursorText = Annotated[
@@ -57,17 +69,17 @@ def decode_cursor(text: str, kind: str, *types: type) -> tuple[str | int, ...]:
     return tuple(found[1:])
 
 
-def task_place(text: str) -> Place | None:
-    """Where a page of tasks begins; None for an empty cursor; raise `Problem`."""
+def place_in(kind: str, text: str) -> Place | None:
+    """Where a page of tasks or channels begins; None for an empty cursor; raise `Problem`."""
     if not text:
         return None
-    at, chain, block, index = decode_cursor(text, "tasks", int, str, int, int)
+    at, chain, block, index = decode_cursor(text, kind, int, str, int, int)
     return int(at), str(chain), int(block), int(index)
 
 
-def cursor_of(row: Row) -> str:
-    """The cursor behind a task's row."""
-    return encode_cursor("tasks", *(row[column.name] for column in schema.NEWEST))
+def cursor_of(kind: str, row: Row) -> str:
+    """The cursor behind a row of `tasks` or `channels`."""
+    return encode_cursor(kind, *(row[column.name] for column in _ORDERS[kind]))
 
 
 def one_node(text: str) -> NodeId:
@@ -78,6 +90,11 @@ def one_node(text: str) -> NodeId:
 def one_task(text: str) -> TaskId:
     """A task id from a path; raise `Problem`."""
     return _parse(text, parse_task, "task")
+
+
+def one_account(text: str) -> str:
+    """An account, empty for all of them; raise `Problem`."""
+    return _parse(text, any_account, "account", "bad_account") if text else ""
 
 
 def one_chain(text: str) -> str:
@@ -97,6 +114,11 @@ def some_tasks(text: str) -> list[TaskId]:
     return [one_task(part) for part in _split(text)]
 
 
+def some_channels(text: str) -> list[ChannelId]:
+    """Channel ids from a list with commas; raise `Problem`."""
+    return [ChannelId(hexed(_parse(part, parse_digest, "channel"))) for part in _split(text)]
+
+
 def _split(text: str) -> list[str]:
     parts = [part for part in text.split(",") if part]
     if len(parts) > MAX_IDS:
@@ -104,8 +126,8 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _parse(text: str, parse: Callable[[str], T], what: str) -> T:
+def _parse(text: str, parse: Callable[[str], T], what: str, code: str = "") -> T:
     try:
         return parse(text)
     except MalformedMessage as error:
-        raise Problem(400, f"bad_{what}_id", str(error)) from error
+        raise Problem(400, code or f"bad_{what}_id", str(error)) from error

@@ -22,24 +22,26 @@ from coordinator.api.params import (
     cursor_of,
     decode_cursor,
     encode_cursor,
+    one_account,
     one_chain,
     one_node,
     one_task,
+    place_in,
+    some_channels,
     some_nodes,
     some_tasks,
-    task_place,
 )
 from coordinator.api.problems import MEDIA_TYPE, Problem
 from coordinator.presence import status_of
 from coordinator.store.reader import Reader
 from coordinator.task_document import task_document
 from deai import __version__
-from deai.errors import MalformedMessage
-from deai.ids import any_account
+from deai.channels import ChannelState
 from deai.lifecycle import TaskState
 
 _JSON: Final = "application/json"
 _STATES: Final = frozenset(state.value for state in TaskState)
+_CHANNEL_STATES: Final = frozenset(state.label for state in ChannelState if state)
 _PROBLEM: Final[dict[str, Any]] = {
     "model": models.ProblemModel,
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemModel"}}},
@@ -160,25 +162,21 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         node: Annotated[str, Query(max_length=80)] = "",
     ) -> Response:
         """Tasks, newest first."""
-        before = task_place(cursor)
+        before = place_in("tasks", cursor)
         if state and state not in _STATES:
             raise Problem(400, "bad_state", f"a state is one of {', '.join(sorted(_STATES))}")
-        try:
-            account = any_account(client) if client else ""
-        except MalformedMessage as error:
-            raise Problem(400, "bad_account", str(error)) from error
         page = reader.tasks(
             before=before,
             chain=one_chain(chain),
             state=state,
-            client=account,
+            client=one_account(client),
             node=one_node(node) if node else "",
             ids=some_tasks(ids),
             limit=limit + 1,
         )
         follows = None
         if len(page) > limit:
-            follows = cursor_of(page[limit - 1])
+            follows = cursor_of("tasks", page[limit - 1])
         return _page(request, [documents.task_summary(row) for row in page[:limit]], follows)
 
     @router.get("/api/v1/tasks/{task_id}", response_model=models.Task, responses=_MISSING,
@@ -190,6 +188,34 @@ def build(reader: Reader, hot: Hot, feed: Feed, clock: Callable[[], float]) -> A
         if document is None:
             raise Problem(404, "unknown_task", f"no task {task_id} was posted")
         return json_response(request, msgspec.json.encode(document))
+
+    @router.get("/api/v1/channels", response_model=models.ChannelPage, responses=_BAD,
+                tags=["channels"])  # fmt: skip
+    def channels(
+        request: Request,
+        limit: Limit = 50,
+        cursor: CursorText = "",
+        ids: Ids = "",
+        chain: ChainText = "",
+        state: Annotated[str, Query(max_length=20)] = "",
+        client: Annotated[str, Query(max_length=64)] = "",
+        node: Annotated[str, Query(max_length=80)] = "",
+    ) -> Response:
+        """Payment channels, the newest first opening first."""
+        if state and state not in _CHANNEL_STATES:
+            states = ", ".join(sorted(_CHANNEL_STATES))
+            raise Problem(400, "bad_state", f"a state is one of {states}")
+        page = reader.channels(
+            before=place_in("channels", cursor),
+            chain=one_chain(chain),
+            state=state,
+            client=one_account(client),
+            node=one_node(node) if node else "",
+            ids=some_channels(ids),
+            limit=limit + 1,
+        )
+        follows = cursor_of("channels", page[limit - 1]) if len(page) > limit else None
+        return _page(request, [documents.channel_document(row) for row in page[:limit]], follows)
 
     @router.websocket("/api/v1/ws")
     async def live(socket: WebSocket) -> None:

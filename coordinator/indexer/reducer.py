@@ -11,7 +11,16 @@ from typing import Final
 
 import msgspec
 
-from coordinator.indexer.state import DayEarned, Entity, NodeState, Rows, Totals
+from coordinator.indexer.channels import LiveEvent, fold_channel
+from coordinator.indexer.state import (
+    ChannelEntry,
+    DayEarned,
+    Entity,
+    NodeChannels,
+    NodeState,
+    Rows,
+    Totals,
+)
 from deai.chain import tasks_view
 from deai.chain.tasks_view import AttemptView, TaskView, Verdict
 from deai.errors import IllegalTransition
@@ -35,6 +44,10 @@ from deai.events import (
     ResultCommitted,
     ResultDelivered,
     ResultRevealed,
+    RewardsCancelled,
+    RewardsClaimed,
+    RewardsFunded,
+    RewardsProposed,
     SeatReassigned,
     SeatReleased,
     StakeAdded,
@@ -95,13 +108,15 @@ class _Draft:
         self._rows = rows
         self._nodes: dict[NodeId, NodeState] = {}
         self._days: dict[tuple[NodeId, str], DayEarned] = {}
+        self._channels: tuple[ChannelEntry | NodeChannels, ...] = ()
         self._task: TaskView | None = None
         self._totals: Totals | None = None
 
     def changes(self) -> tuple[Entity, ...]:
         task = () if self._task is None else (self._task,)
         totals = () if self._totals is None else (self._totals,)
-        return (*self._nodes.values(), *self._days.values(), *task, *totals)
+        earned = (*self._nodes.values(), *self._days.values())
+        return (*earned, *self._channels, *task, *totals)
 
     def fold(self, event: LedgerEvent, at: Position) -> None:
         match event:
@@ -134,11 +149,14 @@ class _Draft:
                 ChannelOpened()
                 | ChannelToppedUp()
                 | VoucherRedeemed()
-                | VoucherSkipped()
                 | ChannelClosing()
                 | ChannelClosed()
             ):
-                pass  # recorded, and no channel is indexed: no program pays through one yet
+                self._channelled(event, at)
+            case VoucherSkipped():
+                pass  # anybody's attempt at anything: it changed nothing
+            case RewardsFunded() | RewardsProposed() | RewardsCancelled() | RewardsClaimed():
+                pass  # recorded; an epoch is computed from the records themselves
             case (
                 TaskPosted()
                 | TaskAssigned()
@@ -224,6 +242,25 @@ class _Draft:
         elif event.receiver in NOBODY:
             self._add(burned=int(event.amount))
 
+    def _earns(self, node: NodeState, amount: int, at: Position, *, seats: int) -> NodeState:
+        """What a seat or a voucher paid for a node: the one place where it counts."""
+        key = (node.node, day_of(at.time))
+        day = self._days.get(key) or self._rows.day(*key) or DayEarned(node=key[0], day=key[1])
+        self._days[key] = _change(day, earned=day.earned + amount, completed=day.completed + seats)
+        self._add(rewarded=amount)
+        return _change(node, earned=node.earned + amount, completed=node.completed + seats)
+
+    # --- channels
+
+    def _channelled(self, event: ChannelOpened | LiveEvent, at: Position) -> None:
+        change = fold_channel(self._rows, event, at)
+        self._channels = (change.entry, change.node)
+        self._add(**change.sums)
+        node = self._rows.node(change.node.node)
+        # Anybody may open a channel for a node that nobody registered.
+        if change.paid and node is not None:
+            self._nodes[node.node] = self._earns(node, change.paid, at, seats=0)
+
     # --- tasks
 
     def _tasked(self, event: tasks_view.TaskRecordEvent, at: Position) -> None:
@@ -254,13 +291,7 @@ class _Draft:
             return
         if now.state is SeatState.PAID:
             payment = int(now.settlement.payment) if now.settlement is not None else 0
-            node = _change(node, completed=node.completed + 1, earned=node.earned + payment)
-            day = day_of(at.time)
-            key = (node.node, day)
-            earned = self._days.get(key) or self._rows.day(*key) or DayEarned(node=key[0], day=day)
-            self._days[key] = _change(
-                earned, earned=earned.earned + payment, completed=earned.completed + 1
-            )
+            node = self._earns(node, payment, at, seats=1)
             self._add(seats_paid=1)
         elif was.state is SeatState.RELEASED:
             node = _change(node, released=node.released + 1)

@@ -11,7 +11,8 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from deai.chain.tasks_view import TaskView
-from deai.ids import AccountId, NodeId, TaskId
+from deai.channels import NO_RECEIPTS, Channel, ChannelState
+from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.standing import Standing
 from rewards.reputation import START
 
@@ -36,7 +37,10 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     last_epoch: int = 0
     """Of the newest on-chain heartbeat; 0 before the first."""
     earned: int = 0
-    """Sum of its paid seats: the one figure that API, pages and metrics show."""
+    """What its owner was paid for it since it registered, by seats and by vouchers.
+
+    The one figure that API, pages and metrics show.
+    """
     completed: int = 0
     """Attempts that were paid."""
     failed: int = 0
@@ -58,7 +62,56 @@ class DayEarned(msgspec.Struct, frozen=True, kw_only=True):
     day: str
     """`2026-11-21`."""
     earned: int = 0
+    """By seats and by vouchers."""
     completed: int = 0
+    """Seats."""
+
+
+class ChannelEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One payment channel; `deposit`, `claimed` and `refunded` are of its newest epoch.
+
+    deposit = claimed + refunded once it is closed. `claimed` may include what the token refused
+    to take to the owner, on NEAR, until it is sent again.
+    """
+
+    id: ChannelId
+    channel: Channel
+    state: ChannelState
+    epoch: int
+    deposit: int
+    claimed: int = 0
+    refunded: int = 0
+    redeemed: int = 0
+    """What vouchers paid in all epochs."""
+    closes_at: int = 0
+    """Chain seconds: the last in which a voucher pays; 0 while nobody asked for the rest."""
+    receipts_root: bytes = NO_RECEIPTS
+    """Of the newest voucher redeemed in this epoch: it stands for every window paid so far."""
+    opened_block: int
+    opened_idx: int
+    opened_at: int
+    """Where and when it was opened for the first time."""
+    updated_at: int
+
+    @property
+    def held(self) -> int:
+        """What it holds now."""
+        return self.deposit - self.claimed - self.refunded
+
+
+class NodeChannels(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over every channel for one node id, which need not be registered.
+
+    deposited = redeemed + returned + what its channels hold now.
+    """
+
+    node: NodeId
+    deposited: int = 0
+    redeemed: int = 0
+    returned: int = 0
+    open: int = 0
+    closing: int = 0
+    closed: int = 0
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,13 +132,24 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     completed: int = 0
     failed: int = 0
     cancelled: int = 0
+    deposited: int = 0
+    """Ever locked in channels: redeemed + returned + what channels hold."""
+    redeemed: int = 0
+    """By vouchers, to owners of nodes."""
+    returned: int = 0
+    """From closed channels to their clients."""
+    rewarded: int = 0
+    """What registered nodes earned: `paid`, and of `redeemed` what was for one of them."""
+    channels_open: int = 0
+    channels_closing: int = 0
+    channels_closed: int = 0
     seats_paid: int = 0
     reassigned: int = 0
     anomalies: int = 0
     """Events that no row of the life cycle allows: they change nothing else."""
 
 
-Entity: TypeAlias = NodeState | TaskView | DayEarned | Totals
+Entity: TypeAlias = NodeState | TaskView | DayEarned | ChannelEntry | NodeChannels | Totals
 
 
 class Rows(Protocol):
@@ -96,5 +160,9 @@ class Rows(Protocol):
     def task(self, task: TaskId) -> TaskView | None: ...
 
     def day(self, node: NodeId, day: str) -> DayEarned | None: ...
+
+    def channel(self, channel: ChannelId) -> ChannelEntry | None: ...
+
+    def node_channels(self, node: NodeId) -> NodeChannels | None: ...
 
     def totals(self) -> Totals: ...

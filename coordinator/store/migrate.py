@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
 from deai.errors import ConfigError
@@ -45,20 +46,29 @@ def current(engine: Engine) -> str | None:
         ) from error
 
 
-def migrate(engine: Engine) -> tuple[str | None, str]:
-    """Upgrade to the newest schema; return the revisions before and after."""
+def migrate(
+    engine: Engine, refill: Callable[[Connection], None] | None = None
+) -> tuple[str | None, str]:
+    """Upgrade to the newest schema; return the revisions before and after.
+
+    `refill` derives what is derived from stored events anew, if there may be any.
+    """
     before = current(engine)
     check_known(before)
-    upgrade_to(engine, newest())
+    upgrade_to(engine, newest(), None if before in (None, newest()) else refill)
     return before, newest()
 
 
-def upgrade_to(engine: Engine, revision: str) -> None:
-    """Run every step up to a revision, in one transaction."""
+def upgrade_to(
+    engine: Engine, revision: str, refill: Callable[[Connection], None] | None = None
+) -> None:
+    """Run every step up to a revision and then `refill`, in one transaction."""
     with engine.connect() as connection:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+        if refill is not None:
+            refill(connection)
         connection.commit()
 
 

@@ -14,7 +14,7 @@ from coordinator.store import rows, schema
 from coordinator.store.engine import open_engine
 from coordinator.store.rows import Row
 from deai.events import LedgerRecord
-from deai.ids import ChainName, NodeId, TaskId
+from deai.ids import ChainName, ChannelId, NodeId, TaskId
 
 MAX_TASK_RECORDS: Final = 1_000
 THROUGHPUT_SECONDS: Final = 60
@@ -23,9 +23,14 @@ DAYS_SHOWN: Final = 30
 
 _CHAIN: Final[ColumnClause[str]] = literal_column("+tasks.chain", Text)
 _STATE: Final[ColumnClause[str]] = literal_column("+tasks.state", Text)
+_CHANNEL_CHAIN: Final[ColumnClause[str]] = literal_column("+channels.chain", Text)
+_CHANNEL_STATE: Final[ColumnClause[str]] = literal_column("+channels.state", Text)
 """Where another index serves better: the sign keeps SQLite from the one of this column."""
 Place: TypeAlias = tuple[int, str, int, int]
-"""Of a task in lists: posted when, on which chain, in which block, at which index."""
+"""Of a task in lists: posted when, on which chain, in which block, at which index.
+
+Of a channel: the same of its first opening.
+"""
 
 
 class Reader:
@@ -124,6 +129,37 @@ class Reader:
             query = query.where(tasks.task_id.in_(held))
         return self._all(query.limit(limit))
 
+    def channels(
+        self,
+        *,
+        before: Place | None = None,
+        chain: str = "",
+        state: str = "",
+        client: str = "",
+        node: str = "",
+        ids: Sequence[ChannelId] = (),
+        limit: int,
+    ) -> list[Row]:
+        """Payment channels, the newest first opening first."""
+        channels = schema.channels.c
+        query = select(schema.channels).order_by(
+            *(column.desc() for column in schema.CHANNELS_NEWEST)
+        )
+        if before is not None:
+            query = query.where(tuple_(*schema.CHANNELS_NEWEST) < before)
+        if chain:
+            narrow = state or client or node or ids
+            query = query.where((_CHANNEL_CHAIN if narrow else channels.chain) == chain)
+        if state:
+            query = query.where((_CHANNEL_STATE if client or node else channels.state) == state)
+        if client:
+            query = query.where(channels.client == client)
+        if node:
+            query = query.where(channels.node_id == node)
+        if ids:
+            query = query.where(channels.channel_id.in_(ids))
+        return self._all(query.limit(limit))
+
     def task(self, task: TaskId) -> tuple[ChainName, list[LedgerRecord]] | None:
         """A task's chain and its events, in chain order."""
         kept = schema.records.c
@@ -217,6 +253,10 @@ def _nodes() -> Select[Any]:
         # A rotated key takes its offers with it.
         (offers.c.node_id == nodes.c.node_id) & (offers.c.operator == nodes.c.operator),
     )
+    sums = schema.node_channels
+    joined = joined.outerjoin(
+        sums, (sums.c.chain == nodes.c.chain) & (sums.c.node_id == nodes.c.node_id)
+    )
     bound, twin, twin_beats = schema.bindings, nodes.alias("twin"), beats.alias("twin_beats")
     joined = (
         joined.outerjoin(bound, bound.c.node_id == nodes.c.node_id)
@@ -233,6 +273,7 @@ def _nodes() -> Select[Any]:
         beats.c.failed.label("beat_failed"),
         *(offers.c[name] for name in offered),
         offers.c.sequence.label("offer_sequence"),
+        *(column.label(f"channels_{column.name}") for column in sums.c if not column.primary_key),
         bound.c.document.label("binding"),
         twin.c.chain.label("twin_chain"),
         twin.c.node_id.label("twin_id"),

@@ -8,12 +8,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from coordinator.indexer.reducer import REPUTED
-from coordinator.indexer.state import DayEarned, NodeState, Totals
+from coordinator.indexer.state import (
+    ChannelEntry,
+    DayEarned,
+    NodeChannels,
+    NodeState,
+    Totals,
+)
 from coordinator.store import schema
 from deai.chain.tasks_view import TaskView, task_of
+from deai.channels import Channel, ChannelState
 from deai.codec import Codec
 from deai.events import LedgerRecord
-from deai.ids import AccountId, ChainName, NodeId, hexed
+from deai.ids import AccountId, ChainName, ChannelId, NodeId, hexed, raw
 from deai.lifecycle import TaskState
 from deai.standing import Standing
 
@@ -29,7 +36,16 @@ _TOTAL_SUMS: Final = (
     "slashed",
     "minted",
     "burned",
+    "deposited",
+    "redeemed",
+    "returned",
+    "rewarded",
 )
+_CHANNEL_SUMS: Final = ("deposit", "claimed", "refunded", "redeemed")
+_CHANNEL_PLACE: Final = ("epoch", "closes_at", "opened_block", "opened_idx", "opened_at",
+                         "updated_at")  # fmt: skip
+_NODE_CHANNEL_SUMS: Final = ("deposited", "redeemed", "returned")
+_NODE_CHANNEL_COUNTS: Final = ("open", "closing", "closed")
 
 
 def record_row(chain: ChainName, record: LedgerRecord) -> Row:
@@ -107,6 +123,53 @@ def day_of(row: Mapping[str, Any]) -> DayEarned:
     )
 
 
+def channel_row(chain: ChainName, entry: ChannelEntry) -> Row:
+    """A payment channel as a row."""
+    of = entry.channel
+    return {
+        "chain": chain,
+        "channel_id": entry.id,
+        "client": of.client,
+        "node_id": of.node,
+        "owner": of.owner,
+        "session_key": of.session_key,
+        "state": entry.state.label,
+        "receipts_root": hexed(entry.receipts_root),
+        **{name: getattr(entry, name) for name in _CHANNEL_PLACE},
+        **{name: str(getattr(entry, name)) for name in _CHANNEL_SUMS},
+    }
+
+
+def channel_of(row: Mapping[str, Any]) -> ChannelEntry:
+    """A payment channel from its row."""
+    return ChannelEntry(
+        id=ChannelId(row["channel_id"]),
+        channel=Channel(
+            AccountId(row["client"]), NodeId(row["node_id"]), AccountId(row["session_key"])
+        ),
+        state=ChannelState[row["state"].upper()],
+        receipts_root=raw(row["receipts_root"]),
+        **{name: row[name] for name in _CHANNEL_PLACE},
+        **{name: int(row[name]) for name in _CHANNEL_SUMS},
+    )
+
+
+def node_channels_row(chain: ChainName, sums: NodeChannels) -> Row:
+    """A node's sums over its channels as a row."""
+    return {
+        "chain": chain,
+        "node_id": sums.node,
+        **{name: str(getattr(sums, name)) for name in _NODE_CHANNEL_SUMS},
+        **{name: getattr(sums, name) for name in _NODE_CHANNEL_COUNTS},
+    }
+
+
+def node_channels_of(row: Mapping[str, Any]) -> NodeChannels:
+    """A node's sums over its channels from their row."""
+    names = (*_NODE_CHANNEL_SUMS, *_NODE_CHANNEL_COUNTS)
+    return NodeChannels(node=NodeId(row["node_id"]), **{name: int(row[name]) for name in names})
+
+
 def totals_row(chain: ChainName, totals: Totals) -> Row:
     """A chain's sums as a row."""
     row: Row = {"chain": chain}
@@ -119,6 +182,40 @@ def totals_row(chain: ChainName, totals: Totals) -> Row:
 def totals_of(row: Mapping[str, Any]) -> Totals:
     """A chain's sums from their row."""
     return Totals(**{name: int(row[name]) for name in Totals.__struct_fields__})
+
+
+Plain: TypeAlias = NodeState | DayEarned | ChannelEntry | NodeChannels | Totals
+"""Entities that are one row each: what an undo log can put back."""
+
+
+def place_of(entity: Plain) -> tuple[str, ...]:
+    """Where an entity is kept: its table, and its key there behind the chain's name."""
+    match entity:
+        case NodeState():
+            return "nodes", entity.node
+        case DayEarned():
+            return "node_days", entity.node, entity.day
+        case ChannelEntry():
+            return "channels", entity.id
+        case NodeChannels():
+            return "node_channels", entity.node
+        case Totals():
+            return ("totals",)
+
+
+def row_of(chain: ChainName, entity: Plain) -> Row:
+    """An entity as its row."""
+    match entity:
+        case NodeState():
+            return node_row(chain, entity)
+        case DayEarned():
+            return day_row(chain, entity)
+        case ChannelEntry():
+            return channel_row(chain, entity)
+        case NodeChannels():
+            return node_channels_row(chain, entity)
+        case Totals():
+            return totals_row(chain, entity)
 
 
 def task_row(chain: ChainName, view: TaskView) -> Row:

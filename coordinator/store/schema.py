@@ -119,6 +119,13 @@ totals: Final = Table(
     _count("seats_paid"),
     _count("reassigned"),
     _count("anomalies"),
+    _money("deposited"),
+    _money("redeemed"),
+    _money("returned"),
+    _money("rewarded"),
+    _count("channels_open"),
+    _count("channels_closing"),
+    _count("channels_closed"),
 )
 
 tasks: Final = Table(
@@ -179,7 +186,55 @@ attempts: Final = Table(
 )
 Index("attempts_node", attempts.c.node_id, attempts.c.posted_block, attempts.c.posted_idx)
 
-DERIVED: Final = (nodes, node_days, totals, tasks, attempts)
+channels: Final = Table(
+    "channels",
+    METADATA,
+    Column("chain", Text, primary_key=True),
+    Column("channel_id", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("node_id", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("session_key", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    _money("deposit"),  # this and the next two are of the newest epoch
+    _money("claimed"),
+    _money("refunded"),
+    _money("redeemed"),  # in all epochs
+    Column("closes_at", Integer, nullable=False),
+    Column("receipts_root", Text, nullable=False),
+    Column("opened_at", Integer, nullable=False),  # for the first time
+    Column("opened_block", Integer, nullable=False),
+    Column("opened_idx", Integer, nullable=False),
+    Column("updated_at", Integer, nullable=False),
+)
+CHANNELS_NEWEST: Final = (
+    channels.c.opened_at,
+    channels.c.chain,
+    channels.c.opened_block,
+    channels.c.opened_idx,
+)
+"""The order of lists of channels: that of their first opening."""
+Index("channels_opened", *CHANNELS_NEWEST)
+Index("channels_chain", channels.c.chain, channels.c.opened_at, *CHANNELS_NEWEST[2:])
+Index("channels_state", channels.c.state, *CHANNELS_NEWEST)
+Index("channels_node", channels.c.node_id, *CHANNELS_NEWEST)
+Index("channels_client", channels.c.client, *CHANNELS_NEWEST)
+
+node_channels: Final = Table(
+    "node_channels",
+    METADATA,
+    Column("chain", Text, primary_key=True),
+    Column("node_id", Text, primary_key=True),  # registered or not
+    _money("deposited"),
+    _money("redeemed"),
+    _money("returned"),
+    _count("open"),
+    _count("closing"),
+    _count("closed"),
+)
+
+DERIVED: Final = (nodes, node_days, totals, tasks, attempts, channels, node_channels)
 """Functions of `records` alone: the digest covers them, a rebuild drops and refills them."""
 
 undo: Final = Table(

@@ -10,31 +10,41 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Table, delete, insert, select, tuple_
 from sqlalchemy.engine import Connection
 
 from coordinator.indexer.reducer import UNFIT
-from coordinator.indexer.state import DayEarned, Entity, NodeState, Totals
+from coordinator.indexer.state import (
+    ChannelEntry,
+    DayEarned,
+    Entity,
+    NodeChannels,
+    NodeState,
+    Totals,
+)
 from coordinator.store import rows, schema
+from coordinator.store.rows import Plain
 from deai.chain import tasks_view
 from deai.chain.tasks_view import TaskView
 from deai.events import LedgerRecord
-from deai.ids import ChainName, NodeId, TaskId
+from deai.ids import ChainName, ChannelId, NodeId, TaskId
 
 KEPT_TASKS: Final = 20_000
 """Tasks held in memory between batches; others are folded again when an event comes."""
-
-_Key = tuple[Any, ...]
+KEPT_CHANNELS: Final = 20_000
+"""Channels, and sums over a node's channels, held in memory between batches."""
 
 
 class Cache:
-    """What stays in memory between batches of one chain: all nodes, the newest tasks."""
+    """What stays in memory between batches of one chain: all nodes, newest tasks and channels."""
 
     def __init__(self) -> None:
         self.nodes: dict[NodeId, NodeState] = {}
         self.tasks: OrderedDict[TaskId, TaskView] = OrderedDict()
+        self.channels: OrderedDict[ChannelId, ChannelEntry] = OrderedDict()
+        self.node_channels: OrderedDict[NodeId, NodeChannels] = OrderedDict()
         self.totals: Totals | None = None
         """None also when there is no row yet; `has_totals` tells which."""
         self.has_totals = False
@@ -42,9 +52,21 @@ class Cache:
         """Nothing is in the database that is not here: a replay need not look."""
 
     def trim(self) -> None:
-        while len(self.tasks) > KEPT_TASKS:
-            self.tasks.popitem(last=False)
-            self.is_complete = False
+        for kept, most in (
+            (self.tasks, KEPT_TASKS),
+            (self.channels, KEPT_CHANNELS),
+            (self.node_channels, KEPT_CHANNELS),
+        ):
+            while len(kept) > most:
+                kept.popitem(last=False)
+                self.is_complete = False
+
+    def forget(self) -> None:
+        """The database is about to change under it."""
+        for kept in (self.nodes, self.tasks, self.channels, self.node_channels):
+            kept.clear()
+        self.totals, self.has_totals = None, False
+        self.is_complete = False
 
 
 class Session:
@@ -64,9 +86,9 @@ class Session:
         self.chain: Final = chain
         self._cache = cache
         self._days: dict[tuple[NodeId, str], DayEarned] = {}
-        self._dirty: dict[tuple[str, ...], NodeState | DayEarned | Totals] = {}
+        self._dirty: dict[tuple[str, ...], Plain] = {}
         self._tasks: dict[TaskId, TaskView] = {}
-        self._undone: set[tuple[str, _Key]] = set()
+        self._undone: set[tuple[str, ...]] = set()
         self._undo: list[rows.Row] = []
         self._block = -1
 
@@ -101,6 +123,22 @@ class Session:
             self._days[key] = rows.day_of(row)
         return self._days[key]
 
+    def channel(self, channel: ChannelId) -> ChannelEntry | None:
+        kept = self._cache.channels
+        if channel in kept:
+            kept.move_to_end(channel)
+        elif (row := self._unknown(schema.channels, channel)) is not None:
+            kept[channel] = rows.channel_of(row)
+        return kept.get(channel)
+
+    def node_channels(self, node: NodeId) -> NodeChannels | None:
+        kept = self._cache.node_channels
+        if node in kept:
+            kept.move_to_end(node)
+        elif (row := self._unknown(schema.node_channels, node)) is not None:
+            kept[node] = rows.node_channels_of(row)
+        return kept.get(node)
+
     def totals(self) -> Totals:
         return self._stored_totals() or Totals()
 
@@ -117,23 +155,25 @@ class Session:
             return
         if undoable:
             self._keep_before(entity, block)
+        match entity:
+            case NodeState():
+                self._cache.nodes[entity.node] = entity
+            case DayEarned():
+                self._days[entity.node, entity.day] = entity
+            case ChannelEntry():
+                self._cache.channels[entity.id] = entity
+            case NodeChannels():
+                self._cache.node_channels[entity.node] = entity
+            case Totals():
+                self._cache.totals, self._cache.has_totals = entity, True
         # Rows are made at the end: a node changes many times in a batch.
-        if isinstance(entity, NodeState):
-            self._cache.nodes[entity.node] = entity
-            self._dirty["nodes", entity.node] = entity
-        elif isinstance(entity, DayEarned):
-            self._days[entity.node, entity.day] = entity
-            self._dirty["node_days", entity.node, entity.day] = entity
-        else:
-            self._cache.totals, self._cache.has_totals = entity, True
-            self._dirty[("totals",)] = entity
+        self._dirty[rows.place_of(entity)] = entity
 
     def flush(self) -> None:
         """Write every change; the caller commits."""
         by_table: dict[str, list[rows.Row]] = {}
-        for entity in self._dirty.values():
-            table, row = self._place(entity)
-            by_table.setdefault(table.name, []).append(row)
+        for (table, *_), entity in self._dirty.items():
+            by_table.setdefault(table, []).append(rows.row_of(self.chain, entity))
         for view in self._tasks.values():
             by_table.setdefault("tasks", []).append(rows.task_row(self.chain, view))
             by_table.setdefault("attempts", []).extend(rows.attempt_rows(self.chain, view))
@@ -155,7 +195,7 @@ class Session:
     # --- rewinding
 
     def restore(self, above: int) -> None:
-        """Put nodes, days and totals back to what they were at the end of block `above`."""
+        """Put all that is one row back to what it was at the end of block `above`."""
         kept = schema.undo.c
         oldest: dict[tuple[str, str], str | None] = {}
         for name, key, before in self._connection.execute(
@@ -204,38 +244,37 @@ class Session:
         found = self._connection.execute(select(table).where(*condition)).mappings().first()
         return None if found is None else dict(found)
 
-    def _place(self, entity: NodeState | DayEarned | Totals) -> tuple[Table, rows.Row]:
-        if isinstance(entity, NodeState):
-            return schema.nodes, rows.node_row(self.chain, entity)
-        if isinstance(entity, DayEarned):
-            return schema.node_days, rows.day_row(self.chain, entity)
-        return schema.totals, rows.totals_row(self.chain, entity)
+    def _unknown(self, table: Table, key: str) -> rows.Row | None:
+        return None if self._cache.is_complete else self._row(table, key)
 
-    def _keep_before(self, entity: NodeState | DayEarned | Totals, block: int) -> None:
-        old: NodeState | DayEarned | Totals | None
-        key: _Key
-        if isinstance(entity, NodeState):
-            old, key = self.node(entity.node), (self.chain, entity.node)
-            name = "nodes"
-        elif isinstance(entity, DayEarned):
-            old, key = self.day(entity.node, entity.day), (self.chain, entity.node, entity.day)
-            name = "node_days"
-        else:
-            old, key = self._stored_totals(), (self.chain,)
-            name = "totals"
-        if (name, key) in self._undone:
+    def _keep_before(self, entity: Plain, block: int) -> None:
+        place = rows.place_of(entity)
+        if place in self._undone:
             return
-        self._undone.add((name, key))
-        before = None if old is None else json.dumps(self._place(old)[1])
+        self._undone.add(place)
+        old = self._before(entity)
         self._undo.append(
             {
                 "chain": self.chain,
                 "block": block,
-                "name": name,
-                "row_key": json.dumps(key),
-                "before": before,
+                "name": place[0],
+                "row_key": json.dumps((self.chain, *place[1:])),
+                "before": None if old is None else json.dumps(rows.row_of(self.chain, old)),
             }
         )
+
+    def _before(self, entity: Plain) -> Plain | None:
+        match entity:
+            case NodeState():
+                return self.node(entity.node)
+            case DayEarned():
+                return self.day(entity.node, entity.day)
+            case ChannelEntry():
+                return self.channel(entity.id)
+            case NodeChannels():
+                return self.node_channels(entity.node)
+            case Totals():
+                return self._stored_totals()
 
     def _stored_totals(self) -> Totals | None:
         if not self._cache.has_totals:

@@ -160,9 +160,7 @@ class Store:
         ).all()
         connection.execute(delete(schema.records).where(kept.chain == chain, kept.block > above))
         row = _chain(connection, chain)
-        cache.nodes.clear()
-        cache.tasks.clear()
-        cache.totals, cache.has_totals = None, False
+        cache.forget()
         if row is not None and above < row["undo_floor"]:
             logger.warning("rewound below the undo log", extra={"above": above})
             _replay(connection, chain)
@@ -316,6 +314,12 @@ def _replay(
         block, index = records[-1].position.block, records[-1].position.index
         if on_progress is not None:
             on_progress(done)
+
+
+def refill(connection: Connection) -> None:
+    """Derive everything again: the schema has changed what follows from the stored events."""
+    for chain in connection.execute(select(schema.chains.c.chain)).scalars().all():
+        _replay(connection, ChainName(chain))
 
 
 def digest(connection: Connection, chain: ChainName) -> tuple[str, int]:

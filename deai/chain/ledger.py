@@ -14,8 +14,9 @@ from typing import Final, Protocol
 import msgspec
 
 from deai.actions import Action
-from deai.chain.refusals import no_channels
+from deai.chain.refusals import no_channels, no_rewards
 from deai.channels import CHANNELS_NAME, Channel, ChannelRecord
+from deai.claims import REWARDS_NAME, RewardsRecord
 from deai.events import LedgerRecord
 from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId
 from deai.money import Amount
@@ -24,7 +25,9 @@ from deai.standing import Standing
 from deai.tasks import MAX_COMMIT_SPAN
 
 CHANNELS_CONTRACT: Final = "PaymentChannels"
-"""The one contract that a deployment may lack."""
+REWARDS_CONTRACT: Final = "RewardDistributor"
+OPTIONAL_CONTRACTS: Final = (CHANNELS_CONTRACT, REWARDS_CONTRACT)
+"""What a deployment may lack."""
 MAX_CHANNEL_PAGE: Final = 100
 
 
@@ -46,6 +49,13 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
             raise no_channels()
         return Domain(CHANNELS_NAME, self.chain_id, self.contracts[CHANNELS_CONTRACT])
 
+    @property
+    def rewards(self) -> Domain:
+        """What claims are bound to; raises `NotSetUp` where there are no rewards."""
+        if REWARDS_CONTRACT not in self.contracts:
+            raise no_rewards()
+        return Domain(REWARDS_NAME, self.chain_id, self.contracts[REWARDS_CONTRACT])
+
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """Constructor constants of the contracts; sums in base units, times in seconds."""
@@ -64,6 +74,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """The longest time from post to commit deadline, and the longest window."""
     close_period: int = 0
     """The challenge period of a client's close; 0 where there are no channels."""
+    reward_delay: int = 0
+    """How long a root waits before accounts may claim under it; 0 where there are no rewards."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -241,6 +253,17 @@ class Ledger(Protocol):
         At most `limit` of them, which is 1 to `MAX_CHANNEL_PAGE`; `after` is the `next` of the
         page before. One call reads a bounded part of the chain. Raises `LimitExceeded`.
         """
+        ...
+
+    async def rewards(self) -> RewardsRecord:
+        """The root under which accounts claim now, and the one that waits.
+
+        Raises `NotSetUp` where there are no rewards; so do `rewards_paid` and the actions.
+        """
+        ...
+
+    async def rewards_paid(self, account: AccountId) -> Amount:
+        """What an account was paid since ever."""
         ...
 
     async def simulate(self, action: Action) -> int:

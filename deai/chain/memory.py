@@ -20,6 +20,7 @@ from deai.chain.channel_pages import check_limit, cut, first_openings, page_of
 from deai.chain.ledger import (
     CHANNELS_CONTRACT,
     MAX_CHANNEL_PAGE,
+    OPTIONAL_CONTRACTS,
     Balances,
     ChainInfo,
     ChannelMark,
@@ -32,12 +33,14 @@ from deai.chain.ledger import (
     Parameters,
     Transaction,
 )
+from deai.chain.memory_rewards import record_of
 from deai.chain.memory_state import ZERO_ACCOUNT, Call, State
 from deai.chain.memory_verbs import FREE_GAS, carry_out
 from deai.chain.refusals import no_channels, refusal
 from deai.chain.rules import Rules
 from deai.chain.tasks_view import task_of
 from deai.channels import ChannelRecord
+from deai.claims import RewardsRecord, matured
 from deai.errors import LedgerUnreachable
 from deai.events import LedgerRecord
 from deai.hashing import keccak
@@ -66,6 +69,7 @@ DEFAULT_PARAMETERS: Final = Parameters(
     bounty=Amount(UNIT // 10),
     treasury=AccountId("0x" + "7e" * 20),
     close_period=6 * 3600,
+    reward_delay=24 * 3600,
 )
 
 
@@ -73,7 +77,8 @@ class MemoryChain:
     """The chain itself, shared by its ledgers.
 
     `clock` gives chain time in seconds; without one, time moves only by `advance`. `supply` is
-    minted to `holder` in the first block. `info` makes it sign and name things as another chain.
+    minted in the first block to `holder`, who also proposes and cancels rewards. `info` makes it
+    sign and name things as another chain.
     """
 
     def __init__(
@@ -93,7 +98,7 @@ class MemoryChain:
         """(account, key): keys that speak for an account of another name, as NEAR has them."""
         self._clock = clock if clock is not None else lambda: GENESIS_TIME
         self._offset = 0
-        self._state = State()
+        self._state = State(ruler=holder)
         self._blocks: list[Head] = []
         self._records: list[LedgerRecord] = []
         self._done: dict[tuple[AccountId, str], Transaction] = {}
@@ -343,6 +348,17 @@ class MemoryLedger:
         call = self._chain.read()
         return page_of(found, [call.channel(event.channel_id) for _, event in found], next_)
 
+    async def rewards(self) -> RewardsRecord:
+        await self._turn()
+        call = self._chain.read()
+        return matured(record_of(call), call.now)
+
+    async def rewards_paid(self, account: AccountId) -> Amount:
+        await self._turn()
+        call = self._chain.read()
+        record_of(call)
+        return Amount(call.rewarded.get(account, 0))
+
     async def simulate(self, action: act.Action) -> int:
         await self._turn()
         self._chain.attempt(self._sender(), action)
@@ -412,7 +428,7 @@ class MemoryLedger:
 def _info() -> ChainInfo:
     contracts = {
         name: AccountId(hexed(keccak(name.encode())[-20:]))
-        for name in ("ComputeToken", "NodeRegistry", "TaskEscrow", CHANNELS_CONTRACT)
+        for name in ("ComputeToken", "NodeRegistry", "TaskEscrow", *OPTIONAL_CONTRACTS)
     }
     return ChainInfo(
         name=ChainName("sei"),

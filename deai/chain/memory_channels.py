@@ -6,9 +6,6 @@ it, `deai.channels` says; here that becomes the contract's own error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 
 from deai.actions import (
@@ -21,7 +18,7 @@ from deai.actions import (
     TopUpChannel,
 )
 from deai.chain.memory_state import ZERO_ACCOUNT, Call, refuse
-from deai.chain.refusals import refusal
+from deai.chain.refusals import as_contract
 from deai.channels import (
     Channel,
     ChannelRecord,
@@ -36,7 +33,7 @@ from deai.channels import (
     topped_up,
     verify_voucher,
 )
-from deai.errors import BadSignature, IllegalTransition, LedgerRejected, LimitExceeded
+from deai.errors import LedgerRejected
 from deai.events import (
     ChannelClosed,
     ChannelClosing,
@@ -57,7 +54,7 @@ def open_channel(call: Call, action: OpenChannel) -> None:
     if not action.deposit or ZERO_ACCOUNT in (action.session_key, channel.owner):
         refuse("BadData")
     before = call.channel(id_)
-    with _as_contract(id_, before):
+    with as_contract(id_, before):
         record = opened(before, action.deposit)
     call.channels[id_] = record
     call.emit(ChannelOpened(id_, channel, record.epoch, action.deposit))
@@ -67,7 +64,7 @@ def top_up(call: Call, action: TopUpChannel) -> None:
     """Add tokens of the sender to an open channel."""
     _receive(call, action.amount)
     before = call.channel(action.channel_id)
-    with _as_contract(action.channel_id, before):
+    with as_contract(action.channel_id, before):
         record = topped_up(before, action.amount)
     call.channels[action.channel_id] = record
     call.emit(ChannelToppedUp(action.channel_id, action.amount, record.deposit))
@@ -108,7 +105,7 @@ def close(call: Call, action: CloseChannel) -> None:
     if voucher and paid:
         _take(call, channel, voucher)
         before = call.channel(id_)
-    with _as_contract(id_, before):
+    with as_contract(id_, before):
         record, _, refunded = closed(before, None, call.now)
     _end(call, id_, before, record, refunded)
     _pay(call, channel.owner, paid)
@@ -121,7 +118,7 @@ def request_close(call: Call, action: RequestClose) -> None:
         refuse("Forbidden", caller=call.sender)
     id_ = channel_id(action.channel, call.info.channels)
     before = call.channel(id_)
-    with _as_contract(id_, before):
+    with as_contract(id_, before):
         record = close_requested(before, call.now, call.parameters.close_period)
     call.channels[id_] = record
     call.emit(ChannelClosing(id_, record.closes_at))
@@ -131,7 +128,7 @@ def finish(call: Call, action: FinishClose) -> None:
     """Return the rest after the challenge period."""
     id_ = channel_id(action.channel, call.info.channels)
     before = call.channel(id_)
-    with _as_contract(id_, before):
+    with as_contract(id_, before):
         record, refunded = finished(before, call.now)
     _end(call, id_, before, record, refunded)
     _pay(call, action.channel.client, refunded)
@@ -143,7 +140,7 @@ def _take(call: Call, channel: Channel, voucher: Voucher) -> Amount:
     before = call.channel(id_)
     # The contract hashes its own channel and epoch, whatever the voucher calls itself.
     asked = msgspec.structs.replace(voucher, channel=id_, epoch=before.epoch)
-    with _as_contract(id_, before):
+    with as_contract(id_, before):
         record, paid = redeemed(before, asked, call.now)
         verify_voucher(call.info.channels, channel.session_key, asked)
     call.channels[id_] = record
@@ -167,18 +164,3 @@ def _receive(call: Call, amount: int) -> None:
 def _pay(call: Call, to: AccountId, amount: int) -> None:
     if amount:
         call.move_tokens(call.info.channels.contract, to, amount)
-
-
-@contextmanager
-def _as_contract(id_: ChannelId, record: ChannelRecord) -> Iterator[None]:
-    """What the table refuses, under the contract's names."""
-    try:
-        yield
-    except IllegalTransition:
-        refuse("BadState", id=id_, state=int(record.state))
-    except LimitExceeded:
-        refuse("UsedUp", id=id_)
-    except BadSignature:
-        refuse("BadSignature")
-    except LedgerRejected as error:
-        raise refusal(error.name, error.arguments) from error

@@ -12,6 +12,7 @@ from deai.chain.refusals import refusal
 from deai.chain.rules import Rules
 from deai.chain.tasks_view import TaskView
 from deai.channels import ChannelRecord
+from deai.claims import RewardsRecord
 from deai.errors import BadSignature
 from deai.events import LedgerEvent, LedgerRecord, Position, TokensMoved
 from deai.ids import AccountId, ChannelId, NodeId
@@ -57,6 +58,7 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
 NO_NODE: Final = NodeState()
 NO_LANE: Final = LaneState()
 NO_CHANNEL: Final = ChannelRecord()
+NO_REWARDS: Final = RewardsRecord()
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -69,6 +71,11 @@ class State(msgspec.Struct, kw_only=True):
     nodes: dict[NodeId, NodeState] = {}
     lanes: dict[tuple[AccountId, int], LaneState] = {}
     channels: dict[ChannelId, ChannelRecord] = {}
+    rewards: dict[AccountId, RewardsRecord] = {}
+    """By contract: there is one."""
+    rewarded: dict[AccountId, int] = {}
+    ruler: AccountId = ZERO_ACCOUNT
+    """Who deployed: proposes and cancels roots of rewards."""
     paused: bool = False
 
     def copy(self) -> State:
@@ -80,6 +87,9 @@ class State(msgspec.Struct, kw_only=True):
             nodes=dict(self.nodes),
             lanes=dict(self.lanes),
             channels=dict(self.channels),
+            rewards=dict(self.rewards),
+            rewarded=dict(self.rewarded),
+            ruler=self.ruler,
             paused=self.paused,
         )
 
@@ -134,12 +144,15 @@ class Call:
         self.parameters = parameters
         self.rules = rules
         self.paused = state.paused
+        self.ruler = state.ruler
         self.tokens: Overlay[AccountId, int] = Overlay(state.tokens)
         self.vault: Overlay[AccountId, int] = Overlay(state.vault)
         self.gas: Overlay[AccountId, int] = Overlay(state.gas)
         self.nodes: Overlay[NodeId, NodeState] = Overlay(state.nodes)
         self.lanes: Overlay[tuple[AccountId, int], LaneState] = Overlay(state.lanes)
         self.channels: Overlay[ChannelId, ChannelRecord] = Overlay(state.channels)
+        self.rewards: Overlay[AccountId, RewardsRecord] = Overlay(state.rewards)
+        self.rewarded: Overlay[AccountId, int] = Overlay(state.rewarded)
         self.records: list[LedgerRecord] = []
 
     def emit(self, event: LedgerEvent) -> LedgerRecord:
@@ -152,6 +165,7 @@ class Call:
         """Let the transaction take effect."""
         for changed in (
             self.tokens, self.vault, self.gas, self.nodes, self.lanes, self.channels,
+            self.rewards, self.rewarded,
         ):  # fmt: skip
             changed.merge()
 

@@ -9,6 +9,7 @@ from deai.chain import (
     memory_channels as channels,
     memory_escrow as escrow,
     memory_registry as registry,
+    memory_rewards as rewards,
 )
 from deai.chain.memory_state import Call
 from deai.chain.refusals import refusal
@@ -100,5 +101,13 @@ def carry_out(call: Call, action: act.Action) -> None:
             channels.request_close(call, action)
         case act.FinishClose():
             channels.finish(call, action)
+        case act.FundRewards():
+            rewards.fund(call, action)
+        case act.ProposeRewards():
+            rewards.propose(call, action)
+        case act.CancelRewards():
+            rewards.cancel(call, action)
+        case act.ClaimRewards():
+            rewards.claim(call, action)
         case _:
             assert_never(action)

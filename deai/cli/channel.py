@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deai.cli import channel_node
 from deai.cli.base import NODES_HINT, ExitWith, Settings, emit, group, run_trio, typed
 from deai.cli.sending import KEY, NEEDS_FUNDS, YES, lacking, named, send, show_needs
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from deai.money import Amount
 
 SESSION = click.option(
-    "--session-key", metavar="ACCOUNT", help="Of a channel that another home opened."
+    "--session-key", metavar="KEY", help="Of a channel that another home opened."
 )
 
 
@@ -44,6 +45,9 @@ def channel() -> None:
       deai channel open 0xNODE 10CT
       deai channel list
     """
+
+
+channel_node.add_to(channel)
 
 
 @channel.command("open")
@@ -95,10 +99,14 @@ def top_up(
 def show(settings: Settings, node_id: str, **options: Any) -> None:  # noqa: ANN401 - click's own
     r"""What a channel holds, and how much of it was claimed.
 
+    In the home of that node: what every client's channel owes it.
+
     \b
     Example:
       deai channel show 0xNODE --json
     """
+    if channel_node.show_here(settings, node_id):
+        return
     _print(settings, run_trio(_show, settings, _node(settings, node_id), options))
 
 
@@ -223,6 +231,10 @@ async def _close(settings: Settings, node: NodeId, options: dict[str, Any]) -> d
             done = FinishClose(mine.channel, record.epoch)
             key = f"FinishClose:{mine.id}:{record.epoch}"
             return await mine.send(done, key, record.remaining, yes=yes)
+        if record.state is ChannelState.CLOSED and record.due:
+            done = FinishClose(mine.channel, record.epoch)
+            key = f"FinishClose:{mine.id}:{record.epoch}:{int(record.due)}@{now}"
+            return await mine.send(done, key, 0, yes=yes)
         return mine.document()
 
 
@@ -259,7 +271,7 @@ async def _mine(
     from deai.channels import Channel, channel_id
     from deai.client import access
     from deai.errors import NotSetUp
-    from deai.ids import account_on
+    from deai.ids import key_on
     from deai.keys import account_of, holder_of, load_signer
 
     signer = load_signer(settings.client_key, settings.client_passphrase, chain=settings.chain)
@@ -270,7 +282,7 @@ async def _mine(
         domain = ledger.info.channels
         path = settings.home / "keys" / "channels" / f"{node}.json"
         if session_key is not None:
-            session = typed("--session-key", partial(account_on, settings.chain), session_key)
+            session = typed("--session-key", partial(key_on, settings.chain), session_key)
         elif path.exists():
             session = account_of(path, chain=settings.chain)
         elif make is not None:
@@ -314,6 +326,7 @@ def _row(chain: str, id_: ChannelId, of: Channel, record: ChannelRecord) -> dict
         "deposit": str(int(record.deposit)),
         "claimed": str(int(record.claimed)),
         "remaining": str(int(record.remaining)),
+        "due": str(int(record.due)),
         "closes_at": rfc3339(record.closes_at) if record.closes_at else None,
     }
 
@@ -331,6 +344,11 @@ def _print(settings: Settings, document: dict[str, Any]) -> None:
                 ("Deposit", tokens(document["deposit"])),
                 ("Claimed", tokens(document["claimed"])),
                 ("Left", tokens(document["remaining"])),
+                *(
+                    [("To be sent again", tokens(document["due"]))]
+                    if document["due"] != "0"
+                    else []
+                ),
                 ("Vouchers pay until", document["closes_at"] or ""),
                 ("Session key", document["session_key"]),
                 ("Transaction", document["transaction"] or ""),

@@ -10,7 +10,15 @@ import click
 import msgspec
 
 from deai.cli.base import NODES_HINT, ExitWith, Settings, emit, group, run_trio, typed
-from deai.cli.network_documents import Health, Node, NodeStatus, Stats, Task
+from deai.cli.network_documents import (
+    Channel,
+    ChannelSums,
+    Health,
+    Node,
+    NodeStatus,
+    Stats,
+    Task,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +74,7 @@ def stats(settings: Settings, coordinator: str | None) -> None:
                 ("Throughput", f"{seen.throughput} completed a second, last minute"),
                 ("Staked", tokens(seen.total_staked)),
                 ("Paid", f"{tokens(seen.total_rewards_distributed)} to providers"),
+                ("Channels", _locked(seen.channels)),
                 ("Slashed", tokens(seen.slashed)),
                 ("Min stake", tokens(seen.min_stake)),
             ],
@@ -176,6 +185,7 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
                 ("Completed", str(seen.completed)),
                 ("Failed", str(seen.failed)),
                 ("Earned", tokens(seen.earned)),
+                ("Channels", _locked(seen.channels)),
                 ("Slashed", tokens(seen.slashed)),
                 ("Heartbeat", seen.last_heartbeat or "never heard"),
                 ("Workloads", ", ".join(one.workload for one in seen.workloads)),
@@ -220,6 +230,56 @@ def tasks(settings: Settings, coordinator: str | None, limit: int) -> None:
     emit(settings, {"items": items, "next_cursor": None}, render)
 
 
+@network.command("channels")
+@URL
+@LIMIT
+@click.option("--node", "node_id", metavar="ID", help="Only those for this node.")
+@click.option("--client", "account", metavar="ACCOUNT", help="Only those of this client.")
+def channels(
+    settings: Settings,
+    coordinator: str | None,
+    limit: int,
+    node_id: str | None,
+    account: str | None,
+) -> None:
+    r"""List payment channels, of all chains or of one, the newest first.
+
+    \b
+    Examples:
+      deai network channels --limit 20
+      deai network channels --node 0x5f1ab693…
+    """
+    from deai.cli.render import bare, marked, short, table
+    from deai.ids import any_account, any_node
+
+    narrow: dict[str, str] = {}
+    if node_id is not None:
+        narrow["node"] = typed("--node", any_node, node_id, code="bad_node_id", hint=NODES_HINT)
+    if account is not None:
+        narrow["client"] = typed("--client", any_account, account)
+    items, seen = _pages(settings, coordinator, "/channels", limit, Channel, **narrow)
+
+    def render(console: Console) -> None:
+        table(
+            console,
+            ("Node", "Client", "State", "Deposit, CT", "Claimed, CT", "Left, CT"),
+            [
+                (
+                    short(one.node_id),
+                    short(one.client),
+                    marked(one.state),
+                    bare(one.deposit),
+                    bare(one.claimed),
+                    bare(one.remaining),
+                )
+                for one in seen
+            ],
+            right=(3, 4, 5),
+        )
+
+    emit(settings, {"items": items, "next_cursor": None}, render)
+
+
 def _urls(settings: Settings, given: str | None) -> list[str]:
     from deai.urls import parse_url
 
@@ -238,12 +298,12 @@ def _get(settings: Settings, url: str | None, path: str, kind: type[T]) -> tuple
 
 
 def _pages(
-    settings: Settings, url: str | None, path: str, limit: int, kind: type[T]
+    settings: Settings, url: str | None, path: str, limit: int, kind: type[T], **narrow: str
 ) -> tuple[list[Any], list[T]]:
     """The items of a list as they came, and what of them a screen shows."""
     from deai.client.coordinator import Coordinator
 
-    filters = {"chain": settings.only_chain} if settings.only_chain else {}
+    filters = {"chain": settings.only_chain, **narrow} if settings.only_chain else narrow
     items = run_trio(partial(Coordinator(_urls(settings, url)).pages, path, limit, **filters))
     return items, [_read(item, path, kind) for item in items]
 
@@ -259,6 +319,17 @@ def _read(document: object, path: str, kind: type[T]) -> T:
             f"what answers {path} is no coordinator: {error}",
             hint="name a coordinator with --coordinator URL",
         ) from error
+
+
+def _locked(sums: ChannelSums | None) -> str:
+    from deai.cli.render import tokens
+
+    if sums is None:
+        return ""
+    return (
+        f"{sums.open} open, {sums.closing} closing, holding {tokens(sums.held)}; "
+        f"{tokens(sums.redeemed)} redeemed"
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:

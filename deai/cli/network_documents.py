@@ -20,8 +20,17 @@ class ChainLag(msgspec.Struct, frozen=True):
     lag_s: float | None
 
 
+class ChannelSums(msgspec.Struct, frozen=True, kw_only=True):
+    """What payment channels hold and have paid."""
+
+    open: int
+    closing: int
+    redeemed: Units
+    held: Units
+
+
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """`/network/stats`."""
+    """`/network/stats`; a coordinator of an earlier version knows no channels."""
 
     active_nodes: int
     nodes_by_state: dict[str, int]
@@ -34,6 +43,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     min_stake: Units
     chains: dict[str, ChainLag]
     as_of: str
+    channels: ChannelSums | None = None
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -88,6 +98,7 @@ class NodeStatus(Node, frozen=True, kw_only=True):
     slashed: Units
     last_heartbeat: str | None
     bound: Twin | None = None
+    channels: ChannelSums | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,3 +109,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     escrowed: Units
     paid: Units
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """One payment channel of a list."""
+
+    channel_id: str
+    node_id: str
+    client: str
+    state: str
+    deposit: Units
+    claimed: Units
+    remaining: Units

@@ -31,9 +31,11 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.channels import ChannelRecord
+from deai.claims import RewardsRecord
 from deai.errors import ConfigError, DeaiError, LedgerUnreachable
 from deai.events import LedgerRecord
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
+from deai.money import Amount
 
 LINGER: Final = 0.3
 """Seconds the outbox stays open after the last transaction, for the next one."""
@@ -97,6 +99,12 @@ class TurnTaking:
         limit: int = MAX_CHANNEL_PAGE,
     ) -> ChannelPage:
         return await self._reader.channels(client=client, node=node, after=after, limit=limit)
+
+    async def rewards(self) -> RewardsRecord:
+        return await self._reader.rewards()
+
+    async def rewards_paid(self, account: AccountId) -> Amount:
+        return await self._reader.rewards_paid(account)
 
     def follow(
         self, cursor: Cursor | None

@@ -80,6 +80,8 @@ class Follower:
         node = self._node
         by_task: dict[TaskId, list[LedgerRecord]] = defaultdict(list)
         stale = batch.rewind_to is not None
+        if node.lanes is not None:
+            node.lanes.noticed(batch.records)
         for record in batch.records:
             task = task_of(record.event)
             if task is not None and task in node.engagements:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from deai import actions as act
+from deai.chain.opening import info_of
 from deai.channels import Channel, channel_id, sign_voucher
 from deai.hashing import ZERO
-from deai.ids import NodeId, node_id
-from deai.keys import load_signer
+from deai.ids import NEAR, NodeId, near_node_id, node_id
+from deai.keys import create_key, load_signer
 from deai.money import UNIT, Amount
-from deai.network import load_network, save_network
+from deai.network import Network, load_network, save_network
+from deai.signing import Ed25519Signer
 from tests.cli.conftest import Done, Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import PARAMETERS, signer
+from tests.deai.chain.chains import PARAMETERS as ON_CHAIN
+from tests.deai.chain.near.harness import NearChain, near_chain, secret_of, settings
 
 PAYER, OWNER = signer("payer").account, signer("owner")
 NODE = node_id(OWNER.account, 0)
@@ -185,6 +191,7 @@ def test_a_network_without_channels_is_said_to_have_none(shell: Shell, rich: Nei
         ("top-up", NODE, "-1"),
         ("show", "node-0"),
         ("show", NODE, "--session-key", "0x12"),
+        ("show", NODE, "--session-key", Ed25519Signer(bytes(32)).account),
         ("close",),
     ],
 )
@@ -203,3 +210,74 @@ def test_pages_for_people(shell: Shell, rich: Neighbourhood) -> None:
     listed = shell("channel", "list").out
     assert "10.000000" in listed
     assert "open" in listed
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[NearChain]:
+    with near_chain(tmp_path / "chain", accounts=10) as made:
+        if made.process is None:
+            pytest.skip("needs an account of the embedded chain")
+        yield made
+
+
+@pytest.mark.chain
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_same_commands_do_the_same_on_near(shell: Shell, near: NearChain) -> None:
+    payer, owner = near.signer(), near.signer()
+    keys = shell.home / "keys"
+    keys.mkdir(mode=0o700, parents=True)
+    create_key(keys / "client-near.json", keys / "passphrase", secret=secret_of(payer), chain=NEAR)
+    save_network(Network(name="t", chains={NEAR: near.entry}), shell.home / "network.json")
+    config = f'chain = "near"\n[client]\naccount = "{payer.account}"\n'
+    (shell.home / "config.toml").write_text(config)
+    node = near_node_id(owner.account, 3)
+
+    def run(*arguments: str) -> Any:
+        done = shell.json("channel", *arguments)
+        assert done.status == 0, (done.out, done.err)
+        return done.document
+
+    async def as_holder(*actions: act.Action) -> None:
+        from deai.chain.near.keys import NearKey
+        from deai.chain.near.ledger import open_near_ledger
+
+        key = NearKey(near.holder.account, near.holder.key)
+        async with open_near_ledger(near.entry, key, settings=settings()) as ledger:
+            for action in actions:
+                await ledger.submit(action)
+
+    poor = shell.json("channel", "open", node, "10CT")
+    assert (poor.status, poor.document["needs"]["address"]) == (5, payer.account)
+    trio.run(as_holder, act.TransferTokens(payer.account, Amount(100 * UNIT)))
+    opened = run("open", node, "10CT")
+    assert opened["session_key"].startswith("ed25519:")
+    assert opened["session_key"] == poor.document["session_key"]
+    assert (opened["chain"], opened["client"], opened["owner"]) == (
+        "near", payer.account, owner.account,
+    )  # fmt: skip
+    assert (opened["state"], opened["deposit"], opened["epoch"]) == ("open", str(10 * UNIT), 1)
+    assert run("open", node, "10CT")["transaction"] is None
+    assert run("top-up", node, "2CT")["deposit"] == str(12 * UNIT)
+    assert wallet(shell) == 88 * UNIT
+
+    session = load_signer(key_of(shell, node), keys / "passphrase", chain=NEAR)
+    channel = Channel(payer.account, node, session.account)
+    domain = info_of(NEAR, near.entry).channels
+    voucher = sign_voucher(domain, session, opened["channel_id"], 1, Amount(3 * UNIT), ZERO)
+    trio.run(as_holder, act.RedeemVoucher(channel, voucher))
+    assert run("show", node, "--session-key", session.account)["claimed"] == str(3 * UNIT)
+    assert [one["channel_id"] for one in run("list")["items"]] == [opened["channel_id"]]
+
+    assert run("close", node)["state"] == "closing"
+    waiting = run("close", node)
+    assert (waiting["state"], waiting["transaction"]) == ("closing", None)
+    near.advance(ON_CHAIN.close_period + 1)
+    closed = run("close", node)
+    assert (closed["state"], closed["remaining"], closed["due"]) == ("closed", "0", "0")
+    assert wallet(shell) == 97 * UNIT
+    assert run("close", node)["transaction"] is None
+    again = run("open", node, "1CT")
+    assert (again["epoch"], again["channel_id"]) == (2, opened["channel_id"])
+    wrong = shell.json("channel", "show", node, "--session-key", "0x" + "ab" * 20)
+    assert wrong.status == 2

@@ -40,6 +40,20 @@ DOCUMENTS: dict[tuple[str, ...], dict[str, Any]] = {
         ],
         "next_cursor": None,
     },
+    ("channels",): {
+        "items": [
+            {
+                "channel_id": "0x5",
+                "node_id": NODE,
+                "client": "0x5f",
+                "state": "open",
+                "deposit": "9",
+                "claimed": "4",
+                "remaining": "5",
+            }
+        ],
+        "next_cursor": None,
+    },
 }
 
 
@@ -75,7 +89,19 @@ def coordinator() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("what", ["nodes", "tasks"])
+def test_channels_are_asked_for_of_one_node_and_one_client(shell: Shell, coordinator: str) -> None:
+    client = "0x" + "AB" * 20
+    narrowed = ("--node", NODE, "--client", client, "--chain", "sei")
+    assert shell("network", "channels", "--coordinator", coordinator, *narrowed).status == 0
+    (asked,) = Scribe.asked
+    path, query = asked
+    assert path == "/api/v1/channels"
+    assert {name: query[name] for name in ("node", "client", "chain")} == {
+        "node": [NODE], "client": [client.lower()], "chain": ["sei"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["nodes", "tasks", "channels"])
 def test_a_list_is_of_all_chains_unless_one_is_named(
     shell: Shell, coordinator: str, what: str
 ) -> None:
@@ -102,6 +128,8 @@ def test_a_list_is_of_all_chains_unless_one_is_named(
         (("health",), "checks", "fine"),
         (("nodes",), "items", [{**STATUS, "stake": 5}]),
         (("tasks",), "items", [[]]),
+        (("channels",), "items", [{"channel_id": "0x5"}]),
+        (("stats",), "channels", {"open": 1}),
     ],
 )
 def test_a_coordinators_word_of_another_kind_is_no_traceback(

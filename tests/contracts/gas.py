@@ -20,6 +20,7 @@ from deai.tasks import Policy
 from devnet.evm.rules import ETHEREUM_SSTORE_SET_GAS, SEI_SSTORE_SET_GAS
 from tests.contracts.channels import CLOSE_PERIOD, NO_VOUCHER, Channels, Paid
 from tests.contracts.orders import THAW_PERIOD, Orders, clients
+from tests.contracts.rewards import SHARES, Rewards
 from tests.contracts.world import EPOCH, LEASE, Job, World
 
 LEDGER: Final = Path(__file__).parents[2] / "deai/chain/artifacts/sei/gas.json"
@@ -36,6 +37,7 @@ def measure(sstore_set_gas: int) -> dict[str, int]:
     _fifteen(world)
     _rest(world)
     _channels(world)
+    _rewards(world)
     _orders(world)
     return world.rows
 
@@ -177,6 +179,22 @@ def _channels(world: World) -> None:
         batch = [(paid.words, paid.promise(10 * UNIT // share)) for paid in many]
         channels.do("redeemMany, 10 channels", operator, "redeemMany", batch)
     world.rows["redeemMany, each of 10 channels"] = world.rows["redeemMany, 10 channels"] // BATCH
+
+
+LARGE: Final = 100_000
+"""Accounts of the tree from which claims are published."""
+
+
+def _rewards(world: World) -> None:
+    rewards = Rewards(world)
+    rewards.fund(10 * UNIT, row="fund rewards")
+    rewards.fund(UNIT, SHARES, row=f"fund rewards, {SHARES} shares")
+    claims = rewards.in_force(LARGE, UNIT, "propose rewards, first")
+    rewards.claim(claims[0], "claim rewards, 100,000 accounts, first")
+    rewards.cancel("cancel rewards")
+    claims = rewards.in_force(LARGE, UNIT + 1, "propose rewards")
+    rewards.claim(claims[1], "")  # the new root comes into force
+    rewards.claim(claims[0], "claim rewards, 100,000 accounts, again")
 
 
 def _orders(world: World) -> None:

@@ -11,6 +11,7 @@ from deai.tasks import Policy, Task, fold_commitments
 from devnet.evm.rules import SEI_SSTORE_SET_GAS
 from tests.contracts.channels import CLOSE_PERIOD, NO_VOUCHER, Channels, Paid
 from tests.contracts.evm import Reverted
+from tests.contracts.rewards import Rewards, payee
 from tests.contracts.world import DIGEST, FEE, TIP, Job, World
 
 
@@ -145,3 +146,16 @@ def test_a_bad_voucher_in_a_batch_is_named_and_the_rest_is_paid(
     assert outcome.ok
     assert balance(world, several[0].owner.address) - before == 2 * UNIT
     assert [paid.record()[2] for paid in several] == [UNIT, 0, UNIT]
+
+
+def test_claims_that_python_made_are_paid(world: World) -> None:
+    rewards = Rewards(world)
+    rewards.fund(10 * UNIT)
+    first, second = rewards.in_force(9, UNIT, "")
+    rewards.claim(first)
+    rewards.claim(second)
+    for number in (0, 1):
+        assert rewards.contract.read("claimedBy", payee(number)) == UNIT
+        assert world.token.read("balanceOf", payee(number)) == UNIT
+    with pytest.raises(Reverted, match="NothingNew"):
+        rewards.claim(first)

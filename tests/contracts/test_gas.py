@@ -77,6 +77,14 @@ def test_a_reused_lane_buys_no_slot() -> None:
     assert all(gas["ethereum"] == gas["sei"] for gas in reused.values())
 
 
+def test_an_account_of_a_hundred_thousand_buys_its_slot_once() -> None:
+    ledger = json.loads(LEDGER.read_text())
+    kept = ("propose rewards", "cancel rewards", "claim rewards, 100,000 accounts, again")
+    assert all(ledger[row]["ethereum"] == ledger[row]["sei"] for row in kept)
+    assert ledger["claim rewards, 100,000 accounts, again"]["sei"] <= 80_000
+    assert ledger["fund rewards, 100 shares"]["sei"] <= 100 * 2_000
+
+
 def test_fifty_orders_are_settled_at_once_below_their_target(
     rows: tuple[dict[str, int], dict[str, int]],
 ) -> None:

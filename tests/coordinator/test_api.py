@@ -23,7 +23,7 @@ from coordinator.metrics import Metrics
 from coordinator.store.reader import Reader
 from coordinator.store.rows import Row
 from coordinator.store.store import Store
-from deai.ids import SEI
+from deai.ids import SEI, ChannelId
 from deai.messages import BEAT_DIALECT, PublishBeat, PublishOffer
 from deai.net import PeerAddress
 from deai.offers import Signed, open_offer
@@ -64,6 +64,42 @@ async def test_every_answer_is_what_the_description_promises(coordinator: Runnin
         assert shown.transactions
 
 
+async def test_channels_and_their_sums_are_the_same_everywhere(coordinator: Running) -> None:
+    page = models.ChannelPage.model_validate(await coordinator.get("/api/v1/channels", limit=500))
+    made = {one.id: one for one in coordinator.chain.channels}
+    assert {one.channel_id for one in page.items} == set(made)
+    for one in page.items:
+        known = made[ChannelId(one.channel_id)]
+        assert (one.epoch, one.node_id) == (known.epoch, known.channel.node)
+        assert int(one.remaining) == known.deposit - known.claimed
+        assert int(one.deposit) == int(one.claimed) + int(one.refunded) + int(one.remaining)
+    stats = models.NetworkStats.model_validate(await coordinator.get("/api/v1/network/stats"))
+    nodes = models.NodePage.model_validate(await coordinator.get("/api/v1/nodes", limit=500))
+    for name in ("open", "closing", "closed"):
+        of_nodes = [getattr(node.channels, name) for node in nodes.items]
+        assert getattr(stats.channels, name) == sum(of_nodes)
+        assert getattr(stats.channels, name) == sum(one.state == name for one in page.items)
+    for name in ("deposited", "redeemed", "returned", "held"):
+        of_nodes = [int(getattr(node.channels, name)) for node in nodes.items]
+        assert int(getattr(stats.channels, name)) == sum(of_nodes)
+    assert int(stats.channels.redeemed) == sum(int(one.redeemed) for one in page.items) > 0
+    assert int(stats.channels.held) == sum(int(one.remaining) for one in page.items)
+    both = int(stats.paid) + int(stats.channels.redeemed)
+    assert int(stats.total_rewards_distributed) == both
+
+
+async def test_channels_can_be_narrowed(coordinator: Running) -> None:
+    whole = (await coordinator.get("/api/v1/channels", limit=500))["items"]
+    for name, field in (("node", "node_id"), ("client", "client"), ("state", "state")):
+        wanted = whole[0][field]
+        found = (await coordinator.get("/api/v1/channels", limit=500, **{name: wanted}))["items"]
+        assert found == [one for one in whole if one[field] == wanted] != whole
+    two = ",".join(one["channel_id"] for one in whole[:2])
+    assert (await coordinator.get("/api/v1/channels", ids=two))["items"] == whole[:2]
+    assert (await coordinator.get("/api/v1/channels", chain="near"))["items"] == []
+    assert (await coordinator.get("/api/v1/channels", chain="sei", limit=500))["items"] == whole
+
+
 async def test_everybody_shows_the_same_earnings(coordinator: Running) -> None:
     stats = await coordinator.get("/api/v1/network/stats")
     nodes = await coordinator.get("/api/v1/nodes", limit=500)
@@ -97,7 +133,7 @@ def test_the_committed_description_is_current(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["/api/v1/nodes", "/api/v1/tasks"])
+@pytest.mark.parametrize("path", ["/api/v1/nodes", "/api/v1/tasks", "/api/v1/channels"])
 async def test_pages_of_a_list_hold_everything_once(coordinator: Running, path: str) -> None:
     whole = (await coordinator.get(path, limit=500))["items"]
     assert len(whole) > 3
@@ -187,6 +223,13 @@ BAD_REQUESTS = [
     ("/api/v1/tasks?node=me", "bad_node_id"),
     ("/api/v1/tasks?ids=" + ",".join("a" * 66 for _ in range(51)), "too_many_ids"),
     ("/api/v1/nodes?ids=1", "bad_node_id"),
+    ("/api/v1/channels?state=none", "bad_state"),
+    ("/api/v1/channels?client=0x12", "bad_account"),
+    ("/api/v1/channels?node=me", "bad_node_id"),
+    ("/api/v1/channels?ids=1", "bad_channel_id"),
+    ("/api/v1/channels?chain=tron", "bad_chain"),
+    ("/api/v1/channels?limit=501", "bad_request"),
+    ("/api/v1/channels?cursor=WyJ0YXNrcyIsIDEsICJzZWkiLCAxLCAxXQ", "bad_cursor"),
     ("/api/v1/nodes?status=happy", "bad_request"),
     ("/api/v1/tasks/0x12", "bad_task_id"),
     ("/api/v1/tasks/" + "z" * 66, "bad_task_id"),

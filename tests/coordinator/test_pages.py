@@ -214,12 +214,33 @@ async def test_the_sums_on_a_page_add_up_as_they_are_read(
     for page in ("/", *(f"/tasks/{one.task_id}" for one in coordinator.chain.ended[:20])):
         text = (await coordinator.http.get(page)).text
         money = text[text.index('<table id="money">') :].split("</table>")[0]
+        if page == "/":
+            locked = text[text.index('<table id="channels">') :].split("</table>")[0]
+            sums = re.findall(r"([0-9.,]+)</data>", locked)
+            parts = [Decimal(one.replace(",", "")) for one in sums]
+            assert sum(parts[:3]) == parts[3] > 0
         told = re.findall(r"([0-9.,]+)</data>", money)
         read = [Decimal(amount.replace(",", "")) for amount in told]
         assert len(read) == 5
         assert sum(read[:4]) == read[4], page
         finest = max(finest, *(len(amount.partition(".")[2]) for amount in told))
     assert finest == 18
+
+
+async def test_a_node_s_page_shows_its_channels_and_what_they_hold(coordinator: Running) -> None:
+    made = coordinator.chain.channels[0]
+    node = made.channel.node
+    text = (await coordinator.http.get(f"/nodes/{node}")).text
+    table = text[text.index('<table class="cards" id="channels">') :].split("</table>")[0]
+    listed = (await coordinator.get("/api/v1/channels", node=node))["items"]
+    assert made.id in {one["channel_id"] for one in listed}
+    for one in listed:
+        assert f'title="{one["channel_id"]}"' in table
+        row = table[table.index(one["channel_id"]) :].split("</tr>")[0]
+        told = re.findall(r'<data value="([0-9]+)"', row)
+        assert told == [one[name] for name in ("deposit", "claimed", "refunded", "remaining")]
+    sums = (await coordinator.get(f"/api/v1/nodes/{node}/status"))["channels"]
+    assert f'<data value="{sums["held"]}"' in text
 
 
 async def test_finding_leads_to_task_node_account_and_transaction(coordinator: Running) -> None:

@@ -11,19 +11,32 @@ import pytest
 from hypothesis import given, strategies as st
 
 from coordinator.indexer.reducer import apply
-from coordinator.indexer.state import DayEarned, Entity, NodeState, Totals
+from coordinator.indexer.state import (
+    ChannelEntry,
+    DayEarned,
+    Entity,
+    NodeChannels,
+    NodeState,
+    Totals,
+)
 from deai import actions as act
 from deai.chain.memory import DEFAULT_PARAMETERS, MemoryChain
 from deai.chain.tasks_view import TaskView
+from deai.channels import ChannelState
 from deai.events import (
+    ChannelClosed,
+    ChannelClosing,
+    ChannelOpened,
+    ChannelToppedUp,
     LedgerEvent,
     LedgerRecord,
     NodeBeat,
     NodeRegistered,
     Position,
+    VoucherRedeemed,
 )
 from deai.hashing import ZERO, keccak
-from deai.ids import NodeId, TaskId
+from deai.ids import ChannelId, NodeId, TaskId
 from deai.lifecycle import TaskState
 from deai.money import UNIT, Amount
 from deai.signing import LocalSigner, Signer
@@ -31,6 +44,7 @@ from deai.standing import Standing
 from deai.tasks import Policy
 from rewards.rules import RULES
 from tests.coordinator.world import Chain
+from tests.support.channel_conformance import ROOT, paying
 from tests.support.examples import examples
 from tests.support.ledger_conformance import RIGHT, WRONG, World, play, provider
 
@@ -42,6 +56,8 @@ class Index:
     nodes: dict[NodeId, NodeState] = field(default_factory=dict)
     tasks: dict[TaskId, TaskView] = field(default_factory=dict)
     days: dict[tuple[NodeId, str], DayEarned] = field(default_factory=dict)
+    channels: dict[ChannelId, ChannelEntry] = field(default_factory=dict)
+    by_node: dict[NodeId, NodeChannels] = field(default_factory=dict)
     sums: Totals = field(default_factory=Totals)
 
     def node(self, node: NodeId) -> NodeState | None:
@@ -52,6 +68,12 @@ class Index:
 
     def day(self, node: NodeId, day: str) -> DayEarned | None:
         return self.days.get((node, day))
+
+    def channel(self, channel: ChannelId) -> ChannelEntry | None:
+        return self.channels.get(channel)
+
+    def node_channels(self, node: NodeId) -> NodeChannels | None:
+        return self.by_node.get(node)
 
     def totals(self) -> Totals:
         return self.sums
@@ -70,6 +92,10 @@ class Index:
                     self.tasks[entity.task_id] = entity
                 case DayEarned():
                     self.days[entity.node, entity.day] = entity
+                case ChannelEntry():
+                    self.channels[entity.id] = entity
+                case NodeChannels():
+                    self.by_node[entity.node] = entity
                 case Totals():
                     self.sums = entity
 
@@ -121,7 +147,10 @@ def holds_together(index: Index) -> None:
     sums = index.sums
     held = sum(task.money.held for task in index.tasks.values())
     assert sums.escrowed == sums.paid + sums.refunded + sums.protocol_fees + held
-    assert sums.paid == sum(node.earned for node in index.nodes.values())
+    assert sums.rewarded == sum(node.earned for node in index.nodes.values())
+    of_registered = sum(one.redeemed for one in index.by_node.values() if one.node in index.nodes)
+    assert sums.rewarded == sums.paid + of_registered
+    channels_hold_together(index)
     assert sums.seats_paid == sum(node.completed for node in index.nodes.values())
     assert sums.slashed == sum(node.slashed for node in index.nodes.values())
     for node in index.nodes.values():
@@ -132,6 +161,26 @@ def holds_together(index: Index) -> None:
         assert getattr(sums, state.value) == sum(
             task.state is state for task in index.tasks.values()
         )
+
+
+def channels_hold_together(index: Index) -> None:
+    """Each channel, the sums over a node's channels, and those of the chain tell the same."""
+    sums, everything = index.sums, list(index.channels.values())
+    held = sum(one.held for one in everything)
+    assert sums.deposited == sums.redeemed + sums.returned + held
+    assert sums.redeemed == sum(one.redeemed for one in everything)
+    for state in (ChannelState.OPEN, ChannelState.CLOSING, ChannelState.CLOSED):
+        number = sum(one.state is state for one in everything)
+        assert getattr(sums, f"channels_{state.label}") == number
+    for node, known in index.by_node.items():
+        own = [one for one in everything if one.channel.node == node]
+        assert known.deposited == known.redeemed + known.returned + sum(one.held for one in own)
+        assert known.redeemed == sum(one.redeemed for one in own)
+        assert known.open + known.closing + known.closed == len(own)
+    for one in everything:
+        assert 0 <= one.claimed <= one.deposit
+        if one.state is ChannelState.CLOSED:
+            assert (one.held, one.closes_at) == (0, 0)
 
 
 async def test_a_paid_task_and_a_loser_leave_nodes_as_the_chain_has_them() -> None:
@@ -257,6 +306,102 @@ def test_events_in_any_order_are_counted_and_never_raise(seed: int, order: objec
     assert sums.escrowed == sums.paid + sums.refunded + sums.protocol_fees + held
 
 
+async def agrees_about_channels(chain: MemoryChain) -> Index:
+    """Fold everything and compare every channel with the chain's own record of it."""
+    index = await agrees_with_the_chain(chain)
+    ledger = chain.ledger()
+    assert index.channels
+    for one in index.channels.values():
+        record = await ledger.channel(one.id)
+        assert (one.state, one.epoch) == (record.state, record.epoch)
+        assert (one.held, one.closes_at) == (record.remaining, record.closes_at)
+        if one.state is not ChannelState.CLOSED:  # the index keeps the figures of the last epoch
+            assert (one.deposit, one.claimed) == (record.deposit, record.claimed)
+    return index
+
+
+async def test_a_channel_is_followed_through_every_epoch_and_earns_for_its_node() -> None:
+    world, chain = memory_world()
+    worker = await provider(world)
+    playing = await paying(world, owner=worker.owner)
+    assert playing.channel.node == worker.node
+    await playing.open(50)
+    await playing.top_up(10, "top-up")
+    await playing.redeem(20)
+    await agrees_about_channels(chain)
+    await playing.request_close()
+    await playing.redeem(35)
+    index = await agrees_about_channels(chain)
+    assert index.sums.channels_closing == 1
+    await world.pass_(index.channels[playing.id].closes_at)
+    await playing.finish()
+    index = await agrees_about_channels(chain)
+    kept = index.channels[playing.id]
+    assert (kept.deposit, kept.claimed, kept.refunded, kept.receipts_root) == (60, 35, 25, ROOT)
+    await playing.open(100, epoch=2)
+    await playing.close(7, epoch=2)
+    index = await agrees_about_channels(chain)
+    assert index.channels[playing.id].redeemed == 42
+    assert index.nodes[worker.node].earned == 42 == index.sums.rewarded
+    assert index.nodes[worker.node].completed == 0
+    sums = index.by_node[worker.node]
+    assert (sums.deposited, sums.redeemed, sums.returned, sums.closed) == (160, 42, 118, 1)
+
+
+async def test_what_many_vouchers_pay_is_counted_channel_by_channel() -> None:
+    world, chain = memory_world()
+    worker = await provider(world)
+    several = [await paying(world, owner=worker.owner, deposit=100) for _ in range(3)]
+    stale = (several[0].channel, several[0].voucher(0))
+    vouchers = tuple((one.channel, one.voucher(10 + i)) for i, one in enumerate(several))
+    await several[0].as_stranger(act.RedeemMany((*vouchers, stale)))
+    index = await agrees_about_channels(chain)
+    assert index.nodes[worker.node].earned == 33
+    assert [index.channels[one.id].claimed for one in several] == [10, 11, 12]
+
+
+async def test_vouchers_for_a_node_that_nobody_registered_are_nobody_s_earnings() -> None:
+    world, chain = memory_world()
+    await provider(world)
+    playing = await paying(world, deposit=100)
+    await playing.redeem(30)
+    index = await agrees_about_channels(chain)
+    assert index.sums.redeemed == 30
+    assert index.sums.rewarded == 0
+    assert index.by_node[playing.channel.node].redeemed == 30
+
+
+def test_what_a_channel_cannot_have_done_is_an_anomaly_and_changes_nothing() -> None:
+    chain = Chain(5)
+    made, other = chain.new_channel(), chain.new_channel()
+    chain.open_channel(made, 100)
+    chain.redeem(made, 40)
+    index = Index().take(chain.records)
+    before = (dict(index.channels), dict(index.by_node), dict(index.nodes), dict(index.days))
+    lies = (
+        ChannelOpened(made.id, made.channel, 2, Amount(1)),  # while it is open
+        ChannelOpened(other.id, other.channel, 2, Amount(1)),  # the second epoch first
+        ChannelToppedUp(made.id, Amount(1), Amount(100)),
+        ChannelToppedUp(other.id, Amount(1), Amount(1)),  # never opened
+        VoucherRedeemed(made.id, Amount(1), Amount(40), bytes(32)),
+        VoucherRedeemed(made.id, Amount(61), Amount(101), bytes(32)),  # above the deposit
+        ChannelClosed(made.id, 2, Amount(40), Amount(60)),
+        ChannelClosed(made.id, 1, Amount(40), Amount(61)),
+        ChannelClosed(made.id, 1, Amount(41), Amount(59)),
+    )
+    at = chain.records[-1].position
+    index.take(LedgerRecord(at, lie) for lie in lies)
+    assert (index.channels, index.by_node, index.nodes, index.days) == before
+    assert index.sums.anomalies == len(lies)
+    chain.close_channel(made)
+    index.take([chain.records[-1]])
+    renamed = ChannelOpened(made.id, other.channel, 2, Amount(1))
+    index.take([LedgerRecord(at, renamed), LedgerRecord(at, ChannelClosing(made.id, 9))])
+    assert index.sums.anomalies == len(lies) + 2
+    assert index.channels[made.id].state is ChannelState.CLOSED
+    channels_hold_together(index)
+
+
 def test_an_event_that_fits_nothing_changes_only_the_count() -> None:
     chain = Chain(1)
     opened = chain.post()
@@ -296,6 +441,8 @@ def test_every_kind_of_event_is_known_to_the_reducer(kind: type[msgspec.Struct])
         "committee": (),
         "seats": (),
         "task": chain.post().task,
+        "channel_id": ChannelId("0x" + "ef" * 32),
+        "channel": chain.new_channel().channel,
         "standing": Standing.ACTIVE,
         "released": False,
         "fault": False,

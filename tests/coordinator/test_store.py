@@ -17,13 +17,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings, strategies as st
-from sqlalchemy import event, select
+from sqlalchemy import event, insert, select
 
-from coordinator.store import schema, store as store_module
+from coordinator.store import rows, schema, store as store_module
 from coordinator.store.engine import open_engine, writer_lock
-from coordinator.store.migrate import migrate
+from coordinator.store.migrate import migrate, upgrade_to
 from coordinator.store.reader import Reader
-from coordinator.store.store import Store, digest
+from coordinator.store.store import Store, digest, refill
 from deai.errors import ConfigError
 from deai.ids import TaskId
 from tests.coordinator.support import SEI
@@ -153,6 +153,7 @@ def test_a_rebuild_in_small_chunks_never_looks_ahead(
     before = digest_of(store)
     monkeypatch.setattr(store_module, "REPLAY_CHUNK", 7)
     monkeypatch.setattr("coordinator.store.session.KEPT_TASKS", 2)
+    monkeypatch.setattr("coordinator.store.session.KEPT_CHANNELS", 1)
     store.rebuild(SEI)
     assert digest_of(store) == before
 
@@ -235,6 +236,26 @@ def test_a_task_taken_back_by_a_rewind_is_told_again(tmp_path: Path) -> None:
     assert [one["status"] for one in told] == ["pending", "assigned", "pending"]
 
 
+def test_an_index_without_channels_gets_them_from_the_stored_events(tmp_path: Path) -> None:
+    chain = Chain(21)
+    chain.run(300)
+    assert chain.channels
+    new = filled(tmp_path, chain)
+    path = tmp_path / "old.db"
+    old = open_engine(path)
+    upgrade_to(old, "0002")
+    with old.begin() as connection:
+        connection.execute(insert(schema.chains), [{"chain": SEI, "identity": "test"}])
+        connection.execute(
+            insert(schema.records), [rows.record_row(SEI, record) for record in chain.records]
+        )
+    assert migrate(old, refill) == ("0002", "0003")
+    old.dispose()
+    assert digest_of(Store(path)) == digest_of(new)
+    (told,) = Reader(path).channels(ids=(chain.channels[0].id,), limit=5)
+    assert told["node_id"] == chain.channels[0].channel.node
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     store = fresh(tmp_path)
     with pytest.raises(ConfigError, match="another network"):
@@ -268,8 +289,8 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 
 def test_migrating_gives_exactly_the_schema_of_the_program(tmp_path: Path) -> None:
     engine = open_engine(tmp_path / "x.db")
-    assert migrate(engine) == (None, "0002")
-    assert migrate(engine) == ("0002", "0002")
+    assert migrate(engine) == (None, "0003")
+    assert migrate(engine) == ("0003", "0003")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, schema.METADATA) == []
@@ -371,7 +392,7 @@ def test_killed_in_the_middle_of_indexing_it_goes_on_to_the_same_digest(
     assert digest_of(store) == digest_of(filled(tmp_path, chain))
 
 
-def test_no_question_about_tasks_reads_a_whole_chain_or_sorts_it(tmp_path: Path) -> None:
+def test_no_question_about_lists_reads_a_whole_chain_or_sorts_it(tmp_path: Path) -> None:
     reader = Reader(fresh(tmp_path).path)
     asked: list[tuple[str, Any]] = []
 
@@ -387,6 +408,11 @@ def test_no_question_about_tasks_reads_a_whole_chain_or_sorts_it(tmp_path: Path)
         reader.tasks(chain=chain, client="0x", before=place, limit=5)
     reader.completed_since("sei", 1)
     reader.completed_by_minute(1)
+    for chain in ("", "sei"):
+        reader.channels(chain=chain, before=place, limit=5)
+        reader.channels(chain=chain, state="open", limit=5)
+        reader.channels(chain=chain, state="open", client="0x", before=place, limit=5)
+        reader.channels(chain=chain, state="open", node="0x", limit=5)
     with sqlite3.connect(reader._engine.url.database or "", uri=True) as connection:
         plans = [
             [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", given)]
@@ -398,5 +424,7 @@ def test_no_question_about_tasks_reads_a_whole_chain_or_sorts_it(tmp_path: Path)
         "tasks_posted", "tasks_posted", "tasks_state", "tasks_client",
         "tasks_chain", "tasks_chain", "tasks_state", "tasks_client",
         "tasks_ended", "tasks_ended",
+        "channels_opened", "channels_state", "channels_client", "channels_node",
+        "channels_chain", "channels_state", "channels_client", "channels_node",
     ]  # fmt: skip
     assert not any("TEMP B-TREE FOR ORDER" in step for plan in plans for step in plan)

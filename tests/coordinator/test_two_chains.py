@@ -206,6 +206,11 @@ async def test_lists_and_sums_can_be_had_of_one_chain(coordinator: Running) -> N
             keys = {key for part in parts for key in part}
             summed: Any = {key: sum(part.get(key, 0) for part in parts) for key in keys}
             assert getattr(stats, name) == summed
+        elif name == "channels":
+            for part in models.ChannelSums.model_fields:
+                of_each = [int(getattr(one, part)) for one in parts]
+                assert int(getattr(stats.channels, part)) == sum(of_each)
+                assert all(of_each) or part not in ("open", "deposited", "redeemed")
         elif name == "min_stake":
             assert getattr(stats, name) == min(parts, key=int)
         elif name == "throughput":
@@ -214,7 +219,7 @@ async def test_lists_and_sums_can_be_had_of_one_chain(coordinator: Running) -> N
             assert int(getattr(stats, name)) == sum(int(part) for part in parts)
 
 
-@pytest.mark.parametrize("path", ["/api/v1/nodes", "/api/v1/tasks"])
+@pytest.mark.parametrize("path", ["/api/v1/nodes", "/api/v1/tasks", "/api/v1/channels"])
 async def test_pages_over_two_chains_hold_everything_once(coordinator: Running, path: str) -> None:
     for chain in ("", "sei", "near"):
         whole = (await coordinator.get(path, limit=500, chain=chain))["items"]

@@ -10,7 +10,12 @@ import random
 from dataclasses import dataclass, field
 
 from deai.chain.ledger import Cursor, EventBatch, Head
+from deai.channels import Channel
 from deai.events import (
+    ChannelClosed,
+    ChannelClosing,
+    ChannelOpened,
+    ChannelToppedUp,
     Deposited,
     EquivocationProven,
     LedgerEvent,
@@ -35,9 +40,11 @@ from deai.events import (
     TaskPosted,
     TokensMoved,
     UnbondingStarted,
+    VoucherRedeemed,
+    VoucherSkipped,
 )
 from deai.hashing import keccak
-from deai.ids import NEAR, SEI, AccountId, ChainName, NodeId, TaskId, hexed, node_of
+from deai.ids import NEAR, SEI, AccountId, ChainName, ChannelId, NodeId, TaskId, hexed, node_of
 from deai.money import UNIT, Amount
 from deai.signing import Ed25519Signer, LocalSigner, Signer
 from deai.standing import Standing
@@ -63,6 +70,18 @@ class OpenTask:
     committed: list[int] = field(default_factory=list)
     released: set[int] = field(default_factory=set)
     reassigned: int = 0
+
+
+@dataclass
+class MadeChannel:
+    """A channel and what the contract would keep of it."""
+
+    id: ChannelId
+    channel: Channel
+    epoch: int = 0
+    deposit: int = 0
+    claimed: int = 0
+    is_closing: bool = False
 
 
 class Chain:
@@ -91,6 +110,7 @@ class Chain:
         self.signers: dict[NodeId, Signer] = {}
         self.open: list[OpenTask] = []
         self.ended: list[OpenTask] = []
+        self.channels: list[MadeChannel] = []
         self.posted = 0
         self._index = 0
         self.emit(TokensMoved(ZERO, account(0, self.name), Amount(minted)))
@@ -248,6 +268,43 @@ class Chain:
         self.open.remove(opened)
         self.ended.append(opened)
 
+    # --- channels
+
+    def new_channel(self, node: NodeId | None = None) -> MadeChannel:
+        """A channel that was never opened, for one of the nodes or for a stranger."""
+        number = len(self.channels)
+        session = Ed25519Signer(keccak(b"session", number.to_bytes(4, "big"))).account
+        channel = Channel(
+            account(number % 7, self.name),
+            node or self.random.choice(self.nodes),
+            session if self.name == NEAR else account(7000 + number),
+        )
+        name = keccak(f"{self.random_tag}channel{number}".encode())
+        made = MadeChannel(ChannelId(hexed(name)), channel)
+        self.channels.append(made)
+        return made
+
+    def open_channel(self, made: MadeChannel, deposit: int = UNIT) -> None:
+        made.epoch, made.deposit, made.claimed, made.is_closing = made.epoch + 1, deposit, 0, False
+        self.emit(ChannelOpened(made.id, made.channel, made.epoch, Amount(deposit)))
+
+    def top_up(self, made: MadeChannel, amount: int = UNIT) -> None:
+        made.deposit += amount
+        self.emit(ChannelToppedUp(made.id, Amount(amount), Amount(made.deposit)))
+
+    def redeem(self, made: MadeChannel, paid: int, root: bytes = bytes(32)) -> None:
+        made.claimed += paid
+        self.emit(VoucherRedeemed(made.id, Amount(paid), Amount(made.claimed), root))
+
+    def ask_to_close(self, made: MadeChannel) -> None:
+        made.is_closing = True
+        self.emit(ChannelClosing(made.id, self.time + 3600))
+
+    def close_channel(self, made: MadeChannel) -> None:
+        left = made.deposit - made.claimed
+        self.emit(ChannelClosed(made.id, made.epoch, Amount(made.claimed), Amount(left)))
+        made.deposit = made.claimed = 0
+
     # --- chance
 
     def run(self, events: int) -> None:
@@ -277,7 +334,31 @@ class Chain:
                 )
             )
             return
+        if chance < 0.16:
+            self._channels_move()
+            return
         self._advance(draw.choice(self.open))
+
+    def _channels_move(self) -> None:
+        draw = self.random
+        if len(self.channels) < 6 or draw.random() < 0.05:
+            self.open_channel(self.new_channel(), draw.randrange(1, UNIT))
+            return
+        made = draw.choice(self.channels)
+        left = made.deposit - made.claimed
+        choice = draw.randrange(10)
+        if not made.deposit:
+            self.open_channel(made, draw.randrange(1, UNIT))
+        elif choice == 0 and not made.is_closing:
+            self.ask_to_close(made)
+        elif choice == 1:
+            self.close_channel(made)
+        elif choice == 2 and not made.is_closing:
+            self.top_up(made, draw.randrange(1, UNIT))
+        elif choice == 3:
+            self.emit(VoucherSkipped(made.id, "NothingNew"))
+        elif left:
+            self.redeem(made, draw.randrange(1, left + 1), keccak(str(made.claimed).encode()))
 
     def _stakes_move(self) -> None:
         draw, node = self.random, self.random.choice(self.nodes)

@@ -47,7 +47,9 @@ async def test_a_speed_is_units_over_the_seconds_of_counted_runs(
 ) -> None:
     counting, said = clocked(Counting(), monkeypatch), list[str]()
     found = await bench.measure(counting, {"all-minilm-l6-v2": "x"}, said.append)  # type: ignore[arg-type]
-    assert {one["workload"] for one in found} == {"embedding", "portfolio-risk", "matmul-proof"}
+    assert {one["workload"] for one in found} == {
+        "echo", "embedding", "portfolio-risk", "matmul-proof",
+    }  # fmt: skip
     assert said == [f"measuring {one['workload']}" for one in found]
     for one in found:
         jobs = [job for job in counting.jobs if job.workload == one["workload"]]
@@ -67,6 +69,7 @@ async def test_what_cannot_be_measured_says_why_and_stops_nothing_else(
     found = await bench.measure(counting, {}, lambda _: None)  # type: ignore[arg-type]
     said = {one["workload"]: one.get("error") for one in found}
     assert said == {
+        "echo": None,
         "embedding": "the model is not on this machine",
         "matmul-proof": "the worker died",
         "portfolio-risk": None,

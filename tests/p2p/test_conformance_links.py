@@ -378,3 +378,27 @@ class _CancelAtStep:
             self.left -= 1
             if self.left == 0:
                 self.scope.cancel()
+
+
+async def test_a_link_is_drained_once_what_was_queued_is_on_its_way_or_the_link_is_gone(
+    world: World, clock: Clock | None
+) -> None:
+    heard = 0
+
+    async def count(link: Link[Said]) -> None:
+        nonlocal heard
+        while True:
+            await link.receive()
+            heard += 1
+
+    async with pair(world, count) as (client, server):
+        async with client.dial(to(server), TALK, timeout=AT_EASE) as link:
+            with trio.fail_after(AT_EASE):
+                await link.drained()  # nothing was queued
+                for number in range(3):
+                    await link.send(Text(number))
+                await link.drained()
+            await until(lambda: heard == 3)
+            await link.send(Text(4))
+        with trio.fail_after(AT_EASE):
+            await link.drained()

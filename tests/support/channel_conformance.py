@@ -95,7 +95,9 @@ async def paying(
     funds: int = 10 * DEPOSIT, deposit: int = 0,
 ) -> Paying:  # fmt: skip
     """A client with tokens and a channel that nobody opened yet, unless there is a deposit."""
-    found = Paying(world, client or world.signer(), owner or world.signer(), world.signer(), index)
+    made = world.signer()
+    session: Signer = getattr(made, "key", made)  # a key: on NEAR an account is none
+    found = Paying(world, client or world.signer(), owner or world.signer(), session, index)
     if client is None:
         await world.fund(found.client.account, funds)
     if deposit:

@@ -22,7 +22,7 @@ LOCKED = {"read_file": True, "open_tcp_socket": True}
 
 def test_ours_are_there_without_any_entry_point() -> None:
     names = [info.id for info in InstalledWorkloads.load().list()]
-    assert {"embedding", "matmul-proof", "portfolio-risk"} <= set(names)
+    assert {"echo", "embedding", "matmul-proof", "portfolio-risk"} <= set(names)
     assert names == sorted(names)
 
 

@@ -31,7 +31,7 @@ def run_by_threads(task: Any, report: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["embedding", "matmul", "portfolio"])
+@pytest.mark.parametrize("name", ["echo", "embedding", "matmul", "portfolio"])
 def test_our_workloads_conform(name: str, models: Path) -> None:
     check_conformance(f"workloads.{name}:SPEC", models=models)
 

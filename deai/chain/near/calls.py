@@ -14,13 +14,14 @@ from typing import Any, Final, Protocol, TypeAlias, assert_never
 import msgspec
 
 from deai import actions as act
-from deai.chain.refusals import no_channels
-from deai.ids import AccountId, NodeId, hexed
+from deai.chain.ledger import CHANNELS_CONTRACT
+from deai.chain.near.channel_calls import encode_channel
+from deai.chain.near.steps import YOCTO, AddKey, Call, NearCall, Needs, Send, call
+from deai.chain.refusals import no_rewards
+from deai.ids import AccountId, NodeId, hexed, implicit_account
+from deai.signing import public_key
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
-TGAS: Final = 10**12
-YOCTO: Final = 1
-"""Shows the contract that a full-access key signed."""
 TOKEN_STORAGE: Final = 125 * 10**19
 """yoctoNEAR that the token takes for an account (NEP-145; near-contract-standards)."""
 UNSIGNED: Final = bytes(64)
@@ -29,105 +30,10 @@ UNSIGNED: Final = bytes(64)
 OPERATOR_METHODS: Final = (
     "heartbeat", "announce", "release", "commit", "submit_result", "reveal", "approve", "finalise",
 )  # fmt: skip
-"""All that a node's key may call."""
-
-
-class Call(msgspec.Struct, frozen=True, tag=True):
-    """One method of the receiver. Gas in gas units, deposit in yoctoNEAR."""
-
-    method: str
-    args: bytes
-    gas: int
-    deposit: int = 0
-
-
-class Send(msgspec.Struct, frozen=True, tag=True):
-    """NEAR for the receiver, in yoctoNEAR."""
-
-    deposit: int
-
-
-class AddKey(msgspec.Struct, frozen=True, tag=True):
-    """A new key of the signer: for `methods` of `contract` up to an allowance, or for all."""
-
-    public_key: str
-    contract: AccountId | None = None
-    methods: tuple[str, ...] = ()
-    allowance: int | None = None
-    """Burnt as gas at most, in yoctoNEAR; None: without an end."""
-
-
-class DeleteKey(msgspec.Struct, frozen=True, tag=True):
-    """A key that the signer takes back."""
-
-    public_key: str
-
-
-class CreateAccount(msgspec.Struct, frozen=True, tag=True):
-    """The receiver comes into being."""
-
-
-class Deploy(msgspec.Struct, frozen=True, tag=True):
-    """Code for the receiver."""
-
-    code: bytes
-
-
-Step: TypeAlias = Call | Send | AddKey | DeleteKey | CreateAccount | Deploy
-
-
-class Needs(msgspec.Struct, frozen=True):
-    """What must be there before, each to be looked up and supplied.
-
-    `at_token`: an account that the token must know. `at_vault`: whether the sender needs a vault
-    account. `node`: whether its storage balance must have room for a node.
-    """
-
-    at_token: AccountId | None = None
-    at_vault: bool = False
-    node: bool = False
-    lane: int | None = None
-    """A lane of the sender that the call's deposit pays for if it is new."""
-    replaced: str = ""
-    """A key of the sender that goes first, if it is there."""
-    tokens: int = 0
-    """Base units that the sender must hold."""
-    free: int = 0
-    """Base units that its vault account must hold."""
-
-
-class NearCall(msgspec.Struct, frozen=True):
-    """A transaction without its nonce: `to` is None for the signer itself."""
-
-    to: AccountId | None
-    steps: tuple[Step, ...]
-    needs: Needs = Needs()
-
-    @property
-    def gas(self) -> int:
-        """Gas attached to the method calls."""
-        return sum(step.gas for step in self.steps if isinstance(step, Call))
-
-    @property
-    def deposit(self) -> int:
-        """What leaves the signer beside the price of gas, in yoctoNEAR."""
-        return sum(_deposit(step) for step in self.steps)
-
-    def is_for_key(self, contract: AccountId, methods: Sequence[str]) -> bool:
-        """Whether a key limited to `methods` (empty: all) of `contract` may sign it."""
-        return self.to == contract and all(
-            isinstance(step, Call) and not step.deposit and (step.method in methods or not methods)
-            for step in self.steps
-        )
-
-
-def _deposit(step: Step) -> int:
-    return step.deposit if isinstance(step, Call | Send) else 0
-
-
-def call(method: str, gas: int, deposit: int = 0, /, **arguments: object) -> Call:
-    """A method call with JSON arguments; gas in TGas."""
-    return Call(method, msgspec.json.encode(arguments), gas * TGAS, deposit)
+"""All that a node's key may call for its owner's account. Such a key has one receiver, so vouchers,
+which are in another contract and anybody's to redeem, it redeems as the account of its own name."""
+PURSE_SHARE: Final = 10
+"""What an operator's key is allowed, divided by this, lies on the account of its own name."""
 
 
 def token_storage(account: AccountId) -> Call:
@@ -137,30 +43,41 @@ def token_storage(account: AccountId) -> Call:
     )  # fmt: skip
 
 
-def vault_storage(deposit: int) -> Call:
-    """Pays for the sender's records; opens its vault account."""
+def storage(deposit: int) -> Call:
+    """Pays a contract for the sender's records there; opens its account."""
     return call("storage_deposit", 10, deposit)
 
 
-def operator_key(public_key: str, contract: AccountId, allowance: int) -> AddKey:
+def operator_key(key: str, contract: AccountId, allowance: int) -> AddKey:
     """The key of a node's daemon: it can move nothing of value."""
-    return AddKey(public_key, contract, OPERATOR_METHODS, allowance)
+    return AddKey(key, contract, OPERATOR_METHODS, allowance)
+
+
+def own_account(key: str) -> AccountId:
+    """The account that an `ed25519:…` key has without anybody's doing; raise `MalformedMessage`."""
+    return implicit_account(public_key(key))
 
 
 def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> NearCall:
     """The transaction for an action.
 
     Money for gas that goes to a key (an operator's) makes it a key of the sender's account with
-    that allowance, in place of one that it has already. Raises `NotSetUp` for channels, which
-    the contract here does not have.
+    that allowance, in place of one that it has already; where there are channels, a tenth as much
+    goes to the key's own account, which redeems vouchers. Raises `NotSetUp` for channels where
+    there are none, and for rewards.
     """
     if isinstance(action, act.TransferGas):
         if action.to.startswith("ed25519:"):
             key = operator_key(action.to, contracts["NodeRegistry"], int(action.amount))
-            return NearCall(None, (key,), Needs(replaced=action.to))
+            purse = None
+            if CHANNELS_CONTRACT in contracts:
+                purse = own_account(action.to), int(action.amount) // PURSE_SHARE
+            return NearCall(None, (key,), Needs(replaced=action.to, purse=purse))
         return NearCall(action.to, (Send(int(action.amount)),))
     if isinstance(action, act.ChannelAction):
-        raise no_channels()
+        return encode_channel(action, contracts)
+    if isinstance(action, act.RewardAction):
+        raise no_rewards()
     token, compute = contracts["ComputeToken"], contracts["NodeRegistry"]
     found = _of_tokens(action, token, compute)
     return found if found is not None else NearCall(compute, (_of_compute(action),), _needs(action))
@@ -179,7 +96,9 @@ def _of_tokens(action: act.CoreAction, token: AccountId, compute: AccountId) -> 
             step = call(
                 "ft_transfer", 10, YOCTO, receiver_id=action.to, amount=str(int(action.amount))
             )
-            return NearCall(token, (step,), Needs(at_token=action.to, tokens=int(action.amount)))
+            return NearCall(
+                token, (step,), Needs(receivers=(action.to,), tokens=int(action.amount))
+            )
         case act.Deposit():
             return paid(action.amount, None, Needs(at_vault=True, tokens=int(action.amount)))
         case act.RegisterNode():
@@ -203,9 +122,9 @@ def _of_tokens(action: act.CoreAction, token: AccountId, compute: AccountId) -> 
 def _needs(action: act.CoreAction) -> Needs:
     match action:
         case act.WithdrawVault():
-            return Needs(at_token=action.to, free=int(action.amount))
+            return Needs(receivers=(action.to,), free=int(action.amount))
         case act.WithdrawStake():
-            return Needs(at_token=action.to)
+            return Needs(receivers=(action.to,))
         case act.PostTask() | act.PostAndAssign():
             return Needs(at_vault=True, lane=action.task.lane, free=action.task.escrowed)
         case _:

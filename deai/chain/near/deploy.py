@@ -1,4 +1,4 @@
-"""Put the contracts on a chain: two accounts below the deployer's, without any key of their own.
+"""Put the contracts on a chain: accounts below the deployer's, without any key of their own.
 
 Each account is made, filled, given its code and initialised in one transaction, so that nobody can
 come in between. Repeating a deployment with the same outbox gives the same one.
@@ -14,28 +14,24 @@ from typing import Final
 
 import msgspec
 
-from deai.chain.ledger import Parameters
-from deai.chain.near.calls import (
-    TGAS,
-    Call,
-    CreateAccount,
-    Deploy,
-    NearCall,
-    Send,
-    token_storage,
-)
+from deai.chain.ledger import CHANNELS_CONTRACT, Parameters
+from deai.chain.near.calls import token_storage
 from deai.chain.near.keys import NearKey
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
+from deai.chain.near.steps import TGAS, Call, CreateAccount, Deploy, NearCall, Send
 from deai.errors import ConfigError, NotSetUp
 from deai.ids import AccountId, parse_near_account
 from deai.money import UNIT
 
 SUPPLY: Final = 10**9 * UNIT
 NEAR_COIN: Final = 10**24
-MONEY: Final[Mapping[str, int]] = {"token": 10 * NEAR_COIN, "compute": 20 * NEAR_COIN}
+MONEY: Final[Mapping[str, int]] = {
+    "token": 10 * NEAR_COIN, "compute": 20 * NEAR_COIN, "channels": 10 * NEAR_COIN,
+}  # fmt: skip
 """YoctoNEAR for each account: what its code and first records lock, and room to grow."""
-OWNER_DELAY_S: Final = 3 * 24 * 3600
+DAY_S: Final = 24 * 3600
+OWNER_DELAY_S: Final = 3 * DAY_S
 """Between the two steps by which the owner hands over."""
 INITIAL_GAS: Final = 50 * TGAS
 
@@ -50,7 +46,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def contract_code(name: str) -> bytes:
-    """The committed wasm of `token` or `compute`, as its checksum says.
+    """The committed wasm of `token`, `compute` or `channels`, as its checksum says.
 
     Raises `NotSetUp` when it is not there, `ConfigError` when it is another one.
     """
@@ -63,7 +59,8 @@ def contract_code(name: str) -> bytes:
     listed = {file: digest for digest, file in (line.split() for line in sums.splitlines())}
     if listed.get(f"{name}.wasm") != sha256(code).hexdigest():
         raise ConfigError(
-            f"{name}.wasm is not the one of SHA256SUMS", hint="rebuild both in contracts/near"
+            f"{name}.wasm is not the one of SHA256SUMS",
+            hint="rebuild all of them in contracts/near",
         )
     return code
 
@@ -82,11 +79,12 @@ async def deploy(
     settings: SenderSettings | None = None,
     timeout: float = 30.0,
 ) -> Deployment:
-    """Deploy token and compute; the whole supply goes to `holder` (default: the deployer).
+    """Deploy token, compute and channels; the supply goes to `holder` (default: the deployer).
 
+    Channels are left out where the parameters give them no challenge period.
     `owner` (default: the deployer) hands over, upgrades and is the first guardian; an upgrade waits
-    `upgrade_delay` seconds (default: longer than unbonding by a day). Raises `LedgerRejected`,
-    `LedgerUnreachable`, `NotSetUp`.
+    `upgrade_delay` seconds (default: longer than unbonding, of channels longer than the challenge
+    period, by a day). Raises `LedgerRejected`, `LedgerUnreachable`, `NotSetUp`.
     """
     async with open_pool(rpc_urls, timeout=timeout) as pool:
         status = await pool.call("status")
@@ -96,17 +94,18 @@ async def deploy(
             pool, deployer, outbox_path, identity, crash=crash, settings=settings
         ) as sender:
             ruler = owner if owner is not None else deployer.account
-            delay = parameters.unbonding_seconds + 24 * 3600
-            arguments = {
-                "chain_id": chain_id,
-                "owner": ruler,
-                "guardian": ruler,
-                "parameters": parameters_json(
-                    parameters, upgrade_delay if upgrade_delay is not None else delay
-                ),
-            }
-            taker = holder if holder is not None else deployer.account
-            return await _deploy(sender, deployer.account, taker, supply, arguments, chain_id)
+            governed = {"chain_id": chain_id, "owner": ruler, "guardian": ruler}
+            return await _deploy(
+                sender,
+                deployer.account,
+                holder if holder is not None else deployer.account,
+                supply,
+                {**governed, "parameters": parameters_json(parameters, upgrade_delay)},
+                {**governed, "parameters": _close_json(parameters, upgrade_delay)}
+                if parameters.close_period
+                else None,
+                chain_id,
+            )
 
 
 async def _deploy(
@@ -114,7 +113,8 @@ async def _deploy(
     deployer: AccountId,
     holder: AccountId,
     supply: int,
-    arguments: Mapping[str, object],
+    of_compute: Mapping[str, object],
+    of_channels: Mapping[str, object] | None,
     chain_id: str,
 ) -> Deployment:
     async def create(name: str, **given: object) -> tuple[AccountId, int]:
@@ -126,16 +126,33 @@ async def _deploy(
         )
         return account, done.block
 
+    async def create_at_token(name: str, given: Mapping[str, object]) -> AccountId:
+        account, _ = await create(name, token=token, **given)
+        opening = NearCall(token, (token_storage(account),))
+        await sender.send(opening, kind="OpenAccount", key=f"deploy/1:{name} at token")
+        return account
+
     token, block = await create("token", holder=holder, supply=str(supply))
-    compute, _ = await create("compute", token=token, **arguments)
-    opening = NearCall(token, (token_storage(compute),))
-    await sender.send(opening, kind="OpenAccount", key="deploy/1:compute at token")
+    compute = await create_at_token("compute", of_compute)
     contracts = {"ComputeToken": token, "NodeRegistry": compute, "TaskEscrow": compute}
+    if of_channels is not None:
+        contracts[CHANNELS_CONTRACT] = await create_at_token("channels", of_channels)
     return Deployment(contracts=contracts, block=block, chain_id=chain_id)
 
 
-def parameters_json(parameters: Parameters, upgrade_delay: int) -> dict[str, object]:
-    """The contract's constants in its own form."""
+def _close_json(parameters: Parameters, upgrade_delay: int | None) -> dict[str, object]:
+    """The constants of the channel contract in its own form."""
+    delay = parameters.close_period + DAY_S
+    return {
+        "close_period": parameters.close_period,
+        "owner_delay": OWNER_DELAY_S,
+        "upgrade_delay": upgrade_delay if upgrade_delay is not None else delay,
+    }
+
+
+def parameters_json(parameters: Parameters, upgrade_delay: int | None) -> dict[str, object]:
+    """The constants of nodes, vault and tasks in their contract's own form."""
+    delay = parameters.unbonding_seconds + DAY_S
     return {
         "treasury": parameters.treasury,
         "min_stake": str(int(parameters.min_stake)),
@@ -148,5 +165,5 @@ def parameters_json(parameters: Parameters, upgrade_delay: int) -> dict[str, obj
         "min_window": parameters.min_window,
         "max_span": parameters.max_span,
         "owner_delay": OWNER_DELAY_S,
-        "upgrade_delay": upgrade_delay,
+        "upgrade_delay": upgrade_delay if upgrade_delay is not None else delay,
     }

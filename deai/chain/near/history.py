@@ -3,7 +3,7 @@
 Public endpoints have no index of logs. What they have is, for each block, its chunks with their
 transactions and the receipts that arrive, and for each transaction all receipts that it led to
 with their logs and the blocks in which they ran. So this reads every block, looks at every
-transaction that was sent to one of our two accounts, and at all recent ones of every account on
+transaction that was sent to one of our accounts, and at all recent ones of every account on
 whose behalf somebody else's contract (a multisig, a DAO) called ours: its receipt shows its signer.
 
 Order within a block is that of the receipts in its chunks; a callback that waited for another
@@ -304,7 +304,7 @@ class History:
                     if outcome.outcome.executor_id in self._decoder.accounts
                 )
                 one.is_told = True
-                one.is_done = answer.get("final_execution_status") in _DONE
+                one.is_done = str(answer.get("final_execution_status")) in _DONE
 
     def _between(self, low: int, high: int) -> Iterator[Block]:
         for height in range(max(low, self._lowest), min(high, self._next - 1) + 1):

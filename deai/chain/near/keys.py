@@ -2,8 +2,10 @@
 
 Three roles, three keys. The *owner* holds a full-access key; it never lies on a node. The
 *operator* is a function-call key on the owner's account that may call eight methods of one
-contract and burn a limited sum as gas; a stolen one can spoil tasks, not take money. A *client*
-holds a full-access key of its own account.
+contract and burn a limited sum as gas; a stolen one can spoil tasks, not take money. Vouchers are
+in another contract, and whoever has one may redeem it: the operator does so as the implicit account
+of its key, where nothing lies but what that costs. A *client* holds a full-access key of its own
+account.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """NEP-297 lines of a chain's logs as typed events.
 
-What our two accounts did not say is skipped, never guessed: the executor of the receipt decides
+What our accounts did not say is skipped, never guessed: the executor of the receipt decides
 which contract spoke, and a line that its contract cannot have written raises.
 """
 
@@ -13,10 +13,14 @@ from typing import Any, Final
 import msgspec
 
 from deai import events as ev
+from deai.chain.ledger import CHANNELS_CONTRACT
+from deai.chain.near.refusals import name_of
+from deai.channels import Channel
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
 from deai.ids import (
     AccountId,
+    ChannelId,
     NodeId,
     TaskId,
     parse_digest,
@@ -53,7 +57,12 @@ class Decoder:
     def __init__(self, contracts: Mapping[str, AccountId]) -> None:
         self.token: Final = contracts["ComputeToken"]
         self.compute: Final = contracts["NodeRegistry"]
-        self.accounts: Final = frozenset({self.token, self.compute})
+        self.channels: Final = contracts.get(CHANNELS_CONTRACT)
+        self.accounts: Final = frozenset({self.token, self.compute, self.channels} - {None})
+        self._readers: Final[Mapping[AccountId | None, Mapping[str, Any]]] = {
+            self.channels: _OF_CHANNELS,
+            self.compute: _READERS,
+        }
 
     def decode(self, executor: str, line: str) -> tuple[ev.LedgerEvent, ...]:
         """The events behind a log line; none for a line that we do not follow.
@@ -71,8 +80,9 @@ class Decoder:
         try:
             if executor == self.token and found.standard == _TOKENS and found.event in _MOVES:
                 return tuple(_MOVES[found.event](one) for one in found.data)
-            if executor == self.compute and found.standard == _STANDARD:
-                event = _READERS[found.event](found.data) if found.event in _READERS else None
+            readers = self._readers.get(AccountId(executor), {})
+            if found.standard == _STANDARD and found.event in readers:
+                event = readers[found.event](found.data)
                 return () if event is None else (event,)
         except (ValueError, TypeError, KeyError, MalformedMessage) as error:
             raise MalformedMessage(f"not a {found.event}: {error}") from error
@@ -207,6 +217,16 @@ def _standing(v: Mapping[str, Any]) -> ev.StandingChanged:
     return ev.StandingChanged(_node(v["node"]), standing(v["standing"]))
 
 
+def _channel(data: Mapping[str, Any]) -> ChannelId:
+    parse_digest(data["channel_id"])
+    return ChannelId(data["channel_id"])
+
+
+def _opened(v: Mapping[str, Any]) -> ev.ChannelOpened:
+    channel = Channel(account(v["client"]), _node(v["node"]), operator(v["session_key"]))
+    return ev.ChannelOpened(_channel(v), channel, number(v["epoch"]), _sum(v["deposit"]))
+
+
 def _moved(sender: object, receiver: object, amount: object) -> ev.TokensMoved:
     return ev.TokensMoved(account(sender), account(receiver), _sum(amount))
 
@@ -276,3 +296,18 @@ _READERS: Final[Mapping[str, Any]] = {
         account(v["client"]), number(v["lane"]), _sum(v["amount"])
     ),
 }  # fmt: skip
+
+_OF_CHANNELS: Final[Mapping[str, Any]] = {
+    "channel_opened": _opened,
+    "channel_topped_up": lambda v: ev.ChannelToppedUp(
+        _channel(v), _sum(v["amount"]), _sum(v["deposit"])
+    ),
+    "voucher_redeemed": lambda v: ev.VoucherRedeemed(
+        _channel(v), _sum(v["paid"]), _sum(v["claimed"]), parse_digest(v["receipts_root"])
+    ),
+    "voucher_skipped": lambda v: ev.VoucherSkipped(_channel(v), name_of(_text(v["reason"]))),
+    "channel_closing": lambda v: ev.ChannelClosing(_channel(v), number(v["closes_at"])),
+    "channel_closed": lambda v: ev.ChannelClosed(
+        _channel(v), number(v["epoch"]), _sum(v["claimed"]), _sum(v["refunded"])
+    ),
+}

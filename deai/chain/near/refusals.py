@@ -14,14 +14,17 @@ from typing import Any, Final
 import msgspec
 
 from deai.chain.refusals import refusal
+from deai.channels import ChannelState
 from deai.errors import LedgerRejected
 from deai.standing import Standing
 
 _OURS: Final = re.compile(r"\b(E_[A-Z_]{2,40}): (\{.*\})", re.DOTALL)
 _NAMES: Final[Mapping[str, str]] = {"E_PAUSED": "IsPaused"}
 """Where the name is not simply the contract's in another spelling."""
-_ARGUMENTS: Final[Mapping[str, str]] = {"valid_until": "validUntil", "operator": "recovered"}
-_SUMS: Final = frozenset({"available", "needed", "stake", "minimum", "attached"})
+_ARGUMENTS: Final[Mapping[str, str]] = {
+    "valid_until": "validUntil", "operator": "recovered", "channel_id": "id",
+}  # fmt: skip
+_SUMS: Final = frozenset({"available", "needed", "stake", "minimum", "attached", "claimed"})
 _UNREGISTERED: Final = re.compile(r"The account ([a-z0-9._-]{2,64}) is not registered")
 _NO_BALANCE: Final = "doesn't have enough balance"
 _MAX_SHOWN: Final = 200
@@ -49,6 +52,8 @@ def panicked(text: str, sender: str = "") -> LedgerRejected:
         return refusal("NotRegistered", {"account": unknown[1]})
     if "Failed to deserialize input from JSON" in text:
         return refusal("BadData", {"message": text[:_MAX_SHOWN]})
+    if "amount should be a positive number" in text:
+        return refusal("BadData")
     if "Requires attached deposit" in text:
         return refusal("OneYocto")
     if "Exceeded the prepaid gas" in text:
@@ -109,6 +114,8 @@ def _read_arguments(text: str) -> dict[str, object]:
 def _value(name: str, value: object) -> object:
     if name == "standing" and isinstance(value, str) and value.upper() in Standing.__members__:
         return int(Standing[value.upper()])
+    if name == "state" and isinstance(value, str) and value.upper() in ChannelState.__members__:
+        return int(ChannelState[value.upper()])
     if name in _SUMS and isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value) if len(value) <= 40 else value[:40]
     return value

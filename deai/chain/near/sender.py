@@ -1,5 +1,8 @@
 """One key's outgoing transactions: each intent takes effect once, whatever dies in between.
 
+The key may sign for more accounts than the one it was given for (`NearCall.by`); nonces are given
+out for all of them together, so each account sees them grow.
+
 A nonce is given out under a lock and written down with the signed bytes before anybody hears of
 them. NEAR takes a transaction when its nonce is above the key's and the block that dates it is not
 older than a day; it never takes one twice. So the bytes are sent again until the chain knows them.
@@ -21,7 +24,6 @@ from deai.chain.background import Background
 from deai.chain.flights import Flights
 from deai.chain.keyed import KeyedLocks
 from deai.chain.ledger import Transaction
-from deai.chain.near.calls import TGAS, NearCall
 from deai.chain.near.keys import NearKey
 from deai.chain.near.queries import (
     AccessKey,
@@ -34,12 +36,13 @@ from deai.chain.near.queries import (
 )
 from deai.chain.near.refusals import failed, invalid_transaction
 from deai.chain.near.rpc import FINAL as AT_FINAL, RpcError
+from deai.chain.near.steps import TGAS, NearCall
 from deai.chain.near.transaction import sign
 from deai.chain.outbox import FINAL, FLYING, REVERTED, Attempt, Intent, Outbox
 from deai.chain.pool import EndpointFailed, Pool, Request, sensible
 from deai.chain.refusals import refusal
 from deai.errors import LedgerRejected, LedgerUnreachable, MalformedMessage
-from deai.ids import parse_base58
+from deai.ids import AccountId, parse_base58
 
 VALID_FOR_BLOCKS: Final = 86_400
 """After the block whose hash it names a transaction can be taken (mainnet and testnet)."""
@@ -61,6 +64,16 @@ CRASH_POINTS: Final = (
 _DATED: Final = frozenset({"InvalidNonce", "NonceTooLarge", "Expired"})
 """What may be said of bytes that are already in a block, or are dead."""
 _STEPS: Final = msgspec.json.Decoder(NearCall)
+
+
+class _Terms(msgspec.Struct, frozen=True):
+    """Of a stored `NearCall`: who signs, and whether only its end counts."""
+
+    by: AccountId | None = None
+    mends: bool = False
+
+
+_TERMS: Final = msgspec.json.Decoder(_Terms)
 
 
 def no_crash(_: str) -> None:
@@ -139,7 +152,7 @@ class Sender:
 
         Raises `LedgerRejected` (`Forbidden`, `GasMoney`), `LedgerUnreachable`.
         """
-        by = self._key
+        by = self._by(call.by)
         account, found = await self._pool.batch(
             [view_account(by.account), access_key(by.account, by.public_key)]
         )
@@ -182,7 +195,7 @@ class Sender:
     def _sign(self, call: NearCall, nonce: int, now: AccessKey) -> Attempt:
         with sensible():
             dated = parse_base58(now.block_hash, 32)
-        signed = sign(call, self._key, nonce, dated)
+        signed = sign(call, self._by(call.by), nonce, dated)
         return Attempt(
             hash=signed.hash, nonce=nonce, raw=signed.raw, expires=now.height + VALID_FOR_BLOCKS
         )
@@ -232,18 +245,25 @@ class Sender:
         if _name(reason) in _DATED:
             self._suspects.add(intent.key)
             return
-        self._flights.trouble(intent.key, invalid_transaction(reason, self._key.account))
+        self._flights.trouble(intent.key, invalid_transaction(reason, self._signer_of(intent)))
 
     async def _look(self, intent: Intent) -> bool:
         """Write the outcome of an intent if it is final; whether it was."""
-        requests = [self._status(one.hash) for one in intent.attempts]
+        requests = self._statuses(intent)
         for request, answer in zip(requests, await self._pool.batch(requests), strict=True):
             if _is_final(answer):
                 return await self._settle(intent, request)
         return False
 
-    def _status(self, hash_: str) -> Request:
-        return tx_status(hash_, self._key.account)
+    def _statuses(self, intent: Intent) -> list[Request]:
+        by = self._signer_of(intent)
+        return [tx_status(one.hash, by) for one in intent.attempts]
+
+    def _by(self, account: AccountId | None) -> NearKey:
+        return self._key if account is None else NearKey(account, self._key.signer)
+
+    def _signer_of(self, intent: Intent) -> AccountId:
+        return self._by(_TERMS.decode(intent.data).by).account
 
     async def _settle(self, intent: Intent, request: Request) -> bool:
         (answer,) = await self._pool.agreed([request], _facts)
@@ -267,8 +287,10 @@ class Sender:
         """What became of a transaction and of every receipt that it led to.
 
         py-near takes a transaction for good whose last receipt succeeded; here any failed receipt
-        is the contract's refusal (NEP-141 gives tokens back and calls that a success).
+        is the contract's refusal (NEP-141 gives tokens back and calls that a success), unless the
+        contract makes it good itself.
         """
+        terms = _TERMS.decode(intent.data)
         try:
             outcomes = [
                 one["outcome"]
@@ -280,13 +302,13 @@ class Sender:
             height, time = int(header["height"]), int(header["timestamp"]) // 10**9
             failures = [
                 one["status"]["Failure"]
-                for one in outcomes
+                for one in ([answer] if terms.mends else outcomes)
                 if isinstance(one["status"], dict) and "Failure" in one["status"]
             ]
             hash_ = str(answer["transaction"]["hash"])
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessage(f"not the outcome of a transaction: {error!r}") from error
-        refused = failed(failures[0], self._key.account) if failures else None
+        refused = failed(failures[0], self._by(terms.by).account) if failures else None
         return msgspec.structs.replace(
             intent,
             state=FINAL if refused is None else REVERTED,
@@ -300,16 +322,15 @@ class Sender:
 
     async def _is_dead(self, intent: Intent) -> bool:
         """Whether every endpoint says that no block can hold our bytes and none holds them."""
-        by, too_old = self._key, await self._is_too_old(intent)
-        for (found,) in await self._pool.each([access_key(by.account, by.public_key)]):
+        by, too_old = self._signer_of(intent), await self._is_too_old(intent)
+        for (found,) in await self._pool.each([access_key(by, self._key.public_key)]):
             key = read_access_key(found)
             for one in intent.attempts:
                 # A key that was taken back gets nonces above all earlier ones if it returns.
                 spent = key.nonce is None or one.nonce <= key.nonce
                 if not spent and not too_old and key.height <= one.expires:
                     return False
-        requests = [self._status(one.hash) for one in intent.attempts]
-        for answers in await self._pool.each(requests):
+        for answers in await self._pool.each(self._statuses(intent)):
             for answer in answers:
                 unknown = isinstance(answer, RpcError) and (
                     answer.name == "UNKNOWN_TRANSACTION" or answer.invalid is not None

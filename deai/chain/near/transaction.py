@@ -24,7 +24,8 @@ from py_near_primitives import (
     TransferAction,
 )
 
-from deai.chain.near.calls import (
+from deai.chain.near.keys import NearKey
+from deai.chain.near.steps import (
     AddKey,
     Call,
     CreateAccount,
@@ -34,7 +35,6 @@ from deai.chain.near.calls import (
     Send,
     Step,
 )
-from deai.chain.near.keys import NearKey
 from deai.errors import MalformedMessage
 from deai.ids import base58, parse_near_account
 from deai.signing import SIGNATURE_BYTES, Ed25519Signer, public_key
@@ -52,7 +52,7 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 def sign(call: NearCall, key: NearKey, nonce: int, block_hash: bytes) -> Signed:
-    """Sign a transaction that is dated by `block_hash` (32 bytes).
+    """Sign a transaction of the key's account that is dated by `block_hash` (32 bytes).
 
     Raises `MalformedMessage` for a receiver that is no account.
     """

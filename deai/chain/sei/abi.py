@@ -11,7 +11,7 @@ import msgspec
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 
-from deai.chain.ledger import CHANNELS_CONTRACT
+from deai.chain.ledger import OPTIONAL_CONTRACTS
 from deai.chain.refusals import refusal
 from deai.errors import LedgerRejected, MalformedMessage
 from deai.hashing import keccak
@@ -164,7 +164,7 @@ def error_name(contract: str, selector: bytes) -> str:
 @cache
 def _errors() -> Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]:
     table: dict[bytes, tuple[str, tuple[tuple[str, str], ...]]] = dict(_BUILTIN_ERRORS)
-    for contract in (*CONTRACTS, CHANNELS_CONTRACT):
+    for contract in (*CONTRACTS, *OPTIONAL_CONTRACTS):
         table.update(interface(contract).errors)
     return table
 

@@ -8,10 +8,11 @@ from typing import Final, Protocol, assert_never
 import msgspec
 
 from deai import actions as act
-from deai.chain.ledger import CHANNELS_CONTRACT
-from deai.chain.refusals import no_channels
+from deai.chain.ledger import CHANNELS_CONTRACT, REWARDS_CONTRACT
+from deai.chain.refusals import no_channels, no_rewards
 from deai.chain.sei.abi import call_data, values
 from deai.channels import Channel, Voucher
+from deai.claims import Reason
 from deai.ids import AccountId, raw
 from deai.orders import Settlement
 from deai.signing import split
@@ -20,6 +21,7 @@ from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 _ADDRESSES_SEPARATOR: Final = "\n"
 _PLAIN_TRANSFER: Final = 21_000
 _OPEN_CHANNEL: Final = ("bytes32", "address")
+_SHARES: Final = ("uint8", "uint256[]")
 _NO_VOUCHER: Final = (0, bytes(32), bytes(32), bytes(32))
 _REGISTER: Final = ("uint96", "address", "uint40", "bytes", "bytes", "string")
 
@@ -146,6 +148,8 @@ def _encode(  # one row per verb
         case act.SweepFees():
             gas = _each(50_000, 10_000, action.lanes)
             return escrow("sweep", gas, action.client, list(action.lanes))
+        case act.FundRewards() | act.ProposeRewards() | act.CancelRewards() | act.ClaimRewards():
+            return _encode_reward(action, contracts)
         case _:
             return _encode_channel(action, contracts)
 
@@ -181,6 +185,43 @@ def _encode_channel(
             return channels("requestClose", 30_000, _channel(action.channel))
         case act.FinishClose():
             return channels("finish", 40_000, _channel(action.channel))
+        case _:
+            assert_never(action)
+
+
+def _encode_reward(
+    action: act.RewardAction, contracts: Mapping[str, AccountId]
+) -> tuple[str, bytes, int]:
+    if REWARDS_CONTRACT not in contracts:
+        raise no_rewards()
+
+    def rewards(function: str, gas: int, *arguments: object) -> tuple[str, bytes, int]:
+        return REWARDS_CONTRACT, call_data(REWARDS_CONTRACT, function, *arguments), gas
+
+    match action:
+        case act.FundRewards():
+            data = b""
+            if action.reason is not Reason.POT or action.shares:
+                shares = [
+                    int.from_bytes(raw(one.account), "big") << 96 | one.amount
+                    for one in action.shares
+                ]
+                data = values(_SHARES, int(action.reason), shares)
+            to = contracts[REWARDS_CONTRACT]
+            sent = call_data("ComputeToken", "transferAndCall", to, action.amount, data)
+            return "ComputeToken", sent, _each(40_000, 700, action.shares)
+        case act.ProposeRewards():
+            return rewards(
+                "propose", 45_000, action.epoch, action.root, action.total, action.statement
+            )
+        case act.CancelRewards():
+            return rewards("cancel", 30_000, action.epoch)
+        case act.ClaimRewards():
+            one = action.claim
+            return rewards(
+                "claim", _each(50_000, 1_000, one.path), one.account, one.cumulative_amount,
+                one.sides, list(one.path),
+            )  # fmt: skip
         case _:
             assert_never(action)
 

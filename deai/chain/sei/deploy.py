@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from deai.chain.ledger import CHANNELS_CONTRACT, Parameters
+from deai.chain.ledger import CHANNELS_CONTRACT, REWARDS_CONTRACT, Parameters
 from deai.chain.sei.abi import creation_data
 from deai.chain.sei.calls import ContractCall
 from deai.chain.sei.pool import open_pool
@@ -45,10 +45,11 @@ async def deploy(
     settings: SenderSettings | None = None,
     timeout: float = 30.0,
 ) -> Deployment:
-    """Deploy token, registry, escrow and channels; the whole supply goes to the deployer.
+    """Deploy token, registry, escrow, channels, rewards; the whole supply goes to the deployer.
 
-    Channels are left out where the parameters give them no challenge period.
-    `admin` (default: the deployer) may hand out roles and is the guardian. The deployer needs
+    Channels are left out where the parameters give them no challenge period, rewards where they
+    give them no delay. `admin` (default: the deployer) may hand out roles, is the guardian and
+    proposes rewards. The deployer needs
     money for gas and must send nothing else meanwhile. Raises `LedgerRejected`,
     `LedgerUnreachable`.
     """
@@ -105,4 +106,9 @@ async def _deploy(
         contracts[CHANNELS_CONTRACT], _, _ = await create(
             CHANNELS_CONTRACT, token, registry, parameters.close_period
         )
+    if parameters.reward_delay:
+        contracts[REWARDS_CONTRACT], _, _ = await create(
+            REWARDS_CONTRACT, token, registry, ruler, ADMIN_DELAY_S, ruler, ruler,
+            parameters.reward_delay,
+        )  # fmt: skip
     return Deployment(contracts=contracts, block=block, chain_id=chain_id)

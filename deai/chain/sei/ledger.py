@@ -16,6 +16,8 @@ from deai.chain.follower import Follower
 from deai.chain.ledger import (
     CHANNELS_CONTRACT,
     MAX_CHANNEL_PAGE,
+    OPTIONAL_CONTRACTS,
+    REWARDS_CONTRACT,
     Balances,
     ChainInfo,
     ChannelMark,
@@ -29,7 +31,7 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.pool import Pool, Request, sensible
-from deai.chain.refusals import no_channels, refusal
+from deai.chain.refusals import no_channels, no_rewards, refusal
 from deai.chain.sei.abi import CONTRACTS, call_data, read_answer
 from deai.chain.sei.calls import encode_action
 from deai.chain.sei.follower import MOST_BLOCKS, LogSource, read_head, read_records
@@ -39,6 +41,7 @@ from deai.chain.sei.quantities import quantity, wei
 from deai.chain.sei.rpc import RpcError
 from deai.chain.sei.sender import Sender, SenderSettings, no_crash, open_sender, refused
 from deai.channels import ChannelRecord
+from deai.claims import Proposed, RewardsRecord
 from deai.errors import ConfigError, LedgerUnreachable, MalformedMessage
 from deai.events import LedgerRecord
 from deai.ids import SEI, AccountId, ChannelId, NodeId, TaskId, hexed, raw
@@ -85,16 +88,20 @@ class SeiLedger:
             ]  # fmt: skip
             if CHANNELS_CONTRACT in self._info.contracts:
                 views.append(self._view(CHANNELS_CONTRACT, "closePeriod"))
-            registry, escrow, *channels = await self._read(*views)
+            if REWARDS_CONTRACT in self._info.contracts:
+                views.append(self._view(REWARDS_CONTRACT, "delay"))
+            registry, escrow, *others = await self._read(*views)
             least_stake, w0, epoch, unbonding, bounty = self._value(
                 "NodeRegistry", "parameters", registry
             )
             treasury, least_fee, least_lease, least_window, span = self._value(
                 "TaskEscrow", "parameters", escrow
             )
-            period = 0
-            if channels:
-                period = self._value(CHANNELS_CONTRACT, "closePeriod", channels[0])
+            period = delay = 0
+            if CHANNELS_CONTRACT in self._info.contracts:
+                period = self._value(CHANNELS_CONTRACT, "closePeriod", others.pop(0))
+            if REWARDS_CONTRACT in self._info.contracts:
+                delay = self._value(REWARDS_CONTRACT, "delay", others.pop(0))
             self._parameters = Parameters(
                 min_stake=Amount(least_stake),
                 min_fee=Amount(least_fee),
@@ -107,6 +114,7 @@ class SeiLedger:
                 treasury=AccountId(treasury.lower()),
                 max_span=span,
                 close_period=period,
+                reward_delay=delay,
             )
         return self._parameters
 
@@ -209,6 +217,21 @@ class SeiLedger:
         records = await self._records([event.channel_id for _, event in found])
         return page_of(found, records, next_)
 
+    async def rewards(self) -> RewardsRecord:
+        self._require_rewards()
+        (answer,) = await self._read(self._view(REWARDS_CONTRACT, "roots"))
+        epoch, root, total, paid = self._value(REWARDS_CONTRACT, "roots", answer)
+        next_, next_root, next_total, active_at = self._value(REWARDS_CONTRACT, "roots", answer, 1)
+        waiting = Proposed(next_, next_root, Amount(next_total), active_at) if active_at else None
+        return RewardsRecord(
+            epoch=epoch, root=root, total=Amount(total), paid=Amount(paid), waiting=waiting
+        )
+
+    async def rewards_paid(self, account: AccountId) -> Amount:
+        self._require_rewards()
+        (answer,) = await self._read(self._view(REWARDS_CONTRACT, "claimedBy", account))
+        return Amount(self._value(REWARDS_CONTRACT, "claimedBy", answer))
+
     async def simulate(self, action: Action) -> int:
         return await self._as_sender().estimate(encode_action(action, self._info.contracts))
 
@@ -226,6 +249,10 @@ class SeiLedger:
             yield batches
         finally:
             await batches.aclose()
+
+    def _require_rewards(self) -> None:
+        if REWARDS_CONTRACT not in self._info.contracts:
+            raise no_rewards()
 
     def _as_sender(self) -> Sender:
         if self._sender is None:
@@ -334,7 +361,7 @@ def chain_info(entry: ChainEntry) -> ChainInfo:
         chain_id=entry.chain_id,
         contracts={
             name: AccountId(entry.contracts[name].lower())
-            for name in (*CONTRACTS, CHANNELS_CONTRACT)
+            for name in (*CONTRACTS, *OPTIONAL_CONTRACTS)
             if name in entry.contracts
         },
         registry=entry.registry,

@@ -13,6 +13,7 @@ from deai.chain.sei.abi import error_name, interface, read_event
 from deai.chain.sei.calls import split_addresses
 from deai.chain.sei.quantities import quantity
 from deai.channels import Channel
+from deai.claims import Reason, Share
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
 from deai.ids import AccountId, ChannelId, NodeId, TaskId, hexed, raw
@@ -21,6 +22,7 @@ from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task, seat_from_words
 
 _AMOUNT_BITS: Final = 96
+_AMOUNT_MASK: Final = (1 << _AMOUNT_BITS) - 1
 _POLICIES: Final = frozenset(Policy)
 _REPUTATION_MASK: Final = (1 << 24) - 1
 
@@ -140,7 +142,7 @@ def _posted(v: Mapping[str, Any]) -> ev.TaskPosted | None:
 
 def _settlement(packed: int) -> ev.SeatSettlement:
     return ev.SeatSettlement(
-        Amount(packed & ((1 << _AMOUNT_BITS) - 1)),
+        Amount(packed & _AMOUNT_MASK),
         packed >> 96 & _REPUTATION_MASK,
         packed >> 120 & _REPUTATION_MASK,
         packed >> 144 & 0xFF,
@@ -185,6 +187,14 @@ def _channel(values: Mapping[str, Any]) -> ChannelId:
 def _opened(v: Mapping[str, Any]) -> ev.ChannelOpened:
     channel = Channel(_account(v["client"]), _node(v["node"]), _account(v["sessionKey"]))
     return ev.ChannelOpened(_channel(v), channel, v["epoch"], Amount(v["deposit"]))
+
+
+def _funded(v: Mapping[str, Any]) -> ev.RewardsFunded:
+    shares = tuple(
+        Share(AccountId(f"0x{packed >> _AMOUNT_BITS:040x}"), Amount(packed & _AMOUNT_MASK))
+        for packed in v["shares"]
+    )
+    return ev.RewardsFunded(_account(v["payer"]), Reason(v["reason"]), Amount(v["amount"]), shares)
 
 
 _READERS: Final[Mapping[str, Any]] = {
@@ -252,5 +262,13 @@ _READERS: Final[Mapping[str, Any]] = {
     "ChannelClosing": lambda v: ev.ChannelClosing(_channel(v), v["closesAt"]),
     "ChannelClosed": lambda v: ev.ChannelClosed(
         _channel(v), v["epoch"], Amount(v["claimed"]), Amount(v["refunded"])
+    ),
+    "RewardsFunded": _funded,
+    "RewardsProposed": lambda v: ev.RewardsProposed(
+        v["epoch"], v["root"], Amount(v["total"]), v["statement"], v["activeAt"]
+    ),
+    "RewardsCancelled": lambda v: ev.RewardsCancelled(v["epoch"], v["root"]),
+    "RewardsClaimed": lambda v: ev.RewardsClaimed(
+        _account(v["account"]), Amount(v["amount"]), Amount(v["cumulative"])
     ),
 }

@@ -38,6 +38,7 @@ PARAMETERS = msgspec.structs.replace(
     max_span=3_600,
     unbonding_seconds=7_201,
     close_period=300,
+    reward_delay=400,
 )
 SETTINGS = SenderSettings(poll_s=0.03)
 BLOCK_TIME_S = 0.1

@@ -21,10 +21,15 @@ from tests.deai.chain.chains import (
 from tests.deai.chain.near.harness import NearChain, near_chain, near_world
 from tests.support.ledger_conformance import World
 
-WITH_CHANNELS = [
+WITH_REWARDS = [
     "memory",
     pytest.param("embedded", marks=[pytest.mark.chain, pytest.mark.network]),
     pytest.param("anvil", marks=[pytest.mark.chain, pytest.mark.network, pytest.mark.slow]),
+]
+"""The chains whose contracts distribute rewards."""
+WITH_CHANNELS = [
+    *WITH_REWARDS,
+    pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network]),
 ]
 """The chains whose contracts have payment channels."""
 
@@ -82,12 +87,7 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NearChain]:
         yield chain
 
 
-@pytest.fixture(
-    params=[
-        *WITH_CHANNELS,
-        pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network]),
-    ]
-)
+@pytest.fixture(params=WITH_CHANNELS)
 def chain(request: pytest.FixtureRequest) -> ChainProcess | NearChain | None:
     """The process behind `world`, None for the ledger in memory."""
     if request.param == "memory":

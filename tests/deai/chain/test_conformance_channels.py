@@ -119,11 +119,12 @@ async def test_only_the_session_keys_signature_of_this_channel_pays(world: World
     one = await paying(world, deposit=DEPOSIT)
     other = await paying(world, client=one.client, owner=one.owner, index=1)
     domain = world.reader.info.channels
+    elsewhere_id = "near:elsewhere" if isinstance(domain.chain_id, str) else 1
     elsewhere = msgspec.structs.replace  # of a voucher: what the contract is not told
     vouchers = [
         one.voucher(5, by=one.client),
         one.voucher(5, epoch=2),
-        one.voucher(5, domain=type(domain)(domain.name, 1, domain.contract)),
+        one.voucher(5, domain=replace(domain, chain_id=elsewhere_id)),
         one.voucher(5, domain=world.reader.info.escrow),
         elsewhere(other.voucher(5, by=one.session), channel=one.id),
         elsewhere(one.voucher(5), cumulative_amount=Amount(6)),
@@ -170,6 +171,10 @@ async def test_many_are_redeemed_and_one_that_cannot_be_stops_none(world: World)
     )
     contract = world.reader.info.contracts["PaymentChannels"]
     done = await first.as_stranger(act.RedeemMany(batch))
+    # On Sei neighbours of one owner are paid together, on NEAR all of one owner's.
+    sums = (
+        [(first, 32), (third, 7)] if world.name == "near" else [(first, 30), (third, 7), (first, 2)]
+    )
     assert await told(world, done.block) == [
         VoucherRedeemed(first.id, Amount(10), Amount(10), ROOT),
         VoucherSkipped(never.id, "BadState"),
@@ -178,9 +183,7 @@ async def test_many_are_redeemed_and_one_that_cannot_be_stops_none(world: World)
         VoucherSkipped(third.id, "BadSignature"),
         VoucherRedeemed(third.id, Amount(7), Amount(7), ROOT),
         VoucherRedeemed(first.id, Amount(2), Amount(12), ROOT),
-        TokensMoved(contract, first.owner.account, Amount(30)),
-        TokensMoved(contract, third.owner.account, Amount(7)),
-        TokensMoved(contract, first.owner.account, Amount(2)),
+        *(TokensMoved(contract, of.owner.account, Amount(sum_)) for of, sum_ in sums),
     ]
     again = first.as_stranger(act.RedeemMany(batch), key=f"{first.id}:again")
     await refused(again, "NothingRedeemed")
@@ -299,16 +302,17 @@ async def test_simulating_an_opening_changes_nothing_and_refuses_alike(world: Wo
     await refused(ledger.simulate(act.FinishClose(one.channel, 1)), "BadState")
 
 
-async def listed(world: World, limit: int, **of: object) -> list[list[tuple[ChannelId, int]]]:
-    """All pages of a list, each as ids and deposits."""
-    pages, after = [], None
+async def listed(world: World, limit: int, **of: object) -> list[tuple[ChannelId, int]]:
+    """A list as ids and deposits, from its pages of at most `limit` channels."""
+    rows: list[tuple[ChannelId, int]] = []
+    after = None
     for _ in range(20):
         page = await world.reader.channels(limit=limit, after=after, **of)  # type: ignore[arg-type]
         assert len(page.items) <= limit
-        pages.append([(one.id, int(one.record.deposit)) for one in page.items])
+        rows += [(one.id, int(one.record.deposit)) for one in page.items]
         after = page.next
         if after is None:
-            return pages
+            return rows
     raise AssertionError("the list does not end")
 
 
@@ -316,6 +320,7 @@ async def test_channels_are_listed_by_client_and_by_node(world: World) -> None:
     client, owner = world.signer(), world.signer()
     await world.fund(client.account, 10 * DEPOSIT)
     mine: list[Paying] = []
+    mine_from = (await world.reader.head()).number
     for number in range(5):
         one = await paying(world, client=client, owner=owner, index=number % 2)
         await one.open(10 + number)
@@ -325,14 +330,15 @@ async def test_channels_are_listed_by_client_and_by_node(world: World) -> None:
     await mine[2].close()
     await mine[2].open(77, epoch=2)
     rows = [(one.id, deposit) for one, deposit in zip(mine, [10, 0, 77, 13, 14], strict=True)]
-    assert await listed(world, 100, client=client.account) == [rows]
-    assert await listed(world, 2, client=client.account) == [rows[:2], rows[2:4], rows[4:]]
+    assert await listed(world, 100, client=client.account) == rows
+    assert await listed(world, 2, client=client.account) == rows
     node = mine[0].channel.node
     both = [rows[0], rows[2], rows[4], (stranger.id, 99)]
-    assert await listed(world, 100, node=node) == [both]
-    assert await listed(world, 100, client=client.account, node=node) == [both[:3]]
-    assert await listed(world, 100, client=owner.account) == [[]]
-    first = (await world.reader.channels(client=client.account, limit=1)).items[0]
+    assert await listed(world, 100, node=node) == both
+    assert await listed(world, 100, client=client.account, node=node) == both[:3]
+    assert await listed(world, 100, client=owner.account) == []
+    since = ChannelMark(mine_from, -1)
+    first = (await world.reader.channels(client=client.account, limit=1, after=since)).items[0]
     assert (first.channel, first.record) == (mine[0].channel, await mine[0].record())
     for wrong in (0, MAX_CHANNEL_PAGE + 1):
         with pytest.raises(LimitExceeded):

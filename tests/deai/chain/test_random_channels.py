@@ -1,7 +1,7 @@
 """Whatever anybody does with channels in whatever order: no token appears, disappears or sticks.
 
-On a real chain the same walk is replayed in memory (see `twin`): refusals, events and records
-must be equal, also for the sequences that nobody thought of.
+On a real chain the same walk is replayed in memory (see `twin`, and `near/test_random_walks.py`):
+refusals, events and records must be equal, also for the sequences that nobody thought of.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ async def test_no_sequence_makes_or_loses_money_in_memory(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chain", WITH_CHANNELS[1:], indirect=True)
+@pytest.mark.parametrize("chain", WITH_CHANNELS[1:3], indirect=True)
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_real_chain_and_the_table_agree_on_any_sequence(world: World, seed: int) -> None:
     walk = Walk(world, 2_000 + seed)

@@ -1,4 +1,4 @@
-"""A network without payment channels works as before, and says that it has none."""
+"""A network without payment channels and rewards works as before, and says that it has none."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import msgspec
 import pytest
 
 from deai import actions as act
-from deai.chain.ledger import CHANNELS_CONTRACT, Ledger
+from deai.chain.ledger import OPTIONAL_CONTRACTS, Ledger
 from deai.chain.memory import MemoryChain
 from deai.chain.sei.deploy import deploy
 from deai.chain.sei.ledger import open_sei_ledger
 from deai.channels import Channel, Voucher
+from deai.claims import Claim, Reason
 from deai.errors import NotSetUp
 from deai.hashing import ZERO
-from deai.ids import ChannelId
+from deai.ids import AccountId, ChannelId
 from deai.money import UNIT, Amount
 from deai.network import ChainEntry
 from deai.signing import Signer
 from rewards.rules import RULES
 from tests.deai.chain.chains import PARAMETERS, SETTINGS, ChainProcess
-from tests.support.ledger_conformance import World, client, node_of, play
+from tests.deai.chain.near.harness import NearChain, settings
+from tests.support.ledger_conformance import World, node_of
 
 ID = ChannelId("0x" + "c0" * 32)
 
@@ -52,6 +54,30 @@ async def says_so(ledger: Ledger, by: Signer) -> None:
     with pytest.raises(NotSetUp, match="no payment channels"):
         _ = ledger.info.channels
     assert (await ledger.parameters()).close_period == 0
+    await tells_of_no_rewards(ledger, by)
+
+
+async def tells_of_no_rewards(ledger: Ledger, by: Signer) -> None:
+    """Every view and every verb of rewards is refused with one error."""
+    actions: list[act.RewardAction] = [
+        act.FundRewards(Amount(5), Reason.POT, ()),
+        act.ProposeRewards(1, ZERO, Amount(5), ZERO),
+        act.CancelRewards(1, ZERO),
+        act.ClaimRewards(Claim(by.account, Amount(5), 0, ())),
+    ]
+    asked: list[Callable[[], Awaitable[object]]] = [
+        ledger.rewards,
+        lambda: ledger.rewards_paid(by.account),
+        *(lambda action=action: ledger.submit(action) for action in actions),
+        *(lambda action=action: ledger.simulate(action) for action in actions),
+    ]
+    for ask in asked:
+        with pytest.raises(NotSetUp, match="this network distributes no rewards") as caught:
+            await ask()
+        assert (caught.value.reason_code, bool(caught.value.hint)) == ("no_rewards", True)
+    with pytest.raises(NotSetUp, match="no rewards"):
+        _ = ledger.info.rewards
+    assert (await ledger.parameters()).reward_delay == 0
 
 
 @pytest.mark.parametrize("chain", ["memory"], indirect=True)
@@ -59,10 +85,10 @@ async def test_a_ledger_in_memory_says_so(world: World) -> None:
     contracts = {
         name: address
         for name, address in world.reader.info.contracts.items()
-        if name != CHANNELS_CONTRACT
+        if name not in OPTIONAL_CONTRACTS
     }
     info = msgspec.structs.replace(world.reader.info, contracts=contracts)
-    parameters = msgspec.structs.replace(PARAMETERS, close_period=0)
+    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0)
     chain = MemoryChain(RULES, holder=world.holder.account, parameters=parameters, info=info)
     await says_so(chain.ledger(world.holder), world.holder)
 
@@ -73,7 +99,7 @@ async def test_a_deployment_without_their_contract_says_so_and_works(
     embedded: ChainProcess,
 ) -> None:
     by = embedded.signer()
-    parameters = msgspec.structs.replace(PARAMETERS, close_period=0)
+    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0)
     done = await deploy([embedded.rpc_url], by, parameters, settings=SETTINGS)
     assert set(done.contracts) == {"ComputeToken", "NodeRegistry", "TaskEscrow"}
     entry = ChainEntry(
@@ -86,11 +112,34 @@ async def test_a_deployment_without_their_contract_says_so_and_works(
         assert (await ledger.balances(by.account)).vault == UNIT
 
 
+@pytest.mark.chain
+@pytest.mark.network
+async def test_a_near_deployment_without_their_contract_says_so_and_works(near: NearChain) -> None:
+    from deai.chain.near.deploy import deploy as deploy_on_near
+    from deai.chain.near.keys import NearKey
+    from deai.chain.near.ledger import open_near_ledger
+
+    by, hot = near.signer(), near.signer().key
+    key = NearKey(by.account, by.key)
+    parameters = msgspec.structs.replace(
+        PARAMETERS, close_period=0, reward_delay=0, treasury=AccountId("treasury.near")
+    )
+    done = await deploy_on_near([near.rpc_url], key, parameters, settings=settings())
+    assert set(done.contracts) == {"ComputeToken", "NodeRegistry", "TaskEscrow"}
+    entry = ChainEntry(
+        kind="embedded", chain_id=done.chain_id, rpc_urls=(near.rpc_url,),
+        contracts=done.contracts, deployed_at=done.block,
+    )  # fmt: skip
+    async with open_near_ledger(entry, key, settings=settings()) as ledger:
+        await says_so(ledger, by)
+        await ledger.submit(act.Deposit(Amount(UNIT)))
+        assert (await ledger.balances(by.account)).vault == UNIT
+        await ledger.submit(act.TransferGas(hot.account, Amount(10**22)))
+        assert (await ledger.balances(hot.account)).gas == 10**22
+
+
 @pytest.mark.parametrize(
     "chain", [pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network])], indirect=True
 )
-async def test_near_says_so_and_works(world: World) -> None:
-    await says_so(await world.ledger(world.holder), world.holder)
-    playing = await play(world, start=False, payer=await client(world))
-    await playing.start()
-    assert CHANNELS_CONTRACT not in world.reader.info.contracts
+async def test_near_has_no_rewards_and_says_so(world: World) -> None:
+    await tells_of_no_rewards(await world.ledger(world.holder), world.holder)

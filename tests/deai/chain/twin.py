@@ -15,6 +15,7 @@ import msgspec
 from deai import actions as act
 from deai.chain.ledger import (
     MAX_CHANNEL_PAGE,
+    REWARDS_CONTRACT,
     Balances,
     ChainInfo,
     ChannelMark,
@@ -30,9 +31,11 @@ from deai.chain.ledger import (
 )
 from deai.chain.memory import MemoryChain
 from deai.channels import ChannelRecord
+from deai.claims import RewardsRecord
 from deai.errors import LedgerRejected
 from deai.events import ChannelOpened, LedgerEvent, LedgerRecord
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
+from deai.money import Amount
 from deai.signing import Signer
 from rewards.rules import RULES
 
@@ -139,6 +142,10 @@ class Twin:
             assert await real.lane(client, lane) == await mine.lane(client, lane)
         for one in channels:
             assert await real.channel(one) == await mine.channel(one)
+        if REWARDS_CONTRACT in real.info.contracts:
+            assert await real.rewards() == await mine.rewards()
+            for account in accounts:
+                assert await real.rewards_paid(account) == await mine.rewards_paid(account)
         for account in accounts:
             theirs, ours = await real.balances(account), await mine.balances(account)
             assert (theirs.vault, theirs.tokens) == (ours.vault, ours.tokens), account
@@ -196,6 +203,12 @@ class RecordedLedger:
         limit: int = MAX_CHANNEL_PAGE,
     ) -> ChannelPage:
         return await self._ledger.channels(client=client, node=node, after=after, limit=limit)
+
+    async def rewards(self) -> RewardsRecord:
+        return await self._ledger.rewards()
+
+    async def rewards_paid(self, account: AccountId) -> Amount:
+        return await self._ledger.rewards_paid(account)
 
     async def simulate(self, action: act.Action) -> int:
         return await self._ledger.simulate(action)

@@ -27,6 +27,7 @@ from deai.signing import Domain, LocalSigner
 from deai.tasks import ESCROW_NAME, REGISTRY_NAME, Task, operate_digest
 from node.config import NodeConfig, Patience, Price
 from node.daemon import Daemon
+from node.lane.book import LaneBook
 from node.main import Entrance, run_chains
 from node.ports import Ports
 from node.state import Node
@@ -76,6 +77,9 @@ class Provider:
     stopped: trio.Event = field(default_factory=trio.Event)
     hubs: tuple[PeerAddress, ...] = ()
     max_pages: int = 0
+    lane: bool = False
+    """It serves the fast lane, with a database of its own thread."""
+    lane_pages: int = 0
     error: BaseException | None = None
     wall: Callable[[], float] | None = None
 
@@ -122,10 +126,15 @@ class Provider:
                     journal = Journal(
                         self.home / "node.db", caller=Inline(), max_pages=self.max_pages
                     )
+                    book = None
                     try:
-                        await self._run(net, journal, task_status)
+                        if self.lane:
+                            book = LaneBook(self.home / "lane.db", max_pages=self.lane_pages)
+                        await self._run(net, journal, book, task_status)
                     finally:
                         journal.close()
+                        if book is not None:
+                            book.close()
         except Killed:
             self.world.network.kill(self.peer_id)
         except BaseExceptionGroup as group:
@@ -136,7 +145,13 @@ class Provider:
             self.daemon = None
             self.stopped.set()
 
-    async def _run(self, net: Net, journal: Journal, task_status: trio.TaskStatus[Daemon]) -> None:
+    async def _run(
+        self,
+        net: Net,
+        journal: Journal,
+        book: LaneBook | None,
+        task_status: trio.TaskStatus[Daemon],
+    ) -> None:
         entropy = Counter[str]()
 
         def salt(size: int) -> bytes:
@@ -151,6 +166,7 @@ class Provider:
                 node=node,
                 journal=journal.on(world.chain.info.name),
                 blobs=blobs,
+                book=book,
                 ledger=world.chain.ledger(self.signer),
                 net=net,
                 workbench=self.bench,
@@ -181,6 +197,7 @@ class Provider:
                 [entrance(*place) for place in places],
                 wall=self.wall or self.world.wall,
                 binding=self.home / "binding.json",
+                book=book,
                 task_status=task_status,
             )
 

@@ -96,6 +96,7 @@ interface INodeRegistry {
     function token() external view returns (IERC20);
     function escrow() external view returns (address);
     function unbondingPeriod() external view returns (uint40);
+    function epochLength() external view returns (uint40);
 
     /// @notice New hot key at any time. Seats taken with the old key keep it: the lane records the key that signed.
     /// @param signature of `Operate` by the new operator, so that nobody can claim somebody else's key

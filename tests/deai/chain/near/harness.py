@@ -143,7 +143,8 @@ def why_not() -> str:
     from deai.chain.near.deploy import contract_code
 
     try:
-        contract_code("token"), contract_code("compute")
+        for name in ("token", "compute", "channels"):
+            contract_code(name)
     except NotSetUp as error:
         return f"{error}; {error.hint}"
     return ""
@@ -220,10 +221,10 @@ async def put(kind: str, url: str, deployer: Actor, holder: AccountId) -> ChainE
 
 async def make_account(url: str, root: Actor, new: Actor, money: int) -> None:
     """One more account below the root's."""
-    from deai.chain.near.calls import AddKey, CreateAccount, NearCall, Send
     from deai.chain.near.keys import NearKey
     from deai.chain.near.rpc import open_pool
     from deai.chain.near.sender import open_sender
+    from deai.chain.near.steps import AddKey, CreateAccount, NearCall, Send
 
     steps = (CreateAccount(), Send(money), AddKey(new.key.account))
     async with (

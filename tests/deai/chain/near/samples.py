@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from deai import actions as act
+from deai.channels import CHANNELS_NAME, Channel, Voucher, channel_id
 from deai.hashing import ZERO, keccak
 from deai.ids import AccountId, near_node_id
 from deai.money import Amount
-from deai.signing import Ed25519Signer
+from deai.signing import Domain, Ed25519Signer
 from deai.tasks import Accept, Approval, Commitment, Opening, Policy, Result, Seat, Task
 
 TOKEN, COMPUTE = AccountId("token.test.near"), AccountId("compute.test.near")
-CONTRACTS = {"ComputeToken": TOKEN, "NodeRegistry": COMPUTE, "TaskEscrow": COMPUTE}
+CHANNELS = AccountId("channels.test.near")
+CONTRACTS = {
+    "ComputeToken": TOKEN, "NodeRegistry": COMPUTE, "TaskEscrow": COMPUTE,
+    "PaymentChannels": CHANNELS,
+}  # fmt: skip
 ALICE, BOB = AccountId("alice.test.near"), AccountId("bob.test.near")
 KEY = Ed25519Signer(keccak(b"operator"))
+SESSION = Ed25519Signer(keccak(b"session"))
 NODE = near_node_id(BOB, 7)
 SIGNATURE = bytes(range(64))
 ID = "0x" + "ab" * 32
@@ -57,4 +63,17 @@ ACTIONS: tuple[act.ContractAction, ...] = (
     act.ExpireTask(TASK, COMMITTEE),
     act.ProveEquivocation(TASK, COMMITTEE, 0, RESULT, RESULT),
     act.SweepFees(ALICE, (0, 4), 1),
+)
+
+CHANNEL = Channel(ALICE, NODE, SESSION.account)
+CHANNEL_ID = channel_id(CHANNEL, Domain(CHANNELS_NAME, "near:test", CHANNELS))
+VOUCHER = Voucher(CHANNEL_ID, 1, Amount(12), keccak(b"receipts"), SIGNATURE)
+ON_CHANNELS: tuple[act.ChannelAction, ...] = (
+    act.OpenChannel(NODE, SESSION.account, 1, Amount(11)),
+    act.TopUpChannel(CHANNEL_ID, Amount(13)),
+    act.RedeemVoucher(CHANNEL, VOUCHER),
+    act.RedeemMany(((CHANNEL, VOUCHER),)),
+    act.CloseChannel(CHANNEL, 1, VOUCHER),
+    act.RequestClose(CHANNEL, 1),
+    act.FinishClose(CHANNEL, 1),
 )

@@ -9,32 +9,33 @@ import msgspec
 import pytest
 
 from deai import actions as act
-from deai.chain.near.calls import (
-    OPERATOR_METHODS,
-    TGAS,
-    AddKey,
-    Call,
-    Needs,
-    Send,
-    encode_action,
-)
+from deai.chain.near.calls import OPERATOR_METHODS, PURSE_SHARE, encode_action, own_account
+from deai.chain.near.channel_calls import MAX_REDEMPTIONS, paid_channels, pay_due
+from deai.chain.near.steps import TGAS, AddKey, Call, Needs, Send
+from deai.errors import LedgerRejected
 from deai.hashing import ZERO
-from deai.ids import AccountId, hexed
+from deai.ids import AccountId, hexed, near_node_id
 from deai.money import Amount
 from tests.deai.chain.near.samples import (
     ACTIONS,
     ALICE,
     BOB,
+    CHANNEL,
+    CHANNEL_ID,
+    CHANNELS,
     COMPUTE,
     CONTRACTS,
     KEY,
     NODE,
+    ON_CHANNELS,
     OPENING,
     RESULT,
     SEAT,
+    SESSION,
     SIGNATURE,
     TASK,
     TOKEN,
+    VOUCHER,
 )
 
 TEXT = b64encode(SIGNATURE).decode()
@@ -65,9 +66,17 @@ REGISTRATION = {
 }  # fmt: skip
 
 
-def paid(amount: str, message: object) -> dict[str, object]:
+CHANNEL_JSON = {"client": ALICE, "node": NODE, "session_key": SESSION.account}
+VOUCHER_JSON = {
+    "cumulative_amount": "12", "receipts_root": hexed(VOUCHER.receipts_root), "signature": TEXT,
+}  # fmt: skip
+OPEN_JSON = {"open": {"node": NODE, "session_key": SESSION.account}}
+PAIR_JSON = {"channel": CHANNEL_JSON, "voucher": VOUCHER_JSON}
+
+
+def paid(amount: str, message: object, to: str = COMPUTE) -> dict[str, object]:
     text = "" if message is None else msgspec.json.encode(message).decode()
-    return {"receiver_id": COMPUTE, "amount": amount, "msg": text}
+    return {"receiver_id": to, "amount": amount, "msg": text}
 
 
 ROWS: dict[type, tuple[str, str, int, dict[str, Any]]] = {
@@ -118,14 +127,26 @@ ROWS: dict[type, tuple[str, str, int, dict[str, Any]]] = {
         OPEN | {"seat": 0, "first": RESULT_JSON, "second": RESULT_JSON},
     ),
     act.SweepFees: (COMPUTE, "sweep", 0, {"client": ALICE, "lanes": [0, 4]}),
+    act.OpenChannel: (TOKEN, "ft_transfer_call", 1, paid("11", OPEN_JSON, CHANNELS)),
+    act.TopUpChannel: (
+        TOKEN, "ft_transfer_call", 1,
+        paid("13", {"top_up": {"channel_id": CHANNEL_ID}}, CHANNELS),
+    ),
+    act.RedeemVoucher: (CHANNELS, "redeem", 0, PAIR_JSON),
+    act.RedeemMany: (CHANNELS, "redeem_many", 0, {"batch": [PAIR_JSON]}),
+    act.CloseChannel: (CHANNELS, "close", 1, PAIR_JSON),
+    act.RequestClose: (CHANNELS, "request_close", 1, {"channel": CHANNEL_JSON}),
+    act.FinishClose: (CHANNELS, "finish", 0, {"channel": CHANNEL_JSON}),
 }  # fmt: skip
 
 
 def test_there_is_a_row_for_every_action() -> None:
-    assert {type(one) for one in ACTIONS} == set(get_args(act.CoreAction)) == set(ROWS)
+    assert {type(one) for one in ACTIONS} == set(get_args(act.CoreAction))
+    assert {type(one) for one in ON_CHANNELS} == set(get_args(act.ChannelAction))
+    assert {type(one) for one in (*ACTIONS, *ON_CHANNELS)} == set(ROWS)
 
 
-@pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("action", [*ACTIONS, *ON_CHANNELS], ids=lambda one: type(one).__name__)
 def test_an_action_is_the_call_of_its_row(action: act.ContractAction) -> None:
     found = encode_action(action, CONTRACTS)
     receiver, method, deposit, arguments = ROWS[type(action)]
@@ -137,7 +158,7 @@ def test_an_action_is_the_call_of_its_row(action: act.ContractAction) -> None:
     assert 10 * TGAS <= found.gas <= 100 * TGAS
 
 
-@pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("action", [*ACTIONS, *ON_CHANNELS], ids=lambda one: type(one).__name__)
 def test_a_nodes_key_may_sign_exactly_what_moves_nothing(action: act.ContractAction) -> None:
     found = encode_action(action, CONTRACTS)
     (step,) = found.steps
@@ -163,16 +184,54 @@ def test_gas_grows_with_what_a_contract_has_to_check() -> None:
     assert encode_action(many, CONTRACTS).gas < 300 * TGAS
 
 
+def test_gas_grows_with_what_a_batch_redeems_and_with_its_owners() -> None:
+    def of(count: int, owners: int) -> int:
+        channels = [
+            msgspec.structs.replace(CHANNEL, node=near_node_id(AccountId(f"o{i % owners}.near"), 0))
+            for i in range(count)
+        ]
+        many = act.RedeemMany(tuple((channel, VOUCHER) for channel in channels))
+        return encode_action(many, CONTRACTS).gas
+
+    assert (of(1, 1), of(10, 1), of(10, 3)) == (22 * TGAS, 40 * TGAS, 50 * TGAS)
+    assert of(MAX_REDEMPTIONS, MAX_REDEMPTIONS) == 295 * TGAS
+    with pytest.raises(LedgerRejected) as caught:
+        of(MAX_REDEMPTIONS + 1, 1)
+    assert (caught.value.name, caught.value.arguments["most"]) == ("BadData", MAX_REDEMPTIONS)
+
+
+def test_what_was_refused_is_sent_to_both_parties() -> None:
+    found = pay_due(CHANNEL, CHANNELS)
+    (step,) = found.steps
+    assert isinstance(step, Call)
+    assert (found.to, step.method, step.deposit) == (CHANNELS, "pay_due", 0)
+    assert msgspec.json.decode(step.args) == {"channel": CHANNEL_JSON}
+    assert (found.needs, found.mends) == (Needs(receivers=(BOB, ALICE)), True)
+
+
+def test_only_the_contract_of_channels_makes_good_what_fails_on_the_way() -> None:
+    paying = (act.RedeemVoucher, act.RedeemMany, act.CloseChannel, act.FinishClose)
+    for action in (*ACTIONS, *ON_CHANNELS):
+        assert encode_action(action, CONTRACTS).mends == isinstance(action, paying)
+        assert paid_channels(action) == ((CHANNEL,) if isinstance(action, paying) else ())
+
+
 def test_what_has_to_be_there_before_is_named() -> None:
     def needs(action: act.Action) -> Needs:
         return encode_action(action, CONTRACTS).needs
 
-    assert needs(act.TransferTokens(BOB, Amount(5))) == Needs(at_token=BOB, tokens=5)
+    assert needs(act.TransferTokens(BOB, Amount(5))) == Needs(receivers=(BOB,), tokens=5)
     assert needs(act.Deposit(Amount(6))) == Needs(at_vault=True, tokens=6)
-    assert needs(act.WithdrawVault(BOB, Amount(7))) == Needs(at_token=BOB, free=7)
+    assert needs(act.WithdrawVault(BOB, Amount(7))) == Needs(receivers=(BOB,), free=7)
     assert needs(ACTIONS[3]) == Needs(at_vault=True, node=True, tokens=8)
     assert needs(act.PostTask(TASK)) == Needs(at_vault=True, lane=1, free=TASK.escrowed)
     assert needs(act.Heartbeat(NODE, 1)) == Needs()
+    opened, topped, redeemed, many, closed, asked, finished = map(needs, ON_CHANNELS)
+    assert opened == Needs(opens=(NODE, SESSION.account), tokens=11)
+    assert topped == Needs(tokens=13)
+    assert redeemed == many == Needs(receivers=(BOB,))
+    assert closed == Needs(receivers=(BOB, ALICE))
+    assert (asked, finished) == (Needs(), Needs(receivers=(ALICE,)))
 
 
 def test_money_for_gas_goes_to_an_account_or_becomes_the_allowance_of_a_key() -> None:
@@ -181,7 +240,12 @@ def test_money_for_gas_goes_to_an_account_or_becomes_the_allowance_of_a_key() ->
     granted = encode_action(act.TransferGas(KEY.account, Amount(12)), CONTRACTS)
     key = AddKey(KEY.account, COMPUTE, OPERATOR_METHODS, 12)
     assert (granted.to, granted.steps, granted.deposit) == (None, (key,), 0)
-    assert granted.needs == Needs(replaced=KEY.account)
+    # It redeems vouchers as its own account, which gets a tenth as much.
+    purse = own_account(KEY.account), 12 // PURSE_SHARE
+    assert granted.needs == Needs(replaced=KEY.account, purse=purse)
+    without = {name: one for name, one in CONTRACTS.items() if name != "PaymentChannels"}
+    alone = encode_action(act.TransferGas(KEY.account, Amount(12)), without)
+    assert (alone.steps, alone.needs) == ((key,), Needs(replaced=KEY.account))
 
 
 def test_a_key_may_not_sign_for_another_contract_or_with_a_deposit() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from deai import events as ev
-from deai.chain.near.logs import _READERS, NOBODY, Decoder
+from deai.chain.near.logs import _OF_CHANNELS, _READERS, NOBODY, Decoder
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
 from deai.ids import AccountId, TaskId, hexed
@@ -21,12 +21,16 @@ from deai.standing import Standing
 from tests.deai.chain.near.samples import (
     ALICE,
     BOB,
+    CHANNEL,
+    CHANNEL_ID,
+    CHANNELS,
     COMMITTEE,
     COMPUTE,
     CONTRACTS,
     ID,
     KEY,
     NODE,
+    SESSION,
     SIGNATURE,
     TASK,
     TOKEN,
@@ -39,14 +43,14 @@ RAW, RAW2 = bytes.fromhex("11" * 32), bytes.fromhex("22" * 32)
 T = TaskId(ID)
 SEATS = OPEN["committee"]
 TEXT = b64encode(SIGNATURE).decode()
-EVENTS = (
-    Path(__file__).parents[4] / "contracts" / "near" / "compute" / "src" / "events.rs"
-).read_text()
+SOURCES = Path(__file__).parents[4] / "contracts" / "near"
 UNFOLLOWED = {
     "burned", "transfer_failed", "pause_set", "guardian_set", "owner_proposed", "owner_changed",
     "upgrade_proposed", "upgrade_cancelled", "upgraded",
 }  # fmt: skip
 """Governance and what only operators of the contract look at: as on the other chain."""
+SENT_AGAIN = "due_sent"
+"""Beside `transfer_failed`: the record tells what waits."""
 
 
 def line(event: str, data: object, standard: str = "deai") -> str:
@@ -114,43 +118,73 @@ ROWS: list[tuple[str, dict[str, Any], ev.LedgerEvent]] = [
 ]  # fmt: skip
 
 
-def test_every_event_of_the_contract_is_read_or_left_out_on_purpose() -> None:
-    body = EVENTS[EVENTS.index("enum Event") :]
-    names = re.findall(r"event_version[^\n]*\n\s+([A-Z]\w+)", body)
-    snake = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in names}
-    assert len(snake) > 30
-    assert snake == set(_READERS) | UNFOLLOWED
+ON_CHANNELS: list[tuple[str, dict[str, Any], ev.LedgerEvent]] = [
+    ("channel_opened",
+     {"channel_id": CHANNEL_ID, "client": ALICE, "node": NODE, "session_key": SESSION.account,
+      "epoch": 2, "deposit": "11"},
+     ev.ChannelOpened(CHANNEL_ID, CHANNEL, 2, Amount(11))),
+    ("channel_topped_up", {"channel_id": CHANNEL_ID, "amount": "1", "deposit": "12"},
+     ev.ChannelToppedUp(CHANNEL_ID, Amount(1), Amount(12))),
+    ("voucher_redeemed",
+     {"channel_id": CHANNEL_ID, "paid": "3", "claimed": "7", "receipts_root": WORD},
+     ev.VoucherRedeemed(CHANNEL_ID, Amount(3), Amount(7), RAW)),
+    ("voucher_skipped", {"channel_id": CHANNEL_ID, "reason": "E_BAD_SIGNATURE"},
+     ev.VoucherSkipped(CHANNEL_ID, "BadSignature")),
+    ("channel_closing", {"channel_id": CHANNEL_ID, "closes_at": 99},
+     ev.ChannelClosing(CHANNEL_ID, 99)),
+    ("channel_closed",
+     {"channel_id": CHANNEL_ID, "epoch": 2, "claimed": "7", "refunded": "5"},
+     ev.ChannelClosed(CHANNEL_ID, 2, Amount(7), Amount(5))),
+]  # fmt: skip
+EVERYWHERE = [(COMPUTE, *row) for row in ROWS] + [(CHANNELS, *row) for row in ON_CHANNELS]
+every_row = pytest.mark.parametrize(
+    ("contract", "event", "data", "wanted"), EVERYWHERE, ids=[row[1] for row in EVERYWHERE]
+)
+
+
+def events_in(contract: str) -> set[str]:
+    """The names of what a contract may say."""
+    source = (SOURCES / contract / "src" / "events.rs").read_text()
+    names = re.findall(r"event_version[^\n]*\n\s+([A-Z]\w+)", source[source.index("enum Event") :])
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in names}
+
+
+def test_every_event_of_the_contracts_is_read_or_left_out_on_purpose() -> None:
+    assert len(events_in("compute")) > 30
+    assert events_in("compute") == set(_READERS) | UNFOLLOWED
     assert {event for event, _, _ in ROWS} == set(_READERS)
+    assert events_in("channels") == set(_OF_CHANNELS) | (UNFOLLOWED - {"burned"}) | {SENT_AGAIN}
+    assert {event for event, _, _ in ON_CHANNELS} == set(_OF_CHANNELS)
 
 
-@pytest.mark.parametrize(("event", "data", "wanted"), ROWS, ids=[row[0] for row in ROWS])
+@every_row
 def test_a_line_is_the_event_of_its_row(
-    event: str, data: dict[str, Any], wanted: ev.LedgerEvent
+    contract: AccountId, event: str, data: dict[str, Any], wanted: ev.LedgerEvent
 ) -> None:
-    assert DECODER.decode(COMPUTE, line(event, data)) == (wanted,)
+    assert DECODER.decode(contract, line(event, data)) == (wanted,)
 
 
-@pytest.mark.parametrize(("event", "data", "wanted"), ROWS, ids=[row[0] for row in ROWS])
+@every_row
 def test_only_the_contract_itself_is_believed(
-    event: str, data: dict[str, Any], wanted: ev.LedgerEvent
+    contract: AccountId, event: str, data: dict[str, Any], wanted: ev.LedgerEvent
 ) -> None:
-    for executor in (TOKEN, "eve.near", ALICE):
+    for executor in {TOKEN, "eve.near", ALICE, COMPUTE, CHANNELS} - {contract}:
         assert DECODER.decode(executor, line(event, data)) == ()
-    assert DECODER.decode(COMPUTE, line(event, data, "other")) == ()
-    assert DECODER.decode(COMPUTE, line(event, data).removeprefix("EVENT_JSON:")) == ()
+    assert DECODER.decode(contract, line(event, data, "other")) == ()
+    assert DECODER.decode(contract, line(event, data).removeprefix("EVENT_JSON:")) == ()
 
 
-@pytest.mark.parametrize(("event", "data", "wanted"), ROWS, ids=[row[0] for row in ROWS])
+@every_row
 def test_a_line_with_a_field_missing_or_of_another_type_is_refused(
-    event: str, data: dict[str, Any], wanted: ev.LedgerEvent
+    contract: AccountId, event: str, data: dict[str, Any], wanted: ev.LedgerEvent
 ) -> None:
     unread = {"owner", "signature"} if event != "result_approved" else set()
     for field in set(data) - unread:
         less = {name: value for name, value in data.items() if name != field}
         with pytest.raises(MalformedMessage):
-            DECODER.decode(COMPUTE, line(event, less))
+            DECODER.decode(contract, line(event, less))
         with pytest.raises(MalformedMessage):
-            DECODER.decode(COMPUTE, line(event, data | {field: 1.5}))
+            DECODER.decode(contract, line(event, data | {field: 1.5}))
 
 
 def test_moves_of_tokens_are_read_from_the_token() -> None:
@@ -189,8 +223,16 @@ def test_later_events_are_passed_over() -> None:
 @given(st.text(max_size=200))
 def test_any_line_is_read_or_refused(text: str) -> None:
     for told in (text, "EVENT_JSON:" + text, line(text, text)):
-        for executor in (COMPUTE, TOKEN, AccountId("x.near")):
+        for executor in (COMPUTE, TOKEN, CHANNELS, AccountId("x.near")):
             try:
                 DECODER.decode(executor, told)
             except MalformedMessage:
-                assert executor in (COMPUTE, TOKEN)
+                assert executor in (COMPUTE, TOKEN, CHANNELS)
+
+
+def test_a_deployment_without_channels_believes_nobody_about_them() -> None:
+    known = {name: one for name, one in CONTRACTS.items() if name != "PaymentChannels"}
+    event, data, _ = ON_CHANNELS[0]
+    for executor in (CHANNELS, COMPUTE, TOKEN):
+        assert Decoder(known).decode(executor, line(event, data)) == ()
+    assert None not in Decoder(known).accounts

@@ -13,6 +13,7 @@ from deai.events import LedgerRecord
 from deai.money import Amount
 from tests.deai.chain.near.harness import NearChain, near_chain, near_world
 from tests.deai.chain.near.twin import NearTwin
+from tests.deai.chain.test_random_channels import Walk as ChannelWalk
 from tests.deai.chain.test_random_walks import Walk
 from tests.support.ledger_conformance import World, batches_until, client
 
@@ -49,6 +50,23 @@ async def test_the_chain_and_the_tables_agree_on_any_sequence_to_the_base_unit(
     assert walk.accepted > 10
     assert walk.refused > 5
     assert twin.compared > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_chain_and_the_table_of_channels_agree_on_any_sequence(
+    new_chain: NearChain, seed: int
+) -> None:
+    """Events, refusals, records, and every token that left a channel or came into one."""
+    async with near_world(new_chain) as world:
+        twin = NearTwin(new_chain, world)
+        walk = ChannelWalk(twin.world(), 3_000 + seed)
+        await walk.begin()
+        for _ in range(120):
+            await walk.step()
+        await twin.meet(await everything(new_chain, world))
+    assert walk.accepted > 15
+    assert walk.refused > 10
+    assert twin.compared > 15
 
 
 async def test_a_difference_of_one_base_unit_is_noticed(new_chain: NearChain) -> None:

@@ -11,21 +11,24 @@ import trio
 pytest.importorskip("py_near", reason="py-near is not installed")
 
 from deai import actions as act
-from deai.chain.near.calls import NearCall, Send, operator_key
+from deai.chain.near.calls import operator_key, own_account
 from deai.chain.near.keys import NearKey
 from deai.chain.near.ledger import open_near_ledger
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import open_sender
+from deai.chain.near.steps import NearCall, Send
 from deai.errors import (
     InsufficientFunds,
     LedgerRejected,
 )
+from deai.hashing import keccak
 from deai.ids import AccountId, near_node_id
 from deai.money import Amount
 from deai.signing import Ed25519Signer
 from tests.deai.chain.near.faulty import IMPATIENT, funded, key_of, pay, through
-from tests.deai.chain.near.harness import NEAR, NearChain, settings
+from tests.deai.chain.near.harness import NEAR, NearChain, near_world, settings
 from tests.deai.chain.proxy import PASS, open_proxy
+from tests.support.channel_conformance import DEPOSIT, paying
 from tests.support.ledger_conformance import refused
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
@@ -152,3 +155,86 @@ async def test_the_chain_itself_refuses_what_a_nodes_key_may_not(chain: NearChai
         with pytest.raises(LedgerRejected) as caught:
             await by_node.send(stolen, kind="Theft", key="theft")
         assert caught.value.name == "Forbidden"
+
+
+async def test_a_nodes_key_redeems_and_never_closes(chain: NearChain) -> None:
+    """Whatever it earns goes to the owner; what it redeems with is its own small account's."""
+    hot = Ed25519Signer(keccak(b"redeems"))
+    async with near_world(chain) as world:
+        one = await paying(world, deposit=1000)
+        owner = await world.ledger(one.owner)
+        await owner.submit(act.TransferGas(hot.account, Amount(NEAR)))
+        owners = (await owner.balances(one.owner.account)).gas
+        by = NearKey(one.owner.account, hot)
+        own = own_account(hot.account)
+        async with open_near_ledger(chain.entry, by, settings=settings()) as ledger:
+            assert (await ledger.balances(own)).gas == NEAR // 10
+            redeem = act.RedeemVoucher(one.channel, one.voucher(300))
+            assert await ledger.simulate(redeem) > 0
+            first = await ledger.submit(redeem)
+            assert await ledger.submit(redeem) == first
+            await ledger.submit(act.RedeemMany(((one.channel, one.voucher(500)),)))
+            await refused(ledger.submit(redeem, key="again"), "NothingNew", claimed=500)
+            assert await one.tokens() == (10 * DEPOSIT - 1000, 500)
+            for action in (
+                act.CloseChannel(one.channel, 1, one.voucher(600)),
+                act.RequestClose(one.channel, 1),
+                act.OpenChannel(one.channel.node, one.session.account, 1, Amount(1)),
+                act.TopUpChannel(one.id, Amount(1)),
+            ):
+                await refused(ledger.submit(action), "Forbidden", caller=one.owner.account)
+            # No yocto of it was the owner's, and a key that cannot redeem has little gas.
+            assert (await owner.balances(one.owner.account)).gas == owners
+            spent = NEAR // 10 - (await ledger.balances(own)).gas
+            assert 0 < spent < NEAR // 100
+            assert (await ledger.balances(hot.account)).gas == NEAR - 10 * spent
+            # More for the same key fills both.
+            await owner.submit(act.TransferGas(hot.account, Amount(NEAR)), key="more")
+            assert (await ledger.balances(own)).gas == NEAR // 10
+            assert (await ledger.balances(hot.account)).gas == NEAR
+
+
+async def test_a_nodes_key_without_money_of_its_own_cannot_redeem(chain: NearChain) -> None:
+    hot = Ed25519Signer(keccak(b"has nothing"))
+    async with near_world(chain) as world:
+        one = await paying(world, deposit=1000)
+        by = NearKey(one.owner.account, hot)
+        async with open_near_ledger(chain.entry, by, settings=settings()) as ledger:
+            redeem = act.RedeemVoucher(one.channel, one.voucher(300))
+            error = await refused(ledger.submit(redeem), "GasMoney", available=0)
+            assert isinstance(error, InsufficientFunds)
+            await one.as_owner(act.TransferGas(own_account(hot.account), Amount(NEAR // 10)))
+            await ledger.submit(redeem)
+        assert (await one.tokens())[1] == 300
+
+
+async def test_a_redemption_whose_nonce_another_copy_spent_goes_out_again(
+    chain: NearChain,
+) -> None:
+    """Nonces, deaths and hashes are those of the account that redeems, not of the owner."""
+    hot, lost = Ed25519Signer(keccak(b"two copies")), trio.Event()
+
+    async def forget_one(request: dict[str, Any]) -> object:
+        if request["method"] == "send_tx" and not lost.is_set():
+            lost.set()
+            return {"result": {"final_execution_status": "NONE"}}
+        return PASS
+
+    async with near_world(chain) as world, open_proxy(chain.rpc_url) as proxy:
+        one = await paying(world, deposit=1000)
+        await one.redeem(1)  # the token knows the owner from now on
+        await one.as_owner(act.TransferGas(hot.account, Amount(NEAR)))
+        by, own = NearKey(one.owner.account, hot), own_account(hot.account)
+        proxy.fault = forget_one
+        entry = through(chain, proxy)
+        with trio.fail_after(120):
+            async with (
+                open_near_ledger(entry, by, settings=IMPATIENT) as ledger,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(ledger.submit, one.redeeming(300))
+                await lost.wait()
+                other = NearKey(own, hot)
+                async with open_near_ledger(chain.entry, other, settings=settings()) as second:
+                    await second.submit(act.TransferGas(chain.holder.account, Amount(5)))
+        assert (await one.tokens())[1] == 300

@@ -13,8 +13,9 @@ import py_near_primitives as primitives
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from py_near.transactions import sign_and_serialize_transaction
 
-from deai.chain.near.calls import (
-    OPERATOR_METHODS,
+from deai.chain.near.calls import OPERATOR_METHODS, encode_action, operator_key
+from deai.chain.near.keys import NearKey
+from deai.chain.near.steps import (
     AddKey,
     Call,
     CreateAccount,
@@ -23,10 +24,7 @@ from deai.chain.near.calls import (
     NearCall,
     Send,
     Step,
-    encode_action,
-    operator_key,
 )
-from deai.chain.near.keys import NearKey
 from deai.chain.near.transaction import sign
 from deai.errors import MalformedMessage
 from deai.ids import AccountId, base58

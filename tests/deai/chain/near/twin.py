@@ -22,9 +22,11 @@ import trio
 from deai import actions as act
 from deai.chain import memory_escrow, memory_registry, memory_state
 from deai.chain.ledger import Ledger
+from deai.chain.near.channel_calls import paid_channels
+from deai.chain.near.channel_rules import ids_in
 from deai.errors import BadSignature
 from deai.events import LedgerEvent, LedgerRecord, TokensMoved
-from deai.ids import AccountId, NodeId
+from deai.ids import AccountId, ChannelId, NodeId
 from deai.signing import Signer, verify
 from tests.deai.chain.chains import PARAMETERS
 from tests.deai.chain.near.harness import NearChain
@@ -44,6 +46,7 @@ class NearTwin(Twin):
         self.accounts = {treasury, chain.holder.account}
         self.nodes: set[NodeId] = set()
         self.lanes: set[tuple[AccountId, int]] = set()
+        self.channels: set[ChannelId] = set()
         self.compared = 0
         self._keys: set[AccountId] = set()
 
@@ -81,6 +84,11 @@ class NearTwin(Twin):
             self.nodes.add(node)
         if (task := getattr(step.action, "task", None)) is not None:
             self.lanes.add((task.client, task.lane))
+        if isinstance(step.action, act.ChannelAction):
+            domain = self._world.reader.info.channels
+            self.channels |= set(ids_in(step.action, step.sender, domain))
+        for channel in paid_channels(step.action):
+            self.accounts |= {channel.client, channel.owner}
 
     def _replay(self, step: Step, happened: dict[str, list[LedgerEvent]]) -> None:
         self._time = max(self._time, step.time)
@@ -105,6 +113,8 @@ class NearTwin(Twin):
             assert await real.node(node) == await mine.node(node)
         for client, lane in self.lanes:
             assert await real.lane(client, lane) == await mine.lane(client, lane)
+        for one in self.channels:
+            assert await real.channel(one) == await mine.channel(one)
         for account in self.accounts:
             theirs, ours = await real.balances(account), await mine.balances(account)
             assert theirs.vault + theirs.tokens == ours.vault + ours.tokens, account
@@ -117,12 +127,17 @@ class NearTwin(Twin):
         """To the base unit: what was burned, and what the contract owes and holds."""
         contracts = self.chain.info.contracts
         token, compute = contracts["ComputeToken"], contracts["NodeRegistry"]
+        channels = contracts["PaymentChannels"]
+        assert int(await self._view(token, "ft_balance_of", account_id=channels)) == (
+            self.chain.holdings().get(channels, 0)
+        )
+        assert self.chain.in_channels() == self.chain.holdings().get(channels, 0)
         supply = int(await self._view(token, "ft_total_supply"))
         held = int(await self._view(token, "ft_balance_of", account_id=compute))
         due = int(await self._view(compute, "burn_due"))
         bounties = await self._moved_into_vaults()
         assert supply - due == self.chain.total_tokens()
-        assert held - due - bounties == self.chain.holdings()[compute]
+        assert held - due - bounties == self.chain.holdings().get(compute, 0)
         escrow, registry = self.chain.owed()
         assert held == escrow + registry + due + bounties
 

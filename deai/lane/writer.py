@@ -1,0 +1,192 @@
+"""One thread that makes rows durable, many at a time, and tells when they are.
+
+SQLite in WAL mode with `synchronous=FULL`. Whoever puts rows goes on at once; the callback runs
+on the event loop after the flush, so that nothing is acknowledged before the disk has it. Rows
+that arrive during a flush share the next one, and the loop is woken once per flush.
+
+A full, locked or read-only disk holds everything up (`problem` says why, and it is tried again):
+no row is lost and none acknowledged. Anything else that the disk does ends the writer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import trio
+
+from deai.errors import DeaiError, NodeFault
+
+Row: TypeAlias = tuple[str, tuple[object, ...]]
+"""A statement and what it is given."""
+Done: TypeAlias = Callable[[], None]
+
+RETRY: Final = 0.25
+"""Seconds between two tries while the disk refuses."""
+_SMOOTHING: Final = 0.2
+_PASSING: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_BUSY: "another process holds the journal",
+    sqlite3.SQLITE_LOCKED: "another process holds the journal",
+    sqlite3.SQLITE_READONLY: "the journal cannot be written to",
+}
+
+
+def open_database(path: Path, schema: str) -> sqlite3.Connection:
+    """A connection for a `Writer`, with the tables of `schema` (`CREATE … IF NOT EXISTS`).
+
+    Raises `sqlite3.Error`: whoever keeps the file knows what to say of it.
+    """
+    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(schema)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+class Writer:
+    """The only writer of a database; `run` keeps its thread."""
+
+    def __init__(self, db: sqlite3.Connection, *, delay: float = 0.0) -> None:
+        """`db` is used by the thread alone while `run` runs, and was opened for that.
+
+        `delay` is added to every flush, in seconds: what a slower disk would do, for experiments.
+        """
+        self._db = db
+        self.delay = delay
+        self._queue: list[tuple[tuple[Row, ...], Done]] = []
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = False
+        self._waiting = 0
+        self._idle = trio.Event()
+        self._idle.set()
+        self._ended = trio.Event()
+        self._failure: DeaiError | None = None
+        self.problem = ""
+        """Why nothing is written at the moment, for people; empty while all is well."""
+        self.flush_seconds = 0.0
+        """What a flush takes, smoothed."""
+        self.flushes = 0
+
+    def put(self, rows: Iterable[Row], done: Done) -> None:
+        """Write rows in one transaction; `done` is called on the loop once they are durable.
+
+        Rows become durable in the order in which they were put.
+        """
+        self._waiting += 1
+        if self._idle.is_set():
+            self._idle = trio.Event()
+        with self._lock:
+            self._queue.append((tuple(rows), done))
+            is_first = len(self._queue) == 1
+        if is_first:
+            self._wake.set()
+
+    async def flushed(self) -> None:
+        """Wait until everything that was put is durable; raises what ended the writer."""
+        while self._waiting and not self._ended.is_set():
+            await self._idle.wait()
+        if self._failure is not None:
+            raise self._failure
+        await trio.lowlevel.checkpoint()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write until cancelled; what was put by then is still written. Raises `NodeFault`."""
+        token = trio.lowlevel.current_trio_token()
+        thread = threading.Thread(target=self._work, args=(token,), name="lane writer", daemon=True)
+        thread.start()
+        task_status.started()
+        try:
+            await self._ended.wait()
+        finally:
+            self._stop = True
+            self._wake.set()
+            with trio.CancelScope(shield=True):
+                await self._ended.wait()
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self, token: trio.lowlevel.TrioToken) -> None:
+        try:
+            while batch := self._next():
+                if not self._write(batch):
+                    break
+                token.run_sync_soon(self._written, batch)
+        except sqlite3.Error as error:
+            self._failure = NodeFault(
+                f"the journal of the lane failed: {error}",
+                hint="look at the disk: its space, rights and errors; nothing promised is lost",
+            )
+        finally:
+            token.run_sync_soon(self._end)
+
+    def _next(self) -> list[tuple[tuple[Row, ...], Done]]:
+        """Everything that waits; nothing once the writer is to stop and is done."""
+        while True:
+            with self._lock:
+                batch, self._queue = self._queue, []
+                self._wake.clear()
+            if batch or self._stop:
+                return batch
+            self._wake.wait()
+
+    def _write(self, batch: list[tuple[tuple[Row, ...], Done]]) -> bool:
+        """Whether it is durable; False if the writer was stopped while the disk refused."""
+        while True:
+            began = time.perf_counter()
+            try:
+                with _transaction(self._db):
+                    for rows, _ in batch:
+                        for statement, values in rows:
+                            self._db.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                reason = _PASSING.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+                if reason is None:
+                    raise
+                self.problem = reason
+                if self._stop:
+                    return False
+                time.sleep(RETRY)
+                continue
+            if self.delay:
+                time.sleep(self.delay)
+            took = time.perf_counter() - began
+            self.flush_seconds += (took - self.flush_seconds) * (
+                _SMOOTHING if self.flushes else 1.0
+            )
+            self.flushes += 1
+            self.problem = ""
+            return True
+
+    def _written(self, batch: list[tuple[tuple[Row, ...], Done]]) -> None:
+        self._waiting -= len(batch)
+        for _, done in batch:
+            done()
+        if not self._waiting:
+            self._idle.set()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._idle.set()
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")

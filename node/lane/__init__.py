@@ -1,0 +1,1 @@
+"""The node's side of the fast lane: tasks paid by vouchers of channels."""

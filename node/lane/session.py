@@ -1,0 +1,525 @@
+"""One link of a client that pays by vouchers: what arrives, what is computed, what is answered.
+
+No task of trio's and no write per task of the client's. What is to be said is collected and
+becomes messages when the link has written what it was given, so that writes grow with load; on a
+steady stream they are `GAP` apart. Work is handed to a worker as far as credit and deposit cover
+it, in batches, and the next batch starts where the last one's answer arrives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from deai.channels import ChannelState
+from deai.errors import DeaiError, LimitExceeded, NodeFault, PeerUnreachable, ProtocolError
+from deai.lane.messages import (
+    MAX_TASKS,
+    Agreed,
+    Ask,
+    Credit,
+    Faults,
+    Halt,
+    LaneMessage,
+    LookAgain,
+    Pay,
+    Receipts,
+    Refused,
+    Work,
+)
+from deai.lane.receipts import Terms, sign_window
+from deai.net import Link
+from deai.ports import Batch, BatchExecutor, Failure, Workbench
+from deai.signing import Signer
+from node.lane.account import MAX_BATCH_BYTES, Account, Agreement
+from node.lane.book import LaneBook
+from node.lane.columns import Parcel, as_messages
+from node.lane.terms import Refusal
+
+logger = structlog.get_logger(__name__)
+
+MAX_QUEUED: Final = 1024
+"""Tasks of one channel that wait; more break the protocol, and so do more bytes."""
+MAX_QUEUED_BYTES: Final = 4 << 20
+MAX_AGREEMENTS: Final = 256
+MAX_UNDURABLE: Final = 256
+"""Vouchers that the disk does not have yet; nothing more is read until it has."""
+DISK_TIME: Final = 30.0
+"""Seconds for the disk to take some of them."""
+GAP: Final = 0.001
+"""Seconds between two writes."""
+SLICE: Final = 0.5
+"""Seconds for which a worker is kept while others wait for one."""
+IDLE: Final = 0.05
+"""Seconds after which a worker with nothing to do is given back to others who wait."""
+IDLE_ALONE: Final = 2.0
+"""The same while nobody waits."""
+UNPAID_AFTER: Final = 2.0
+"""Seconds for which a full credit line may stay unpaid."""
+TICK: Final = 0.25
+MIN_TIMEOUT: Final = 30.0
+UNIT_SECONDS: Final = 0.2
+"""Allowed per cost unit, of which one is some 10 ms of a core."""
+MAX_TIMEOUT: Final = 600.0
+_MAX_SIGNATURES: Final = 1024
+_TOLD_SHARE: Final = 8
+"""Credit is told again when it has changed by this part of itself."""
+
+
+class House(Protocol):
+    """What a session asks of the node around it."""
+
+    @property
+    def book(self) -> LaneBook:
+        """The accounts."""
+        ...
+
+    @property
+    def signer(self) -> Signer:
+        """Signs windows."""
+        ...
+
+    @property
+    def workbench(self) -> Workbench:
+        """Where the work is done."""
+        ...
+
+    def judge(self, terms: Terms, account: Account) -> Refusal | None:
+        """Whether tasks of these terms are taken."""
+        ...
+
+    def closed_because(self) -> tuple[str, str] | None:
+        """Why the node starts nothing for anybody now: a code, and words for people."""
+        ...
+
+    def now(self) -> int:
+        """Unix seconds."""
+        ...
+
+    def look_again(self, account: Account) -> None:
+        """Read the channel from the chain soon."""
+        ...
+
+    def counted(self, name: str, by: int = 1) -> None:
+        """Count something."""
+        ...
+
+    def said_no(self, code: str, message: str, hint: str = "") -> None:
+        """Remember why work was not done, for `deai node why`."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Tasks of one agreement that wait, in the order in which they were asked for."""
+
+    agreement: Agreement
+    ids: list[int]
+    inputs: list[bytes]
+    at: int = 0
+    """Those before it were taken."""
+
+    def take(self, most: int) -> tuple[list[int], list[bytes], int]:
+        """At most so many tasks, and at most the bytes of a batch; the bytes they have."""
+        end, size = self.at, 0
+        while end < len(self.ids) and end - self.at < most:
+            size += len(self.inputs[end])
+            if size > MAX_BATCH_BYTES and end > self.at:
+                size -= len(self.inputs[end])
+                break
+            end += 1
+        ids, inputs = self.ids[self.at : end], self.inputs[self.at : end]
+        self.at = end
+        return ids, inputs, size
+
+
+class Session:
+    """The life of one link; `run` is all of it."""
+
+    def __init__(
+        self, house: House, account: Account, link: Link[LaneMessage], client: str
+    ) -> None:
+        """`client` names whose worker it is; the greeting has been answered."""
+        self._house = house
+        self._account = account
+        self._link = link
+        self._client = client
+        self._queue: deque[_Group] = deque()
+        self._queued = 0
+        self._queued_bytes = 0
+        self._agreed: set[int] = set()
+        self._executor: BatchExecutor | None = None
+        self._answered_at = 0.0
+        self._to_work = trio.Event()
+        self._to_write = trio.Event()
+        self._durable = trio.Event()
+        self._replies: list[LaneMessage] = []
+        self._acknowledged: list[bytes] = []
+        self._number = 0
+        self._parcels: list[Parcel] = []
+        self._faults: list[tuple[int, int, str]] = []
+        self._told = (int(account.payee.credit), int(account.payee.deposit))
+        self._tell_credit = False
+        """However little it has changed."""
+        self._halted = ""
+        self._starved_since: float | None = None
+        self._is_over = False
+        self._error: DeaiError | None = None
+        self._reading = trio.CancelScope()
+        self._waiting_for_worker = trio.CancelScope()
+        self._is_waiting = False
+        self.ended = trio.Event()
+
+    @property
+    def queued(self) -> int:
+        """Tasks that wait to be computed."""
+        return self._queued
+
+    def resend(self, parcels: Sequence[Parcel]) -> None:
+        """Before `run`: results that the client has not seen."""
+        self._parcels += parcels
+
+    def end(self, halt: Halt | None = None) -> None:
+        """Read no more; what is being computed is still finished."""
+        if halt is not None:
+            self._say(halt)
+        self._is_over = True
+        self._reading.cancel()
+        self._wake_worker()
+        if self._is_waiting:
+            self._waiting_for_worker.cancel()
+
+    async def run(self) -> None:
+        """Until the link or the channel ends; raises `PeerUnreachable` or `ProtocolError`."""
+        account = self._account
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._work)
+                async with trio.open_nursery() as beside:
+                    beside.start_soon(self._write)
+                    beside.start_soon(self._mind)
+                    with self._reading:
+                        await self._read()
+                    self.end()
+                    if not isinstance(self._error, PeerUnreachable):
+                        with trio.move_on_after(UNPAID_AFTER), suppress(PeerUnreachable):
+                            await self._write_all()
+                            await self._link.drained()
+                    beside.cancel_scope.cancel()
+        finally:
+            if account.session is self:
+                account.session = None
+                account.left_at = trio.current_time()
+            self.ended.set()
+        if self._error is not None:
+            raise self._error
+
+    # --- what arrives -------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        try:
+            while not self._is_over:
+                self._take(await self._link.receive())
+                await self._room_for_vouchers()
+        except ProtocolError as error:
+            code = error.reason_code
+            self._say(Halt(code, str(error)[:512]))
+            self._house.said_no(f"lane_{code}"[:48], str(error), "a client broke the protocol")
+            self._error = error
+        except PeerUnreachable as error:
+            self._error = error
+
+    async def _room_for_vouchers(self) -> None:
+        """Take no more of them than the disk has room for; raise `ProtocolError` in the end."""
+        try:
+            with trio.fail_after(DISK_TIME):
+                while self._account.undurable > MAX_UNDURABLE:
+                    self._durable = trio.Event()
+                    await self._durable.wait()
+        except trio.TooSlowError:
+            raise ProtocolError("the node's disk takes nothing", code="store_full") from None
+
+    def _take(self, message: LaneMessage) -> None:
+        match message:
+            case Work():
+                self._asked_for(message)
+            case Pay():
+                self._paid(message)
+            case Ask():
+                self._asked_whether(message)
+            case LookAgain():
+                self._house.look_again(self._account)
+            case _:
+                raise ProtocolError(f"a client does not say {type(message).__name__}")
+
+    def _asked_whether(self, ask: Ask) -> None:
+        if len(self._agreed) >= MAX_AGREEMENTS or ask.number in self._agreed:
+            raise ProtocolError("too many agreements, or two of one number", code="bad_terms")
+        self._agreed.add(ask.number)
+        refusal = self._house.judge(ask.terms, self._account)
+        if refusal is None:
+            self._account.agreements[ask.number] = Agreement.of(ask.number, ask.terms)
+            self._say(Agreed(ask.number))
+            return
+        self._account.agreements.pop(ask.number, None)
+        self._house.said_no(refusal.code, refusal.reason, refusal.hint)
+        self._say(Refused(ask.number, refusal.code, refusal.reason))
+
+    def _asked_for(self, work: Work) -> None:
+        agreement = self._account.agreements.get(work.terms)
+        if agreement is None or work.terms not in self._agreed:
+            raise ProtocolError(f"nothing was agreed as {work.terms}", code="bad_terms")
+        self._queued += len(work.ids)
+        self._queued_bytes += sum(map(len, work.inputs))
+        if self._queued > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES:
+            raise ProtocolError("more work than the node said it takes", code="too_much_work")
+        last = self._queue[-1] if self._queue else None
+        if last is not None and last.agreement is agreement and not last.at:
+            last.ids += work.ids
+            last.inputs += work.inputs
+        else:
+            self._queue.append(_Group(agreement, list(work.ids), list(work.inputs)))
+        # Not at once: whatever else has arrived goes into the same batch.
+        self._wake_worker()
+
+    def _paid(self, pay: Pay) -> None:
+        account, house = self._account, self._house
+        if account.record.state is ChannelState.CLOSED:
+            raise ProtocolError("the channel is closed", code="closed")
+        before = int(account.payee.standing.cumulative)
+        taken = account.take(pay)
+        signature = b""
+        if taken.window is not None:
+            signature = sign_window(account.payee.domain, house.signer, taken.window)
+        account.undurable += 1
+        house.counted("lane.vouchers")
+        house.counted("lane.paid", pay.tasks)
+        house.counted("lane.promised", int(pay.cumulative_amount) - before)
+
+        def done() -> None:
+            account.undurable -= 1
+            self._acknowledged.append(signature)
+            self._number = pay.number
+            self._durable.set()
+            self._to_write.set()
+
+        house.book.voucher(account.entry, pay, taken, signature, house.now(), done)
+        self._starved_since = None
+        self._wake_worker()
+
+    # --- what is computed ---------------------------------------------------------------------
+
+    def _wake_worker(self) -> None:
+        self._to_work.set()
+
+    @property
+    def _may_work(self) -> bool:
+        """Whether a worker would have something to do."""
+        if self._is_over or not self._queue or self._house.closed_because() is not None:
+            return False
+        return self._account.may_start(self._queue[0].agreement) > 0
+
+    async def _work(self) -> None:
+        """Take a worker while there is something to do, for a time; again and again."""
+        while not self._is_over:
+            if not self._may_work:
+                self._to_work = trio.Event()
+                await self._to_work.wait()
+                continue
+            try:
+                self._is_waiting = True
+                with trio.CancelScope() as self._waiting_for_worker:
+                    async with self._house.workbench.batches(self._client) as executor:
+                        self._is_waiting = False
+                        await self._shift(executor)
+            except (NodeFault, LimitExceeded) as error:
+                self._house.said_no("node_fault", str(error), error.hint or "deai node doctor")
+                await trio.sleep(TICK)
+            finally:
+                self._is_waiting = False
+
+    async def _shift(self, executor: BatchExecutor) -> None:
+        began = idle_since = trio.current_time()
+        self._executor = executor
+        try:
+            while not self._is_over:
+                self._pump()
+                now = trio.current_time()
+                if self._account.payee.executing:
+                    idle_since = now
+                is_wanted = executor.is_wanted
+                if is_wanted and now - began >= SLICE:
+                    return
+                if now - idle_since >= (IDLE if is_wanted else IDLE_ALONE):
+                    return
+                self._to_work = trio.Event()
+                with trio.move_on_after(IDLE):
+                    await self._to_work.wait()
+        finally:
+            self._executor = None
+
+    def _pump(self) -> None:
+        """Start what may be started."""
+        executor, account = self._executor, self._account
+        while self._queue and executor is not None and executor.free > 0 and self._may_work:
+            group = self._queue[0]
+            most = min(account.may_start(group.agreement), group.agreement.batch)
+            ids, inputs, size = group.take(most)
+            if group.at == len(group.ids):
+                self._queue.popleft()
+            self._queued -= len(ids)
+            self._queued_bytes -= size
+            self._submit(executor, group.agreement, ids, inputs)
+
+    def _submit(
+        self, executor: BatchExecutor, agreement: Agreement, ids: list[int], inputs: list[bytes]
+    ) -> None:
+        terms, account = agreement.terms, self._account
+        submitted = trio.current_time()
+        allowed = MIN_TIMEOUT + UNIT_SECONDS * terms.max_units * len(ids)
+
+        def done(answers: Sequence[bytes | Failure]) -> None:
+            now = trio.current_time()
+            agreement.took(len(ids), now - max(submitted, self._answered_at))
+            self._answered_at = now
+            self._computed(agreement, ids, inputs, answers)
+
+        account.started(agreement, len(ids))
+        executor.submit(
+            Batch(
+                workload=terms.workload,
+                version=terms.version,
+                model=terms.model,
+                parameters=terms.parameters,
+                seed=agreement.seed,
+                max_units=terms.max_units,
+                inputs=inputs,
+            ),
+            done,
+            timeout=min(MAX_TIMEOUT, allowed),
+        )
+
+    def _computed(
+        self,
+        agreement: Agreement,
+        ids: list[int],
+        inputs: list[bytes],
+        answers: Sequence[bytes | Failure],
+    ) -> None:
+        parcel, faults = self._account.finished(agreement, ids, inputs, answers)
+        self._house.counted("lane.tasks", len(ids) - len(faults))
+        if faults:
+            self._house.counted("lane.faults", len(faults))
+            self._faults += faults
+        if parcel is not None:
+            self._parcels.append(parcel)
+        self._to_write.set()
+        self._pump()
+
+    # --- what is said -------------------------------------------------------------------------
+
+    def _say(self, message: LaneMessage) -> None:
+        self._replies.append(message)
+        self._to_write.set()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._to_write.wait()
+                await self._write_all()
+                await trio.sleep(GAP)
+        except PeerUnreachable as error:
+            self._error = self._error or error
+            self._reading.cancel()
+
+    async def _write_all(self) -> None:
+        """Say everything that there is to say, when the link has said what it was given."""
+        await self._link.drained()
+        self._to_write = trio.Event()
+        for message in self._messages():
+            await self._link.send(message)
+
+    def _messages(self) -> Iterator[LaneMessage]:
+        replies, self._replies = self._replies, []
+        signatures, self._acknowledged = self._acknowledged, []
+        parcels, self._parcels = self._parcels, []
+        faults, self._faults = self._faults, []
+        first = self._number - len(signatures)
+        for at in range(0, len(signatures), _MAX_SIGNATURES):
+            some = signatures[at : at + _MAX_SIGNATURES]
+            yield Receipts(first + at + len(some), some)
+        if (credit := self._news_of_credit()) is not None:
+            yield credit
+        for at in range(0, len(faults), MAX_TASKS):
+            ids, codes, reasons = zip(*faults[at : at + MAX_TASKS], strict=True)
+            yield Faults(list(ids), list(codes), list(reasons))
+        yield from as_messages(parcels)
+        yield from replies
+
+    def _news_of_credit(self) -> Credit | None:
+        payee = self._account.payee
+        credit, deposit = int(payee.credit), int(payee.deposit)
+        told, told_deposit = self._told
+        share = 0 if self._tell_credit else told // _TOLD_SHARE
+        self._tell_credit = False
+        if deposit == told_deposit and abs(credit - told) <= share:
+            return None
+        self._told = credit, deposit
+        return Credit(payee.credit, payee.deposit)
+
+    # --- why nothing is done ------------------------------------------------------------------
+
+    async def _mind(self) -> None:
+        while True:
+            await trio.sleep(TICK)
+            self.look()
+
+    def look(self) -> None:
+        """Whether work waits, and why; what changes without a message is noticed here."""
+        payee = self._account.payee
+        if (int(payee.credit), int(payee.deposit)) != self._told:
+            self._tell_credit = True
+            self._to_write.set()
+        if self._may_work:
+            self._wake_worker()
+        halt = self._why_not()
+        if halt is None:
+            self._halted = ""
+            return
+        if halt.code != self._halted:
+            self._halted = halt.code
+            self._house.said_no(f"lane_{halt.code}"[:48], halt.reason)
+            self._say(halt)
+
+    def _why_not(self) -> Halt | None:
+        """Why waiting work is not started, if there is something to say about it."""
+        account = self._account
+        if account.record.state is ChannelState.CLOSING:
+            return Halt("closing", "the channel is being closed: nothing more is computed for it")
+        if not self._queue:
+            self._starved_since = None
+            return None
+        if (closed := self._house.closed_because()) is not None:
+            return Halt(*closed)
+        if account.owes_too_many_faults:
+            return Halt("too_many_faults", "more bad tasks than are looked at for nothing")
+        price = self._queue[0].agreement.price
+        if account.may_start(self._queue[0].agreement) or account.payee.executing:
+            self._starved_since = None
+            return None
+        if account.lacks_deposit(price):
+            return Halt("deposit", "the deposit does not cover another task")
+        now = trio.current_time()
+        self._starved_since = now if self._starved_since is None else self._starved_since
+        if now - self._starved_since < UNPAID_AFTER or self._parcels:
+            return None
+        if account.payee.due and not account.is_late:
+            account.late()
+            self._house.book.changed(account.entry)
+        return Halt("unpaid", f"{account.payee.owed} base units are owed; pay to go on")
