@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum, StrEnum
-from typing import Annotated, Final, Never
+from typing import Annotated, Final, Never, TypeAlias
 
 import msgspec
 
-from deai.errors import BadSignature, IllegalTransition, LedgerRejected
+from deai.errors import BadSignature, IllegalTransition, LedgerRejected, MalformedMessage
 from deai.hashing import ZERO, keccak
 from deai.ids import AccountId, NodeId, OrderId, hexed, owner_of, raw
 from deai.money import Amount
@@ -41,7 +41,8 @@ QUORUM: Final = (3, 5)
 PAYABLE: Final = frozenset({Standing.PROBATION, Standing.ACTIVE, Standing.UNBONDING})
 """Standings whose signature counts: registered, and with stake that can still be taken."""
 
-Nonce = Annotated[int, msgspec.Meta(ge=0, le=MAX_NONCE)]
+Nonce: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+"""Below 2^64, which the form of messages ensures and `is_sound` asks."""
 
 _ORDER: Final = struct_type(
     "Order(ACCOUNT client,uint96 fee,uint8 policy,uint40 validUntil,uint64 nonce,"
@@ -118,6 +119,8 @@ def order_id(order: Order, domain: Domain) -> OrderId:
 
     Raises `MalformedMessage` for accounts or nodes that are not of the domain's chain.
     """
+    if any(("#" in node) is not isinstance(domain.chain_id, str) for node in order.nodes):
+        raise MalformedMessage("a node of another chain")
     nodes = keccak(*(node_word(node) for node in order.nodes))
     fields = (
         order.client, order.fee, int(order.policy), order.valid_until, order.nonce,
@@ -308,7 +311,7 @@ def is_sound(order: Order, least_fee: int) -> bool:
     seats = len(order.nodes)
     fitting = seats == 1 if order.policy is Policy.NONE else seats >= 3 and seats % 2 == 1
     owners = {owner_of(node) for node in order.nodes}
-    named = order.nonce & 0xFF != 0
+    named = order.nonce & 0xFF != 0 and order.nonce <= MAX_NONCE
     return fitting and len(owners) == seats and named and order.fee >= least_fee
 
 
