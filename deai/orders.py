@@ -244,7 +244,7 @@ def withdrawn(record: OrderBalance, now: int) -> tuple[OrderBalance, Amount]:
     """The record after the thaw, and what leaves: as much as was asked for and is still there."""
     advance_balance(record.state, BalanceEvent.WITHDRAWN)
     if now <= record.thaws_at:
-        _refuse("TooEarly", time=record.thaws_at)
+        _refuse("StillThawing", thawsAt=record.thaws_at)
     amount = Amount(min(record.thawing, record.balance))
     return OrderBalance(balance=Amount(record.balance - amount), is_open=True), amount
 
@@ -285,9 +285,9 @@ def judge(
     if len(settlement.results) != len(order.nodes):
         _refuse("BadOrder")
     if now > order.valid_until:
-        _refuse("TooLate", time=order.valid_until)
+        _refuse("TooLate")
     if not page & 1:
-        _refuse("PageClosed", page=order.page)
+        _refuse("PageClosed")
     if page & order.bit:
         _refuse("AlreadySettled")
     charged(record, order)
@@ -302,7 +302,7 @@ def judge(
         if _signed(digest, result, members[seat].operator):
             mask |= 1 << seat
     if mask.bit_count() < order.quorum:
-        _refuse("NoQuorum", seats=mask.bit_count())
+        _refuse("NoQuorum")
     return mask
 
 

@@ -51,6 +51,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
     weight_fee: int = UNIT // 100
     bounty: int = UNIT
     close_period: int = 60
+    thaw_period: int = 120
 
     def on_chain(self, treasury: AccountId) -> Parameters:
         """As a deployment takes them."""
@@ -66,6 +67,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
             bounty=Amount(self.bounty),
             treasury=treasury,
             close_period=self.close_period,
+            thaw_period=self.thaw_period,
         )
 
 

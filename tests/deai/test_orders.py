@@ -147,7 +147,7 @@ def test_no_thaw_outruns_an_order_that_is_covered(
         if NOW + ask > record.thaws_at:
             assert NOW + ask > order.valid_until
             return
-        with pytest.raises(LedgerRejected, match="TooEarly"):
+        with pytest.raises(LedgerRejected, match="StillThawing"):
             o.withdrawn(record, NOW + ask)
     record = msgspec.structs.replace(record, balance=Amount(record.balance - promised))
     assert o.charged(record, order).balance >= 0
@@ -267,7 +267,7 @@ def test_what_is_wrong_is_told_in_the_contracts_order() -> None:
     replaced = msgspec.structs.replace
     forged = replaced(settlement(), signature=bytes(64), results=(None, None, None))
     poor = OrderBalance(balance=Amount(3 * UNIT - 1), is_open=True)
-    faults = {
+    faults: dict[str, dict[str, object]] = {
         "NoQuorum": {}, "BadSignature": {}, "Insufficient": {"record": poor},
         "AlreadySettled": {"page": 3}, "PageClosed": {"page": 0}, "TooLate": {"now": NOW + 1},
         "BadOrder": {},

@@ -133,7 +133,7 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
     function withdraw(address to) external nonReentrant {
         Account memory a = _clients[msg.sender].account;
         if (a.thawsAt == 0) revert BadState(msg.sender, _stateOf(a));
-        if (block.timestamp <= a.thawsAt) revert TooEarly(a.thawsAt);
+        if (block.timestamp <= a.thawsAt) revert StillThawing(a.thawsAt);
         uint96 amount = a.thawing < a.balance ? a.thawing : a.balance;
         _clients[msg.sender].account = Account(a.balance - amount, 0, 0, true);
         emit ThawWithdrawn(msg.sender, to, amount);
@@ -144,7 +144,7 @@ contract OrderSettlement is IOrderSettlement, IERC1363Receiver, EIP712, Reentran
     function collect(address owner) external nonReentrant {
         Payee storage p = _payees[owner];
         uint96 amount = p.earned;
-        if (amount == 0) revert NothingDue(owner);
+        if (amount == 0) revert NothingEarned(owner);
         p.earned = 0;
         emit EarningsCollected(owner, amount);
         token.safeTransfer(owner, amount);

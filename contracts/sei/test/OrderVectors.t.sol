@@ -191,7 +191,7 @@ contract OrderVectorsTest is OrderFixture, SpecReader {
         if (hash == keccak256("BadOrder")) return IOrderSettlement.BadOrder.selector;
         if (hash == keccak256("Insufficient")) return IOrderSettlement.Insufficient.selector;
         if (hash == keccak256("PageClosed")) return IOrderSettlement.PageClosed.selector;
-        if (hash == keccak256("TooEarly")) return IOrderSettlement.TooEarly.selector;
+        if (hash == keccak256("StillThawing")) return IOrderSettlement.StillThawing.selector;
         if (hash == keccak256("TooLate")) return IOrderSettlement.TooLate.selector;
         revert Untrue(name);
     }

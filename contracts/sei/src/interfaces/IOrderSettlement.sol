@@ -102,8 +102,8 @@ interface IOrderSettlement {
     error BadData(); // no amount, no page
     error BadState(address client, BalanceState state);
     error Insufficient(address account, uint256 available, uint256 needed);
-    error TooEarly(uint40 thawsAt);
-    error NothingDue(address owner);
+    error StillThawing(uint40 thawsAt);
+    error NothingEarned(address owner);
     /// @param reason of the first of them
     error NothingSettled(bytes4 reason);
 

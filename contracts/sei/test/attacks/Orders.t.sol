@@ -384,7 +384,7 @@ contract OrdersAttacks is OrderFixture {
         _thaw(buyer, FUNDS); // in the block in which the node began to work
         vm.warp(o.validUntil);
         uint40 end = _account(buyer).thawsAt;
-        expect(IOrderSettlement.TooEarly.selector, end);
+        expect(IOrderSettlement.StillThawing.selector, end);
         _take(buyer);
         _settle(s); // in the last second
         vm.warp(block.timestamp + 1);
@@ -420,7 +420,7 @@ contract OrdersAttacks is OrderFixture {
         _thaw(buyer, FUNDS);
         vm.warp(block.timestamp + 1);
         uint40 end = _account(buyer).thawsAt;
-        expect(IOrderSettlement.TooEarly.selector, end);
+        expect(IOrderSettlement.StillThawing.selector, end);
         _take(buyer);
     }
 

@@ -155,7 +155,7 @@ contract OrdersTest is OrderFixture {
         vm.prank(OTHER);
         orders.collect(owners[1]);
         assertEq(_has(owners[1]) - before, _paid(FEE), "whoever asks");
-        expect(IOrderSettlement.NothingDue.selector, uint160(owners[1]));
+        expect(IOrderSettlement.NothingEarned.selector, uint160(owners[1]));
         orders.collect(owners[1]);
         address[] memory who = new address[](3);
         (who[0], who[1], who[2]) = (owners[0], owners[0], OTHER);
@@ -177,7 +177,7 @@ contract OrdersTest is OrderFixture {
         _thaw(buyer, 7e18);
         assertTrue(_stateOf(buyer) == BalanceState.THAWING, "thawing");
         vm.warp(end);
-        expect(IOrderSettlement.TooEarly.selector, end);
+        expect(IOrderSettlement.StillThawing.selector, end);
         _take(buyer);
         vm.warp(uint256(end) + 1);
         vm.expectEmit(true, true, true, true, address(orders));
