@@ -19,8 +19,8 @@ INTRO: Final = """\
 # Life cycles
 
 Generated from `deai/lifecycle.py`, `deai/standing.py`, `deai/channels.py` and `deai/orders.py`
-by `make docs`; do not edit. The contracts implement these tables, the memory ledger and the index run them, and tests
-enumerate every state with every event. A step that is not drawn here is refused.
+by `make docs`; do not edit. The contracts implement these tables, the memory ledger and the index
+run them, and tests enumerate every state with every event. A step that is not drawn here is refused.
 """
 
 
@@ -107,7 +107,7 @@ def page() -> str:
             "A client's balance for signed orders",
             "none",
             orders.BALANCE_TRANSITIONS,
-            "What was asked for may leave once it has thawed; until then settlements take from all.",
+            "What was asked for may leave once it has thawed; settlements take from all until then.",
         ),
     ):
         named = plain(table)
