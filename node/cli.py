@@ -14,6 +14,7 @@ from deai.errors import ConfigError, UsageError
 from deai.ids import AccountId, ChainName, account_on
 from deai.money import parse_amount
 from deai.network import load_network
+from node import cli_channel
 from node.config import NodeConfig, node_config, parse_listen
 from node.home import Home
 
@@ -33,6 +34,9 @@ def node() -> None:
       deai node run
       deai node status
     """
+
+
+cli_channel.add_to(node)
 
 
 def _home(settings: Settings) -> Home:

@@ -24,6 +24,7 @@ from node.store.journal import Journal
 
 if TYPE_CHECKING:
     from node.engagement import Engagement
+    from node.lane.book import LaneBook
     from node.state import Node
 
 MAX_OPEN_PER_PEER: Final = 64
@@ -85,6 +86,8 @@ class Daemon(Notices):
     speeds: dict[str, int] = field(default_factory=dict)
     """Measured thousandths of a unit per second, by workload."""
     started_at: float = 0.0
+    book: LaneBook | None = None
+    """The accounts of channels, of all chains."""
     binding: SignedBinding | None = None
     """What both owners signed: that the registrations are one node; for hubs to know."""
     is_held: bool = False

@@ -16,6 +16,7 @@ from deai import __version__
 from deai.errors import DeaiError
 from deai.ids import ChainName, owner_of
 from node.daemon import Branch, Daemon
+from node.lane import documents as lane_documents
 from node.notices import Problem
 from node.shapes import Document, earned, joined, listed, when
 from node.state import Node, Reason
@@ -29,7 +30,7 @@ async def status(daemon: Daemon) -> Document:
     parts: dict[ChainName, Document] = {}
 
     async def one(branch: Branch) -> None:
-        parts[branch.chain] = await _branch(branch)
+        parts[branch.chain] = await _branch(daemon, branch)
 
     async with trio.open_nursery() as nursery:
         for branch in daemon.branches:
@@ -59,7 +60,31 @@ async def status(daemon: Daemon) -> Document:
     }  # fmt: skip
 
 
-async def _branch(branch: Branch) -> Document:
+def lane(daemon: Daemon, branch: Branch) -> Document | None:
+    """What the fast lane of a chain comes to; None where it is not served."""
+    lanes = branch.node.lanes if branch.node is not None else None
+    if lanes is None:
+        return None
+    return {
+        **lane_documents.sums(daemon.book, branch.chain, lanes.accounts.values()),
+        "queued": lanes.queued,
+        "executing": sum(one.payee.executing for one in lanes.accounts.values()),
+    }
+
+
+def channels(daemon: Daemon, after: int = 0) -> Document:
+    """The accounts of channels on every chain, those of clients that are here first."""
+    live = {
+        (node.info.name, id_): account
+        for node in daemon.nodes
+        if node.lanes is not None
+        for id_, account in node.lanes.accounts.items()
+    }
+    entries = daemon.book.entries.values() if daemon.book is not None else ()
+    return lane_documents.channels(entries, live, after)
+
+
+async def _branch(daemon: Daemon, branch: Branch) -> Document:
     node = branch.node
     record = node.record if node is not None else None
     return {
@@ -72,6 +97,7 @@ async def _branch(branch: Branch) -> Document:
         "stake": str(record.stake) if record is not None else None,
         "reputation": record.reputation / 1000 if record is not None else None,
         "tasks": await _tasks(branch),
+        "lane": lane(daemon, branch),
         "balance": await _balance(node),
     }
 
@@ -148,7 +174,11 @@ async def tasks(daemon: Daemon, limit: int = 100) -> Document:
 
 async def earnings(daemon: Daemon) -> Document:
     """The one calculation of what this node earned: sums over its settled seats."""
-    return await earned({branch.chain: branch.journal for branch in daemon.branches})
+    found = await earned({branch.chain: branch.journal for branch in daemon.branches})
+    if daemon.book is None:
+        return found
+    chains = [branch.chain for branch in daemon.branches]
+    return lane_documents.add_earnings(found, daemon.book, chains)
 
 
 def _part(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - a JSON value

@@ -102,7 +102,12 @@ async def run_chains(
         for one in entrances
     )
     daemon = Daemon(
-        wall=wall, config=config, branches=branches, speeds=dict(speeds or {}), started_at=wall()
+        wall=wall,
+        config=config,
+        branches=branches,
+        speeds=dict(speeds or {}),
+        started_at=wall(),
+        book=book,
     )
     async with trio.open_nursery() as minding:
         minding.start_soon(_tell, daemon, task_status)

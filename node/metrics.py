@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from node.daemon import Daemon, Mode
-from node.documents import problems
+from node.documents import lane, problems
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -52,6 +52,7 @@ class _Collector:
         for mode in Mode:
             modes.add_metric([mode.value], float(daemon.mode is mode))
         yield modes
+        yield from _lane(daemon, counters)
         # Tokens, not base units: a float holds 18 decimals of neither, and says so in the docs.
         yield _counter("deai_node_paid_tokens", "Earned by settled seats", self._paid / 10**18)
         yield _labelled(counters, "deai_node_ended", "Seats ended, by outcome", "ended.", "outcome")
@@ -66,6 +67,35 @@ class _Collector:
             ("bad_openings", "Openings that fit no commitment"),
         ):
             yield _counter(f"deai_node_{name}", text, counters[name])
+
+
+def _lane(daemon: Daemon, counters: Counter[str]) -> Iterator[Metric]:
+    """Of the fast lane, all chains together; tokens, not base units."""
+    parts = [part for branch in daemon.branches if (part := lane(daemon, branch)) is not None]
+
+    def tokens(key: str) -> float:
+        return sum(int(part[key]) for part in parts) / 10**18
+
+    for name, text in (
+        ("tasks", "Tasks computed in the fast lane"),
+        ("faults", "Tasks of the lane that could not be computed"),
+        ("vouchers", "Vouchers taken"),
+    ):
+        yield _counter(f"deai_node_lane_{name}", text, counters[f"lane.{name}"])
+    promised = counters["lane.promised"] / 10**18
+    yield _counter("deai_node_lane_promised_tokens", "Promised by vouchers", promised)
+    clients = sum(part["linked"] for part in parts)
+    yield _gauge("deai_node_lane_clients", "Channels with a link", clients)
+    yield _gauge(
+        "deai_node_lane_queued", "Tasks that wait in the lane", sum(p["queued"] for p in parts)
+    )
+    yield _gauge("deai_node_lane_owed_tokens", "Delivered and not promised", tokens("owed"))
+    yield _gauge("deai_node_lane_credit_tokens", "What clients may owe", tokens("credit"))
+    yield _gauge(
+        "deai_node_lane_unredeemed_tokens", "Promised and not redeemed", tokens("unredeemed")
+    )
+    flush = daemon.book.writer.flush_seconds if daemon.book is not None else 0.0
+    yield _gauge("deai_node_lane_flush_seconds", "What making vouchers durable takes", flush)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -13,6 +13,8 @@ from deai.errors import DeaiError
 from deai.ids import ChainName
 from deai.network import load_network
 from node.home import Home, Registration
+from node.lane import documents as lane_documents
+from node.lane.book import BookView
 from node.opening import open_ledger
 from node.shapes import Document, earned, joined, listed
 from node.store.journal import Journal
@@ -37,6 +39,7 @@ async def status(home: Home) -> Document:
         "standing": None,
         "stake": None,
         "reputation": None,
+        "lane": None,
         "tasks": {"running": 0, "paid": 0, "pending": 0, "failed": 0},
         "balance": None,
         "workers": None,
@@ -62,6 +65,9 @@ async def status(home: Home) -> Document:
         async with _journals(home, known) as journals:
             for chain, journal in journals.items():
                 parts[chain]["tasks"] = await _tasks(journal)
+        book = BookView(home.lane)
+        for chain, part in parts.items():
+            part["lane"] = lane_documents.sums(book, chain, ())
     except DeaiError as error:
         problems.append(_problem(error))
 
@@ -105,6 +111,7 @@ def _part(known: Registration) -> Document:
         "standing": None,
         "stake": None,
         "reputation": None,
+        "lane": None,
         "tasks": {"running": 0, "paid": 0, "pending": 0, "failed": 0},
         "balance": None,
     }
@@ -164,11 +171,18 @@ async def _chain(part: dict[str, Any], home: Home, known: Registration) -> None:
 
 
 async def earnings(home: Home) -> Document:
-    """From the journal."""
+    """From the journal and the accounts of channels."""
     if not home.has_registrations:
         return await earned({})
-    async with _journals(home, home.registrations()) as journals:
-        return await earned(journals)
+    known = home.registrations()
+    async with _journals(home, known) as journals:
+        found = await earned(journals)
+    return lane_documents.add_earnings(found, BookView(home.lane), [one.chain for one in known])
+
+
+def channels(home: Home) -> Document:
+    """From the accounts of channels."""
+    return lane_documents.channels(BookView(home.lane).entries.values(), {})
 
 
 async def tasks(home: Home) -> Document:

@@ -60,6 +60,7 @@ def status(console: Console, document: Document) -> None:
     say(console, "Work")
     row(console, "Now", f"{tasks.get('running', 0)} running, {tasks.get('pending', 0)} pending")
     row(console, "Ever", f"{tasks.get('paid', 0)} paid, {tasks.get('failed', 0)} not paid")
+    _lane(console, document)
     chains = document["chains"]
     if len(chains) < 2:
         _money(console, document, next(iter(chains), SEI))
@@ -83,6 +84,49 @@ def status(console: Console, document: Document) -> None:
     row(console, "Worker", f"isolation {document['sandbox'] or 'unknown'}")
     say(console, "")
     _problems(console, document)
+
+
+def _lane(console: Console, document: Document) -> None:
+    lane = document["lane"]
+    if lane is not None and (lane["tasks"] or lane["linked"]):
+        row(console, "In channels", f"{lane['tasks']:,} paid by {lane['channels']:,} channels")
+        row(console, "Unredeemed", tokens(lane["unredeemed"]))
+
+
+def channels(console: Console, document: Document) -> None:
+    """`deai node channels`."""
+    if not document["items"]:
+        say(console, "No channel has paid here yet.")
+    for one in document["items"]:
+        link = "linked" if one["linked"] else "not linked"
+        say(console, f"{one['channel_id']}\n  {one['chain']}  {one['state']}, {link}")
+        row(console, "Client", one["client"])
+        row(console, "Deposit", tokens(one["deposit"]))
+        row(console, "Promised", f"{tokens(one['promised'])} for {one['tasks']['paid']:,} tasks")
+        row(console, "Unredeemed", tokens(one["unredeemed"]))
+        row(console, "Owed", f"{tokens(one['owed'])} of {tokens(one['credit'])} credit")
+        windows = one["windows"]
+        if windows["allowed"] is not None:
+            row(console, "Windows", f"{windows['unpaid']} of {windows['allowed']} unpaid")
+        voucher = one["latest_voucher"]
+        if voucher is not None:
+            row(console, "Voucher", f"number {voucher['number']:,}")
+    if document["next_cursor"] is not None:
+        say(console, "… and more: --json has them, page by page")
+
+
+def redeemed(console: Console, document: Document) -> None:
+    """`deai node redeem`."""
+    if not document["items"]:
+        say(console, "● Nothing is left to redeem.")
+    for one in document["items"]:
+        if one.get("error"):
+            mark, words = "✕", one["error"]
+        elif one.get("transaction"):
+            mark, words = "●", f"tx {one['transaction']}"
+        else:
+            mark, words = "◐", "the node redeems it now"
+        say(console, f"{mark} {short(one['channel_id'])}  {tokens(one['amount'])}  {words}")
 
 
 def _problems(console: Console, document: Document) -> None:

@@ -16,7 +16,7 @@ from node.store.records import Day, Saved
 
 Document: TypeAlias = dict[str, Any]
 _FIRST: Final = (
-    "node_id", "owner", "operator", "standing", "stake", "reputation", "balance",
+    "node_id", "owner", "operator", "standing", "stake", "reputation", "balance", "lane",
 )  # fmt: skip
 _HEAD: Final = ("head", "lag_s", "reachable")
 

@@ -68,6 +68,8 @@ class Node(Notices):
     """Peer id of a hub → Unix time at which it last confirmed a beat."""
     lanes: Lanes | None = None
     """The fast lane, where it is served."""
+    gas_price: int = 0
+    """Of the last transaction whose price is known, in the chain's smallest unit."""
     is_stopping: bool = False
     """The daemon leaves without waiting."""
     engage: Callable[[Engagement], None] = lambda _engagement: None

@@ -107,6 +107,7 @@ SPEC: Final = WorkloadSpec(
     check_input=check_input,
     check_output=check_output,
     runner="workloads.runners.embedding:run",
+    run_many="workloads.runners.embedding:run_many",
     warm_up="workloads.runners.embedding:warm_up",
     compare="workloads.verification.compare:matrices_agree",
     convert=lambda data, suffix: tensors.convert(data, OUTPUT_NAME, suffix),

@@ -45,9 +45,10 @@ class _Submitted:
 class BatchLane(AbstractAsyncContextManager["BatchLane"]):
     """One client's hold on a worker for batches. Satisfies `BatchExecutor`."""
 
-    def __init__(self, keeper: Keeper, bay: Bay, client: str) -> None:
+    def __init__(self, keeper: Keeper, bay: Bay, holder: int, client: str) -> None:
         self._keeper = keeper
         self._bay = bay
+        self._holder = holder
         self._client = client
         self._worker: Worker | None = None
         self._is_live = False
@@ -67,8 +68,8 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether another client waits for a worker."""
-        return self._bay.waiting > 0
+        """Whether another client waits for this place; not after it was given back."""
+        return not self._is_leaving and self._bay.is_wanted(self._holder)
 
     def submit(self, batch: Batch, done: Done, *, timeout: float) -> None:
         """Compute; see the port. A batch that is too large is a `LimitExceeded` too."""
@@ -91,6 +92,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
                 batch.inputs,
             )
         )
+        self._bay.resting.discard(self._holder)
         self._under_way.append(_Submitted(count, done, timeout, trio.current_time() + timeout))
         self._keeper.count("tasks", count)
         self._send(memoryview(frame))
@@ -113,6 +115,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
     async def __aenter__(self) -> BatchLane:
         self._worker = await self._keeper.obtain(self._client, self._bay)
         self._nursery = await self._manager.__aenter__()
+        self._rest()
         self._nursery.start_soon(self._run)
         return self
 
@@ -234,8 +237,13 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
             self._under_way[0].deadline = trio.current_time() + self._under_way[0].timeout
         else:
             worker.sound = True
-            self._at_rest.unpark_all()
+            self._rest()
         head.done(head.answers)
+
+    def _rest(self) -> None:
+        """Nothing is under way."""
+        self._bay.resting.add(self._holder)
+        self._at_rest.unpark_all()
 
     def _leave_out(self, answers: list[Answer], part: wire.BatchDone) -> None:
         """Put failures in the place of outputs; raise `MalformedMessage`."""
@@ -250,7 +258,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         """Give up everything that is under way; the next batch finds another worker."""
         lost, self._under_way = self._under_way, deque()
         self._unsent.clear()
-        self._at_rest.unpark_all()
+        self._rest()
         reason = f"{error.reason_code}: {error}"[: wire.MAX_REASON]
         for batch in lost:
             self._keeper.count("failures", batch.count)

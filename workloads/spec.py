@@ -6,7 +6,7 @@ imported: only a worker process ever loads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -48,7 +48,10 @@ class ModelFiles(msgspec.Struct, frozen=True):
 
 
 class RunnerTask(msgspec.Struct, frozen=True):
-    """What a runner is given: canonical parameters (already checked), input, model, seed."""
+    """What a runner is given: canonical parameters (already checked), input, model, seed.
+
+    Tasks of one batch share their parameters: a runner leaves them as they are.
+    """
 
     parameters: dict[str, Any]
     input: bytes
@@ -74,6 +77,17 @@ class Runner(Protocol):
 
     def __call__(self, task: RunnerTask, report: Report) -> RunnerOutput:
         """Compute; raise `WorkloadFault` only for what parsing the input decides."""
+        ...
+
+
+class ManyRunner(Protocol):
+    """The same for many small inputs at once, where that is faster than one by one."""
+
+    def __call__(self, task: RunnerTask, inputs: Sequence[bytes]) -> Iterable[bytes]:
+        """The output of each, as `Runner` would find it; `task.input` is empty.
+
+        Whatever it raises, every input is then run for itself.
+        """
         ...
 
 
@@ -108,6 +122,8 @@ class WorkloadSpec:
     check_output: Callable[[bytes, Estimate], None]
     runner: str
     """`module:callable`, imported in the worker's template only."""
+    run_many: str = ""
+    """`module:callable` for batches of small tasks: a `ManyRunner`."""
     warm_up: str = ""
     """`module:callable` run once in the template before it forks."""
     compare: str = ""

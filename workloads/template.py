@@ -138,6 +138,7 @@ def _import(setup: Setup) -> Tools:
         if not setup.workloads or spec.id in setup.workloads
     }
     runners = {key: catalog.load_name(spec.runner) for key, spec in specs.items()}
+    many = {key: catalog.load_name(spec.run_many) for key, spec in specs.items() if spec.run_many}
     comparers = {
         key: catalog.load_name(spec.compare) for key, spec in specs.items() if spec.compare
     }
@@ -147,6 +148,7 @@ def _import(setup: Setup) -> Tools:
     return Tools(
         specs=specs,
         runners=runners,
+        many=many,
         comparers=comparers,
         load_model=models.load_model,
         models=Path(setup.models),

@@ -9,7 +9,7 @@ It runs the spec's own `examples` in locked workers, with one thread and with se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ import trio
 
 from deai.codec import decode_value, encode_value
 from deai.errors import WorkloadFault
-from deai.ports import Computation, Output
+from deai.lane.receipts import MAX_TASK_BYTES
+from deai.ports import Batch, Computation, Failure, Output
 from deai.tasks import FaultCode, Policy
 from workloads import catalog
 from workloads.inputs import InstalledWorkloads
@@ -115,6 +116,7 @@ async def _check_runs(spec: WorkloadSpec, reference: str, models: Path) -> None:
                 await _run(pool.catalogue, pool, spec, given, data) for given, data in spec.examples
             ]
             await _check_agreement(pool, spec, outputs)
+            await _check_batches(pool, spec, [one.data for one in outputs[threads]])
     if spec.determinism is Determinism.BITWISE:
         first, second = ([output.data for output in outputs[n]] for n in THREADS)
         assert first == second, "the bytes depend on the number of threads"
@@ -156,6 +158,40 @@ async def _check_agreement(
             size = len(honest)
             assert all(all(row[:size]) for row in agree[:size]), "honest results disagree"
             assert not any(agree[size]), "garbage agrees with something"
+
+
+async def _check_batches(
+    pool: Any,  # noqa: ANN401 - a Workbench
+    spec: WorkloadSpec,
+    alone: Sequence[bytes],
+) -> None:
+    """The fast lane: several at once, one of them bad, give what each gives alone."""
+    for (given, data), expected in zip(spec.examples, alone, strict=True):
+        if max(len(data), len(expected)) > MAX_TASK_BYTES:
+            continue
+        computation = _computation(pool.catalogue, spec, given, data)
+        units = spec.check_input(decode_value(computation.parameters), data).units
+        async with pool.batches("conformance") as lane:
+            batch = Batch(
+                workload=spec.id,
+                version=spec.version,
+                model=computation.model,
+                parameters=computation.parameters,
+                seed=computation.seed,
+                max_units=units,
+                inputs=[data, b"[" * MAX_TASK_BYTES, data],
+            )
+            answers: list[bytes | Failure] = []
+            lane.submit(batch, answers.extend, timeout=TIMEOUT)
+        first, _, last = answers
+        assert isinstance(first, bytes), f"not computed in a batch: {first}"
+        assert isinstance(last, bytes), f"not computed in a batch: {last}"
+        if spec.determinism is Determinism.BITWISE:
+            assert first == last == expected, "a batch gives other bytes"
+        for policy in (policy for policy in spec.policies if policy.is_tolerance):
+            async with pool.executor("conformance") as executor:
+                agree = await executor.compare(computation, policy, [expected, first, last])
+            assert all(map(all, agree)), "a batch gives other results"
 
 
 def _computation(

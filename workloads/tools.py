@@ -13,7 +13,7 @@ from deai.errors import DeaiError, NodeFault
 from deai.ports import Estimate
 from deai.tasks import FaultCode
 from workloads.faults import fault
-from workloads.spec import ModelFiles, Runner, WorkloadSpec
+from workloads.spec import ManyRunner, ModelFiles, Runner, WorkloadSpec
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -21,6 +21,7 @@ class Tools(msgspec.Struct, frozen=True):
 
     specs: Mapping[tuple[str, int], WorkloadSpec]
     runners: Mapping[tuple[str, int], Runner]
+    many: Mapping[tuple[str, int], ManyRunner]
     comparers: Mapping[tuple[str, int], Callable[..., list[list[bool]]]]
     load_model: Callable[[Path, str], ModelFiles]
     models: Path

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deai.cli import channel_node
 from deai.cli.base import NODES_HINT, ExitWith, Settings, emit, group, run_trio, typed
 from deai.cli.sending import KEY, NEEDS_FUNDS, YES, lacking, named, send, show_needs
 
@@ -44,6 +45,9 @@ def channel() -> None:
       deai channel open 0xNODE 10CT
       deai channel list
     """
+
+
+channel_node.add_to(channel)
 
 
 @channel.command("open")
@@ -95,10 +99,14 @@ def top_up(
 def show(settings: Settings, node_id: str, **options: Any) -> None:  # noqa: ANN401 - click's own
     r"""What a channel holds, and how much of it was claimed.
 
+    In the home of that node: what every client's channel owes it.
+
     \b
     Example:
       deai channel show 0xNODE --json
     """
+    if channel_node.show_here(settings, node_id):
+        return
     _print(settings, run_trio(_show, settings, _node(settings, node_id), options))
 
 

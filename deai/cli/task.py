@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deai.cli import task_input, task_output
+from deai.cli import task_input, task_map, task_output
 from deai.cli.base import (
     INTERRUPTED,
     NODES_HINT,
@@ -135,7 +135,7 @@ async def _submit(
 
     from deai.cli.task_progress import follow
 
-    async with _connect(settings, options["coordinator"]) as client:
+    async with connect_client(settings, options["coordinator"]) as client:
         handle = await client.start(request, detach=options["detach"])
 
         async def note_id() -> None:
@@ -152,7 +152,7 @@ async def _dry_run(
 ) -> tuple[dict[str, Any], Callable[[Any], None]]:
     from deai.cli import render_task
 
-    async with _connect(settings, coordinator) as client:
+    async with connect_client(settings, coordinator) as client:
         tried = await client.dry_run(request)
         balances = await client.tools.ledger.balances(client.tools.account)
         notes = list(client.tools.directory.notes)
@@ -339,7 +339,7 @@ async def _result(settings: Settings, task_id: str, coordinator: str | None) -> 
         journal.close()
     if kept is not None and kept.is_whole:
         return kept
-    async with _connect(there, coordinator) as client:
+    async with connect_client(there, coordinator) as client:
         return await client.result(identity)
 
 
@@ -428,7 +428,10 @@ def _bytes(file: Path, limit: int) -> bytes:
         ) from error
 
 
-def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContextManager[Client]:
+def connect_client(
+    settings: Settings, coordinator: str | None
+) -> AbstractAsyncContextManager[Client]:
+    """The client of these settings; raises `ConfigError`."""
     from deai.client.access import connect, entry_of
     from deai.urls import parse_url
 
@@ -496,3 +499,6 @@ async def _looking(
             return await function(journal, ledger, identity)
     finally:
         journal.close()
+
+
+task.command("map")(task_map.map_)

@@ -12,11 +12,12 @@ from deai.chain.ledger import Ledger
 from deai.chain.opening import open_ledger
 from deai.client.account import TurnTaking
 from deai.client.adapters import load_catalogue, open_net
+from deai.client.alone import one_error
 from deai.client.client import Client
 from deai.client.coordinator import Coordinator, CoordinatorNodes
 from deai.client.directory import PeerList, RegistryEvents, Source
 from deai.client.local import open_local
-from deai.client.opening import one_error, open_client
+from deai.client.opening import open_client
 from deai.errors import ConfigError
 from deai.ids import SEI, AccountId, ChainName, parse_peer
 from deai.keys import create_peer_key, holder_of, load_signer
@@ -65,6 +66,7 @@ async def connect(
                     net=net,
                     catalogue=catalogue,
                     home=home,
+                    passphrase=passphrase_file,
                     sources=sources,
                     fallback=fallback_of(network, ledger),
                 )

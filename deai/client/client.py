@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from deai.client.following import Following, accepts_of
 from deai.client.handle import TaskHandle, TaskOutcome
 from deai.client.journal import Entry, JournalError, Proposal
 from deai.client.kept import kept_outcome
+from deai.client.lane.hub import Hub
+from deai.client.lane.lane import Lane, open_lane
+from deai.client.lane.patience import Patience
 from deai.client.offering import DryRun, look_around, plan_for
 from deai.client.requests import Prepared, TaskRequest, prepare
 from deai.client.submission import Submission
@@ -31,9 +35,10 @@ from deai.tasks import TaskSpec
 class Client:
     """A paying account's view of the network. Made by `open_client`; safe for many tasks."""
 
-    def __init__(self, tools: Tools, nursery: trio.Nursery) -> None:
+    def __init__(self, tools: Tools, nursery: trio.Nursery, patience: Patience) -> None:
         self.tools = tools
         self._nursery = nursery
+        self._hub = Hub(tools, nursery, patience)
 
     async def submit(
         self,
@@ -75,6 +80,37 @@ class Client:
             idempotency_key=idempotency_key,
         )
         return await self.start(request, detach=detach)
+
+    def lane(
+        self,
+        workload: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        max_fee: int,
+        nodes: Iterable[NodeId] | None = None,
+        max_units: int = 0,
+        auto_top_up: int = 0,
+    ) -> AbstractAsyncContextManager[Lane]:
+        """Many small tasks of one workload, each paid by a voucher of an open channel.
+
+        They go to every node with an open channel of this account (of `nodes`, if any are named)
+        that asks at most `max_fee` base units a task. `max_units` fixes how many cost units are
+        paid for (0: as many as each input has). Of deposits that run out, `auto_top_up` base
+        units in all are added. Leaving it pays for everything received.
+
+        Entering raises `WorkloadFault`, `ConfigError`, `NotSetUp` (`no_channel`), `TaskDeclined`,
+        or why no node could be reached.
+        """
+        return open_lane(
+            self._hub,
+            self.tools,
+            workload,
+            params=params,
+            max_fee=max_fee,
+            nodes=nodes,
+            max_units=max_units,
+            auto_top_up=auto_top_up,
+        )
 
     async def start(self, request: TaskRequest, *, detach: bool = False) -> TaskHandle:
         """As `submit`, for a request made elsewhere."""

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
 from deai.chain.ledger import Ledger
+from deai.client.alone import one_error
 from deai.client.client import Client
 from deai.client.directory import Directory, RegistryEvents, Source
 from deai.client.journal import Journal, Offload, in_a_thread
+from deai.client.lane.patience import Patience
 from deai.client.purse import Purse
 from deai.client.sessions import Sessions
 from deai.client.tools import Tools, no_crash
 from deai.net import Net
 from deai.ports import Catalogue
-
-
-@contextmanager
-def one_error() -> Iterator[None]:
-    """Let an error that is alone in its group out without the group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if error is group:
-            raise
-        raise error from error.__cause__
 
 
 @asynccontextmanager
@@ -45,6 +33,8 @@ async def open_client(
     sources: Sequence[Source] = (),
     fallback: Sequence[Source] | None = None,
     journal: Journal | None = None,
+    passphrase: Path | None = None,
+    patience: Patience | None = None,
     offload: Offload = in_a_thread,
     random: Callable[[int], bytes] = secrets.token_bytes,
     crash: Callable[[str], None] = no_crash,
@@ -52,7 +42,8 @@ async def open_client(
     """A client over the given ports, until the context ends; posted tasks go on without it.
 
     `sources` say which nodes there are, `fallback` is asked when they do not know enough
-    (default: the registry's events). Files go to `home`: `client.db`, `results/`, `receipts/`.
+    (default: the registry's events). Files go to `home`: `client.db`, `results/`, `receipts/`, and
+    of the fast lane `lane.db`; session keys of channels are read from there with `passphrase`.
     """
     own = journal or Journal(home / "client.db", offload)
     try:
@@ -67,11 +58,14 @@ async def open_client(
                 )
                 tools = Tools(
                     ledger=ledger,
+                    net=net,
                     sessions=sessions,
                     directory=directory,
                     purse=Purse(ledger),
                     journal=own,
                     catalogue=catalogue,
+                    home=home,
+                    passphrase=passphrase or home / "keys" / "passphrase",
                     results=home / "results",
                     receipts=home / "receipts",
                     random=random,
@@ -80,7 +74,7 @@ async def open_client(
                     crash=crash,
                 )
                 try:
-                    yield Client(tools, nursery)
+                    yield Client(tools, nursery, patience or Patience())
                 finally:
                     nursery.cancel_scope.cancel()
     finally:

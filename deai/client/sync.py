@@ -10,9 +10,9 @@ from typing import Any, Self, TypeVar
 
 import trio
 
+from deai.client.alone import one_error
 from deai.client.client import Client
 from deai.client.handle import TaskHandle, TaskOutcome
-from deai.client.opening import one_error
 from deai.client.updates import TaskUpdate
 from deai.errors import DeaiError
 

@@ -15,6 +15,7 @@ from deai.client.purse import Purse
 from deai.client.sessions import Sessions
 from deai.errors import ConfigError
 from deai.ids import AccountId
+from deai.net import Net
 from deai.ports import Catalogue
 
 
@@ -27,11 +28,15 @@ class Tools:
     """Everything outside that a run touches."""
 
     ledger: Ledger
+    net: Net
     sessions: Sessions
     directory: Directory
     purse: Purse
     journal: Journal
     catalogue: Catalogue
+    home: Path
+    passphrase: Path
+    """Opens the session keys of channels."""
     results: Path
     receipts: Path
     random: Callable[[int], bytes] = field(repr=False)

@@ -47,6 +47,22 @@ def make_app(daemon: Daemon, token: str) -> ASGIApp:
         paid = int((await documents.earnings(daemon))["paid"])
         return Response(metrics.render(daemon, paid), media_type=metrics.CONTENT_TYPE)
 
+    async def channels(request: Request) -> Response:
+        after = request.query_params.get("cursor", "0")
+        if not after.isascii() or not after.isdigit() or len(after) > 9:
+            return _error(400, "bad_request", "`cursor` is what the page before said")
+        return JSONResponse(documents.channels(daemon, int(after)))
+
+    async def redeem(request: Request) -> Response:
+        chain = request.query_params.get("chain")
+        asked = [
+            {"chain": one.chain, "channel_id": one.channel_id, "amount": str(one.unredeemed)}
+            for node in daemon.nodes
+            if node.lanes is not None and chain in (None, node.info.name)
+            for one in node.lanes.redeeming.ask()
+        ]
+        return JSONResponse({"items": asked})
+
     async def drain(_request: Request) -> Response:
         daemon.stop.set()
         return JSONResponse({"state": Mode.DRAINING.value})
@@ -70,6 +86,8 @@ def make_app(daemon: Daemon, token: str) -> ASGIApp:
         Route("/tasks", _guarded(tasks), methods=["GET"]),
         Route("/earnings", _guarded(earnings), methods=["GET"]),
         Route("/metrics", _guarded(metrics_), methods=["GET"]),
+        Route("/channels", _guarded(channels), methods=["GET"]),
+        Route("/redeem", _guarded(redeem), methods=["POST"]),
         Route("/drain", _guarded(drain), methods=["POST"]),
         Route("/pause", _guarded(pause), methods=["POST"]),
         Route("/resume", _guarded(resume), methods=["POST"]),

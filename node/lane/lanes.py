@@ -39,6 +39,7 @@ from deai.signing import Signer
 from node.daemon import Mode
 from node.lane.account import Account
 from node.lane.book import LaneBook
+from node.lane.redeeming import Redeeming
 from node.lane.session import MAX_QUEUED, MAX_QUEUED_BYTES, Session
 from node.lane.terms import Refusal, judge_terms
 from node.lane.windows import unpaid_windows
@@ -74,6 +75,7 @@ class Lanes:
         self._wanted: set[ChannelId] = set()
         self._looked: dict[ChannelId, float] = {}
         self._readers = trio.CapacityLimiter(READERS)
+        self.redeeming = Redeeming(node, book, self.look)
 
     # --- what a session asks of its house -----------------------------------------------------
 
@@ -140,8 +142,13 @@ class Lanes:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
+        # Clients may have closed channels while nobody here looked on.
+        self._wanted |= {
+            one.channel_id for one in self.book.of(self._node.info.name) if not one.is_closed
+        }
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._mind)
+            nursery.start_soon(self.redeeming.run)
             await nursery.start(
                 self._node.ports.net.serve, lane_dialect(self._node.info.name), self._serve
             )
@@ -189,7 +196,7 @@ class Lanes:
         if known is not None and known.session is not None:
             known.session.end(Halt("replaced", "this channel has a newer link"))
             await known.session.ended.wait()
-        record = await self._record(id_)
+        record = await self.record(id_)
         if record.epoch != hello.epoch or not record.deposit:
             state = record.state.label
             raise _Refused(
@@ -221,7 +228,8 @@ class Lanes:
         session.resend(account.shelf.since(first))
         return session
 
-    async def _record(self, id_: ChannelId) -> ChannelRecord:
+    async def record(self, id_: ChannelId) -> ChannelRecord:
+        """What the chain has of a channel; raises `_Refused` where it does not answer."""
         try:
             with trio.fail_after(CHAIN):
                 async with self._readers:
@@ -305,6 +313,7 @@ class Lanes:
             entry = live.entry
         if entry is None or record.epoch < entry.epoch:
             return
+        entry.closes_at = record.closes_at if record.epoch == entry.epoch else 0
         is_closed = record.epoch > entry.epoch or record.state is ChannelState.CLOSED
         self.book.seen(
             entry,
@@ -313,6 +322,8 @@ class Lanes:
             is_closed=is_closed,
             now=self.now(),
         )
+        if entry.closes_at and entry.unredeemed:
+            self.redeeming.wake()
 
     async def _mind(self) -> None:
         """Twice a second: the disk's pace, and channels to be looked at."""
@@ -322,19 +333,21 @@ class Lanes:
                 account.payee.windows = windows
                 if account.session is not None and now - account.read_at > READ_EVERY:
                     self._wanted.add(account.payee.id)
-            due = [id_ for id_ in self._wanted
-                   if now - self._looked.get(id_, float("-inf")) >= AGAIN]  # fmt: skip
+            due = [
+                id_ for id_ in self._wanted if now - self._looked.get(id_, -AGAIN) >= AGAIN
+            ]  # fmt: skip
             async with trio.open_nursery() as nursery:
-                for id_ in due[:READERS]:
+                for id_ in due:
                     self._wanted.discard(id_)
                     self._looked[id_] = now
-                    nursery.start_soon(self._look, id_)
+                    nursery.start_soon(self.look, id_)
             self._looked = {id_: at for id_, at in self._looked.items() if now - at < AGAIN}
             await trio.sleep(MINDED)
 
-    async def _look(self, id_: ChannelId) -> None:
+    async def look(self, id_: ChannelId) -> None:
+        """Read a channel from the chain, and act on what has changed."""
         try:
-            record = await self._record(id_)
+            record = await self.record(id_)
         except _Refused:
             self._wanted.add(id_)
             return
@@ -355,8 +368,8 @@ class Lanes:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is computed, or delivered to a client that is here and unpaid."""
-        return any(
+        """Whether something is computed, delivered to a client that is here, or to be redeemed."""
+        return self.redeeming.is_busy or any(
             one.payee.executing or one.undurable or (one.session is not None and one.payee.due)
             for one in self.accounts.values()
         )

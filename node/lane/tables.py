@@ -66,6 +66,9 @@ class Entry:
     changed_at: int = 0
     is_kept: bool = False
     """There is a row of it."""
+    closes_at: int = 0
+    """When its client's close is over, in chain time; 0 while nobody asked. Not kept: the chain
+    is asked again after a restart."""
     shown: Standing | None = None
     """Where it stood when its voucher was last shown to the chain."""
 

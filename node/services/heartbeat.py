@@ -224,7 +224,8 @@ class Heartbeat:
             due = record is not None and record.standing.is_assignable and record.last_epoch < epoch
             if due and node.mode is not Mode.DRAINING:
                 try:
-                    await node.ports.ledger.submit(BeatOnChain(node.ports.node, epoch))
+                    done = await node.ports.ledger.submit(BeatOnChain(node.ports.node, epoch))
+                    node.gas_price = done.gas_price
                     node.record = await node.ports.ledger.node(node.ports.node)
                     node.solved("no_epoch_beat")
                     failures = 0

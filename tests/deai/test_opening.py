@@ -19,6 +19,7 @@ from deai.ids import (
     any_account,
     any_node,
     index_of,
+    key_on,
     node_of,
     node_on,
     parse_operator,
@@ -118,6 +119,10 @@ def test_names_are_read_in_their_chains_own_form() -> None:
         assert index_of(node) == 7
     assert parse_operator(KEY) == KEY
     assert parse_operator(ADDRESS) == ADDRESS
+    assert (key_on(SEI, ADDRESS.upper().replace("X", "x")), key_on(NEAR, KEY)) == (ADDRESS, KEY)
+    for chain, other in ((SEI, KEY), (NEAR, ADDRESS), (NEAR, "alice.near"), (SEI, "0x12")):
+        with pytest.raises(MalformedMessage):
+            key_on(chain, other)
 
 
 @pytest.mark.parametrize(

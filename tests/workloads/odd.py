@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from deai.lane.receipts import MAX_TASK_BYTES
@@ -61,6 +62,18 @@ def run(task: RunnerTask, report: Report) -> RunnerOutput:
     return RunnerOutput(task.input.upper())
 
 
+def run_many(task: RunnerTask, inputs: Sequence[bytes]) -> list[bytes]:
+    """Marks what was computed together."""
+    if b"raise" in inputs:
+        raise ZeroDivisionError("by zero")
+    outputs = [run(_with(task, data), lambda fraction: None).data + b"!" for data in inputs]
+    return outputs[: -1 if b"few" in inputs else None]
+
+
+def _with(task: RunnerTask, data: bytes) -> RunnerTask:
+    return RunnerTask(task.parameters, data, task.model, task.seed, task.threads)
+
+
 def _done(outputs: list[bytes], *missing: wire.Missing) -> bytes:
     return bytes(wire.batch_frame(wire.BatchDone(outputs, list(missing))))
 
@@ -96,3 +109,5 @@ SPEC: Final = WorkloadSpec(
     check_output=check_output,
     runner="tests.workloads.odd:run",
 )
+
+TOGETHER: Final = dataclasses.replace(SPEC, id="together", run_many="tests.workloads.odd:run_many")

@@ -23,6 +23,7 @@ from workloads.text import parse_json
 CATALOGUE: Catalogue = InstalledWorkloads.load()
 EMBEDDING = CATALOGUE.parameters("embedding", {})
 JSONL = CATALOGUE.parameters("embedding", {"format": "jsonl"})
+ECHO = CATALOGUE.parameters("echo", {})
 RISK = CATALOGUE.parameters("portfolio-risk", {})
 PORTFOLIO: dict[str, Any] = {
     "positions": [{"asset": "A", "value": 100.0}, {"asset": "B", "value": -50}],
@@ -233,6 +234,7 @@ def test_matmul_takes_no_input() -> None:
         ("portfolio-risk", {"volatility": 1}, FaultCode.INVALID_PARAMETERS),
         ("matmul-proof", {"size": 17}, FaultCode.INVALID_PARAMETERS),
         ("matmul-proof", {"size": 8192, "rounds": 1024}, FaultCode.INVALID_PARAMETERS),
+        ("echo", {"times": 2}, FaultCode.INVALID_PARAMETERS),
         ("mining", {}, FaultCode.INVALID_PARAMETERS),
     ],
 )
@@ -244,7 +246,22 @@ def test_a_bad_parameter_has_its_code(
     assert caught.value.fault == code
 
 
-@pytest.mark.parametrize("workload", ["embedding", "matmul-proof", "portfolio-risk"])
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"", FaultCode.MALFORMED_INPUT), (bytes((1 << 20) + 1), FaultCode.INPUT_TOO_LARGE)],
+)
+def test_an_echo_of_nothing_or_too_much_is_a_fault(data: bytes, code: FaultCode) -> None:
+    assert fault_of("echo", ECHO, data) is code
+
+
+@pytest.mark.parametrize(
+    ("size", "units"), [(1, 1), (64 << 10, 1), ((64 << 10) + 1, 2), (1 << 20, 16)]
+)
+def test_an_echo_costs_a_unit_for_every_64_kib(size: int, units: int) -> None:
+    assert CATALOGUE.check("echo", ECHO, bytes(size)).units == units
+
+
+@pytest.mark.parametrize("workload", ["echo", "embedding", "matmul-proof", "portfolio-risk"])
 def test_canonical_parameters_are_a_fixed_point(workload: str) -> None:
     first = CATALOGUE.parameters(workload, {})
     assert CATALOGUE.parameters(workload, decode_value(first)) == first
@@ -267,6 +284,7 @@ def test_any_bytes_are_either_a_valid_input_or_a_fault(data: bytes) -> None:
         ("embedding", EMBEDDING),
         ("embedding", JSONL),
         ("portfolio-risk", RISK),
+        ("echo", ECHO),
     ):
         try:
             estimate = CATALOGUE.check(workload, parameters, data)

@@ -33,8 +33,8 @@ LANES = 2
 async def odd_pool(tmp_path: Path, **settings: Any) -> AsyncIterator[WorkerPool]:
     config = PoolConfig(
         models=tmp_path,
-        workloads=("odd", "echo"),
-        extra=("tests.workloads.odd:SPEC",),
+        workloads=("odd", "echo", "together"),
+        extra=("tests.workloads.odd:SPEC", "tests.workloads.odd:TOGETHER"),
         **{"memory_bytes": 256 << 20, "lane_workers": LANES, **settings},
     )
     async with open_worker_pool(config) as pool:
@@ -122,6 +122,21 @@ async def test_a_batch_of_bad_terms_fails_as_a_whole_and_the_next_is_computed(
         unknown = await Asked(lane, batch(b"one", b"two", workload="nobody's")).wait()
         assert all(isinstance(one, Failure) and one.fault == 0 for one in unknown)
         assert await ask(lane, b"one") == [b"ONE"]
+
+
+async def test_tasks_are_computed_together_unless_one_of_them_prevents_it(tmp_path: Path) -> None:
+    async with odd_pool(tmp_path) as pool, pool.batches("alice") as lane:
+
+        async def together(*inputs: bytes) -> list[bytes | int]:
+            answers = await Asked(lane, batch(*inputs, workload="together")).wait()
+            return [one.fault if isinstance(one, Failure) else one for one in answers]
+
+        assert await together(b"one", b"bad", b"dear", b"two") == [b"ONE!", 1, 0, b"TWO!"]
+        assert await together(b"one", b"largest", b"two") == [b"ONE!", 0, b"TWO!"]
+        assert await together(b"one", b"raise", b"two") == [b"ONE", 0, b"TWO"]
+        assert await together(b"one", b"few", b"bad") == [b"ONE", b"FEW", 1]
+        assert await together(b"bad", b"dear") == [1, 0]
+        assert await together(b"alone") == [b"ALONE"]
 
 
 async def test_as_much_as_may_be_asked_at_once_comes_back(tmp_path: Path) -> None:
@@ -255,6 +270,32 @@ async def test_a_client_waits_for_a_worker_and_its_holders_hear_of_it(tmp_path: 
                 lane.submit(batch(b"late"), lambda answers: None, timeout=PATIENCE)
         assert served == ["bob", "carol"]
         assert len(pool.stats()["worker_pids"]) == 1
+
+
+async def test_as_many_holders_are_asked_for_their_place_as_others_wait(tmp_path: Path) -> None:
+    async with odd_pool(tmp_path, lane_workers=3) as pool, trio.open_nursery() as nursery:
+
+        async def come(name: str) -> None:
+            async with pool.batches(name) as lane:
+                assert await ask(lane, b"one") == [b"ONE"]
+
+        async with pool.batches("a") as first, pool.batches("b") as second:
+            lanes = [first, second]
+            pids = [await pid_of(one) for one in lanes]
+            busy = [Asked(one, batch(b"hang")) for one in lanes]
+            async with pool.batches("c") as third:
+                lanes.append(third)
+                assert not any(one.is_wanted for one in lanes)
+                nursery.start_soon(come, "d")
+                await until(lambda: any(one.is_wanted for one in lanes))
+                # The one at rest before those at work, although it came last.
+                assert [one.is_wanted for one in lanes] == [False, False, True]
+                nursery.start_soon(come, "e")
+                await until(lambda: sum(one.is_wanted for one in lanes) == 2)
+                assert [one.is_wanted for one in lanes] == [True, False, True]
+            for pid, asked in zip(pids, busy, strict=True):
+                os.kill(pid, signal.SIGKILL)
+                assert isinstance((await asked.wait())[0], Failure)
 
 
 async def test_a_cancelled_client_gives_its_worker_back_and_is_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Shapes: b texts, t tokens, d hidden, h heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -114,18 +114,32 @@ _LOADED: Final[dict[str, Encoder]] = {}
 
 def run(task: RunnerTask, report: Report) -> RunnerOutput:
     """Embed every text of the input, in order."""
+    texts = parse_texts(task.input, task.parameters["format"])
+    return RunnerOutput(encode_matrix(OUTPUT_NAME, _vectors(task, texts, report)))
+
+
+def run_many(task: RunnerTask, inputs: Sequence[bytes]) -> list[bytes]:
+    """Embed the texts of many inputs together: those of one length share the work."""
+    parsed = [parse_texts(data, task.parameters["format"]) for data in inputs]
+    vectors = _vectors(task, [text for texts in parsed for text in texts], lambda fraction: None)
+    outputs, start = [], 0
+    for texts in parsed:
+        outputs.append(encode_matrix(OUTPUT_NAME, vectors[start : start + len(texts)]))
+        start += len(texts)
+    return outputs
+
+
+def _vectors(task: RunnerTask, texts: list[str], report: Report) -> np.ndarray:
     assert task.model is not None
     torch.set_num_threads(task.threads)
     if task.model.digest not in _LOADED:
         _LOADED.clear()
         _LOADED[task.model.digest] = Encoder(task.model)
-    encoder = _LOADED[task.model.digest]
-    texts = parse_texts(task.input, task.parameters["format"])
     with torch.inference_mode():
-        vectors = embed(encoder, texts, report)
+        vectors = embed(_LOADED[task.model.digest], texts, report)
         if task.parameters["normalize"]:
             vectors = F.normalize(vectors, dim=1)
-    return RunnerOutput(encode_matrix(OUTPUT_NAME, vectors.numpy()))
+    return vectors.numpy()
 
 
 def warm_up() -> None:

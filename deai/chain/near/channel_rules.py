@@ -92,8 +92,9 @@ class Rehearsal:
         # The contract hashes its own channel and epoch, whatever the voucher calls itself.
         asked = msgspec.structs.replace(voucher, channel=id_, epoch=record.epoch)
         with as_contract(id_, record):
-            self._records[id_], _ = redeemed(record, asked, self._now)
+            after, _ = redeemed(record, asked, self._now)
             verify_voucher(self._domain, channel.session_key, asked)
+        self._records[id_] = after
 
     def _redeem_many(self, action: act.RedeemMany) -> None:
         for channel, voucher in action.redemptions:

@@ -304,7 +304,7 @@ class History:
                     if outcome.outcome.executor_id in self._decoder.accounts
                 )
                 one.is_told = True
-                one.is_done = answer.get("final_execution_status") in _DONE
+                one.is_done = str(answer.get("final_execution_status")) in _DONE
 
     def _between(self, low: int, high: int) -> Iterator[Block]:
         for height in range(max(low, self._lowest), min(high, self._next - 1) + 1):

@@ -12,7 +12,7 @@ import trio
 
 from deai import actions as act
 from deai.chain.ledger import Ledger
-from deai.errors import LedgerRejected, LedgerUnreachable, NotSetUp
+from deai.errors import LedgerRejected, LedgerUnreachable
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from tests.deai.chain.proxy import Tamper
@@ -47,16 +47,17 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 async def ask_everything(ledger: Ledger, account: AccountId, node: NodeId) -> None:
     """Every question a ledger takes; raises what it must not raise."""
     action = act.TransferTokens(account, Amount(1))
+    growing = act.TopUpChannel(ChannelId("0x" + "6" * 64), Amount(1))
     nobodys, channel = TaskId("0x" + "5" * 64), ChannelId("0x" + "6" * 64)
     for question in (
         ledger.parameters, ledger.head, lambda: ledger.balances(account),
         lambda: ledger.node(node), lambda: ledger.speaks_for(account, account),
         lambda: ledger.lane(account, 0), lambda: ledger.simulate(action),
         lambda: ledger.task_events(nobodys, since=ledger.info.deployed_at),
-        lambda: ledger.channel(channel), lambda: ledger.channels(client=account),
+        lambda: ledger.simulate(growing), lambda: ledger.channel(channel),
+        lambda: ledger.channels(client=account),
     ):  # fmt: skip
-        # NEAR has no channels, and says so whatever it is told.
-        with suppress(LedgerUnreachable, LedgerRejected, NotSetUp):
+        with suppress(LedgerUnreachable, LedgerRejected):
             await question()
 
 

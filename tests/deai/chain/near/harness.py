@@ -143,7 +143,8 @@ def why_not() -> str:
     from deai.chain.near.deploy import contract_code
 
     try:
-        contract_code("token"), contract_code("compute")
+        for name in ("token", "compute", "channels"):
+            contract_code(name)
     except NotSetUp as error:
         return f"{error}; {error.hint}"
     return ""

@@ -206,3 +206,35 @@ async def test_a_nodes_key_without_money_of_its_own_cannot_redeem(chain: NearCha
             await one.as_owner(act.TransferGas(own_account(hot.account), Amount(NEAR // 10)))
             await ledger.submit(redeem)
         assert (await one.tokens())[1] == 300
+
+
+async def test_a_redemption_whose_nonce_another_copy_spent_goes_out_again(
+    chain: NearChain,
+) -> None:
+    """Nonces, deaths and hashes are those of the account that redeems, not of the owner."""
+    hot, lost = Ed25519Signer(keccak(b"two copies")), trio.Event()
+
+    async def forget_one(request: dict[str, Any]) -> object:
+        if request["method"] == "send_tx" and not lost.is_set():
+            lost.set()
+            return {"result": {"final_execution_status": "NONE"}}
+        return PASS
+
+    async with near_world(chain) as world, open_proxy(chain.rpc_url) as proxy:
+        one = await paying(world, deposit=1000)
+        await one.redeem(1)  # the token knows the owner from now on
+        await one.as_owner(act.TransferGas(hot.account, Amount(NEAR)))
+        by, own = NearKey(one.owner.account, hot), own_account(hot.account)
+        proxy.fault = forget_one
+        entry = through(chain, proxy)
+        with trio.fail_after(120):
+            async with (
+                open_near_ledger(entry, by, settings=IMPATIENT) as ledger,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(ledger.submit, one.redeeming(300))
+                await lost.wait()
+                other = NearKey(own, hot)
+                async with open_near_ledger(chain.entry, other, settings=settings()) as second:
+                    await second.submit(act.TransferGas(chain.holder.account, Amount(5)))
+        assert (await one.tokens())[1] == 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 import trio
@@ -12,10 +13,13 @@ pytest.importorskip("py_near", reason="py-near is not installed")
 from deai import actions as act
 from deai.chain.ledger import Cursor
 from deai.chain.tasks_view import fold, task_of
+from deai.errors import LedgerRejected
 from deai.events import LedgerRecord, ResultCommitted
 from deai.lifecycle import TaskState
 from deai.tasks import Seat
+from devnet.accounts import channels_difference, read_books
 from tests.deai.chain.near.harness import NearChain, near_chain, near_world
+from tests.support.channel_conformance import DEPOSIT, Paying, paying
 from tests.support.ledger_conformance import Play, World, batches_until, events_of, play
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
@@ -55,6 +59,35 @@ async def test_commits_of_one_block_are_told_in_the_order_of_the_chain(world: Wo
         assert (await world.reader.lane(playing.client.account, 0)).acc == view.acc
         await playing.finalise()
         assert (await playing.view()).state is TaskState.COMPLETED
+
+
+async def redeem(one: Paying, amount: int) -> None:
+    with suppress(LedgerRejected):  # a larger voucher came first
+        await one.redeem(amount)
+
+
+async def test_no_token_of_a_channel_is_lost_whatever_runs_first(world: World) -> None:
+    """Transfers, their callbacks and what comes next overtake each other."""
+    owner, client = world.signer(), world.signer()
+    await world.fund(client.account, DEPOSIT)
+    found = [
+        await paying(world, client=client, owner=owner, index=index, deposit=100)
+        for index in range(4)
+    ]
+    async with trio.open_nursery() as nursery:
+        for number, one in enumerate(found):
+            nursery.start_soon(redeem, one, 10 + number)
+            nursery.start_soon(redeem, one, 50 + number)
+            nursery.start_soon(one.top_up, 5, f"{one.id}:more")
+    batch = tuple((one.channel, one.voucher(80)) for one in found[:3])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found[0].as_stranger, act.RedeemMany(batch))
+        nursery.start_soon(found[3].close, 90)
+    assert await found[0].tokens() == (DEPOSIT - 4 * 105 + 15, 3 * 80 + 90)
+    assert [(await one.record()).remaining for one in found] == [25, 25, 25, 0]
+    assert [(await one.record()).due for one in found] == [0, 0, 0, 0]
+    books = await read_books(world.reader)
+    assert (books.difference, await channels_difference(world.reader, books)) == (0, 0)
 
 
 async def test_a_follower_tells_the_same_at_once_and_afterwards(world: World) -> None:

@@ -1,0 +1,515 @@
+"""The lane as a caller sees it: `await lane.call(data)`, `async for output in lane.map(inputs)`.
+
+No trio task and no message of its own per task: callbacks inside, an `await` where the caller
+awaits. Tasks that are started at the same time travel together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakSet
+
+import outcome
+import trio
+
+from deai.client.lane.book import Book
+from deai.client.lane.hub import Hub
+from deai.client.lane.places import Place, find_places
+from deai.client.lane.tasks import Kind, Task, rounded_units
+from deai.client.matching import Wish, ask_of
+from deai.client.tools import Tools
+from deai.codec import decode_value
+from deai.errors import DeaiError, LimitExceeded, TaskDeclined, UsageError
+from deai.ids import NodeId
+from deai.lane.proof import LaneReceipt, make_lane_receipt
+from deai.lane.receipts import MAX_TASK_BYTES, Terms
+from deai.money import MAX_AMOUNT, format_tokens
+from deai.ports import Catalogue, WorkloadInfo
+from deai.tasks import Policy
+
+IN_FLIGHT: Final = 1024
+"""Tasks of one `map` that have been taken from its inputs and not yielded, unless told."""
+MAX_IN_FLIGHT: Final = 1 << 16
+_MAX_REMEMBERED: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LaneResult:
+    """One task's output, who computed it, and where its receipt stands."""
+
+    output: bytes
+    node: NodeId
+    terms: Terms
+    index: int
+    """Of its receipt, in the channel's epoch."""
+    data: bytes
+
+    @property
+    def fee(self) -> int:
+        """What it cost, in base units."""
+        return int(self.terms.price)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one node did: results, base units promised for them, vouchers."""
+
+    node: NodeId
+    tasks: int
+    paid: int
+    vouchers: int
+
+
+class Lane:
+    """Tasks of one workload with the same parameters. Made by `Client.lane`."""
+
+    def __init__(
+        self, hub: Hub, catalogue: Catalogue, info: WorkloadInfo, parameters: bytes, model: str,
+        places: Iterable[Place], max_fee: int, max_units: int,
+    ) -> None:  # fmt: skip
+        self._hub = hub
+        self._catalogue = catalogue
+        self._info = info
+        self._parameters = parameters
+        self._model = model
+        self._offers = {place.node: place.offer for place in places}
+        self._max_fee = max_fee
+        self._max_units = max_units
+        self._kinds: dict[int, Kind] = {}
+        self._by_units: dict[int, Kind] = {}
+        self._streams: WeakSet[_Stream] = WeakSet()
+        self.tasks = 0
+        """Tasks that ended with an output."""
+        self.failed = 0
+
+    def begin(self, stream: _Stream) -> None:
+        """A stream of this lane; it ends with the lane."""
+        self._streams.add(stream)
+
+    def spawn(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Run something beside the caller, until the client ends."""
+        self._hub.spawn(function)
+
+    @property
+    def book(self) -> Book:
+        """Where this client's promises are written down; while the lane is open."""
+        return self._hub.book
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Those that take tasks of this lane now."""
+        sessions = self._hub.sessions
+        return tuple(node for node in self._offers if node in sessions and sessions[node].may_serve)
+
+    async def call(self, data: bytes) -> bytes:
+        """Compute one task; its output.
+
+        Raises `WorkloadFault` where the input or a parameter is at fault, `LimitExceeded` for an
+        input above 64 KiB, and what the last of three tries raised: `NodeFault`, `TaskDeclined`
+        (`reason_code` says why: `deposit`, `draining`, …) or `PeerUnreachable`.
+        """
+        return (await self._wait(data)).output or b""
+
+    async def result(self, data: bytes) -> LaneResult:
+        """As `call`, with what is needed to prove it."""
+        task = await self._wait(data)
+        assert task.agreement is not None
+        assert task.output is not None
+        agreement = task.agreement
+        return LaneResult(task.output, agreement.node, agreement.terms, task.index, data)
+
+    def map(
+        self,
+        inputs: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        ordered: bool = True,
+        in_flight: int = IN_FLIGHT,
+    ) -> Outputs:
+        """The output of every input, in their order (as they come with `ordered=False`).
+
+        Inputs are taken as places get free: at most `in_flight` of them have been taken and not
+        yielded. The first task that fails ends it by raising as `call` does; use `results` to go
+        on. Leaving it early drops what was not asked for yet.
+        """
+        return Outputs(self, inputs, in_flight, ordered=ordered)
+
+    def results(
+        self,
+        inputs: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        ordered: bool = True,
+        in_flight: int = IN_FLIGHT,
+    ) -> Ended:
+        """As `map`; every ended task with `output` or `error`."""
+        return Ended(self, inputs, in_flight, ordered=ordered)
+
+    async def receipt(self, result: LaneResult) -> LaneReceipt | None:
+        """What proves a task offline; None where its node signs nothing within a few seconds.
+
+        Pays the window that the task is in. Raises `JournalError`.
+        """
+        hub = self._hub
+        session = hub.sessions[result.node]
+        talk = session.talk
+        with trio.move_on_after(hub.patience.last):
+            while True:
+                talk.pay(flush=True)
+                await hub.flushed()
+                proof = hub.book.proof(talk.payer.id, talk.payer.epoch, result.index)
+                if proof is not None:
+                    return make_lane_receipt(
+                        chain=hub.chain,
+                        domain=talk.payer.domain,
+                        channel=talk.payer.channel,
+                        operator=talk.operator,
+                        terms=result.terms,
+                        index=result.index,
+                        given=result.data,
+                        output=result.output,
+                        window=proof.window,
+                        path=proof.path,
+                        signature=proof.signature,
+                    )
+                await talk.receipts_came()
+        return None
+
+    @property
+    def shares(self) -> list[Share]:
+        """What each node did and was promised in this life of the client; by node."""
+        return [
+            Share(
+                node=session.node,
+                tasks=session.talk.results,
+                paid=session.talk.paid,
+                vouchers=session.talk.vouchers,
+            )
+            for session in self._hub.sessions.values()
+            if session.talk.results or session.talk.vouchers
+        ]
+
+    def start(self, data: bytes, done: Callable[[Task], None]) -> Task:
+        """Begin a task; `done(task)` is called on the event loop when it has ended.
+
+        Raises `WorkloadFault`, `LimitExceeded` or `TaskDeclined` for an input that no node takes.
+        """
+        kind = self._kind(data)
+        task = Task(data, kind, done)
+        self._hub.put(task, kind)
+        return task
+
+    def ended(self, task: Task) -> None:
+        """Count a task."""
+        if task.error is None:
+            self.tasks += 1
+        else:
+            self.failed += 1
+
+    async def leave(self, auto_top_up: int) -> None:
+        """Drop what waits, and pay for what was received."""
+        for stream in list(self._streams):
+            stream.drop()
+        kinds = list(self._by_units.values())
+        for kind in kinds:
+            for task in kind.drain():
+                task.done = None
+        await self._hub.leave(kinds, auto_top_up)
+
+    async def _wait(self, data: bytes) -> Task:
+        kind = self._kind(data)
+        task = Task(data, kind, _wake)
+        self._hub.put(task, kind)
+
+        def abandon(_: object) -> trio.lowlevel.Abort:
+            task.done = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if task.done is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            task.waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(abandon)
+        self.ended(task)
+        if task.error is not None:
+            raise task.error
+        return task
+
+    def _kind(self, data: bytes) -> Kind:
+        """Check an input as every node will, and find those that cost the same."""
+        if len(data) > MAX_TASK_BYTES:
+            raise LimitExceeded(
+                f"the input has {len(data)} bytes; the lane takes {MAX_TASK_BYTES}",
+                hint="submit it through the escrow, or cut it",
+                code="input_too_large",
+            )
+        units = self._catalogue.check(self._info.id, self._parameters, data).units
+        return self._kinds.get(units) or self._find_kind(units)
+
+    def _find_kind(self, units: int) -> Kind:
+        most = self._max_units
+        if most and units > most:
+            raise LimitExceeded(
+                f"the input has {units} units; max_units is {most}",
+                hint="raise max_units, or cut the input",
+                code="too_many_units",
+            )
+        covered = most or rounded_units(max(1, units))
+        if not most and self._best(covered) > self._max_fee:
+            covered = max(1, units)
+        if (best := self._best(covered)) > self._max_fee:
+            raise TaskDeclined(
+                f"{covered} units cost {format_tokens(best)} or more; at most "
+                f"{format_tokens(self._max_fee)} is offered",
+                hint="raise max_fee",
+                code="price_below_every_offer",
+            )
+        kind = self._by_units.get(covered)
+        if kind is None:
+            kind = self._by_units[covered] = Kind(
+                workload=self._info.id,
+                version=self._info.version,
+                model=self._model,
+                parameters=self._parameters,
+                units=covered,
+                max_fee=self._max_fee,
+                offers=self._offers,
+            )
+            self._hub.open_kind(kind)
+        if len(self._kinds) < _MAX_REMEMBERED:
+            self._kinds[units] = kind
+        return kind
+
+    def _best(self, units: int) -> int:
+        return min(ask_of(offer, units) for offer in self._offers.values())
+
+
+class _Stream:
+    """Inputs on their way to being outputs: never more than `limit` of them."""
+
+    def __init__(
+        self, lane: Lane, inputs: Iterable[bytes] | AsyncIterable[bytes], limit: int,
+        *, ordered: bool,
+    ) -> None:  # fmt: skip
+        self._lane = lane
+        self._inputs = iter(inputs) if isinstance(inputs, Iterable) else None
+        self._later = None if isinstance(inputs, Iterable) else aiter(inputs)
+        if not 0 < limit <= MAX_IN_FLIGHT:
+            raise UsageError(f"between 1 and {MAX_IN_FLIGHT} tasks can be in flight")
+        self._limit = limit
+        self._ended = self._ended_in_line if ordered else self._ended_anywhere
+        self._ordered = ordered
+        self._line: deque[Task] = deque()
+        """Those to be yielded: all of them in the order of the inputs, or those that ended."""
+        self._running: set[Task] = set()
+        """Where there is no order, those that have not ended."""
+        self._held = 0
+        self._waiter: trio.lowlevel.Task | None = None
+        self._puller: trio.lowlevel.Task | None = None
+        self._is_out = False
+        self._problem: outcome.Error | None = None
+        self._scope = trio.CancelScope()
+        lane.begin(self)
+        if self._later is not None:
+            lane.spawn(self._pull_later)
+
+    async def next(self) -> Task | None:
+        """The next ended task; None after the last."""
+        while True:
+            if self._inputs is not None and not self._is_out:
+                self._pull(self._inputs)
+            line = self._line
+            if line and line[0].done is None:
+                task = line.popleft()
+                self._held -= 1
+                self._lane.ended(task)
+                if self._puller is not None:
+                    puller, self._puller = self._puller, None
+                    trio.lowlevel.reschedule(puller)
+                return task
+            if self._is_out and not self._held:
+                if self._problem is not None:
+                    self._problem.unwrap()
+                return None
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+
+    def drop(self) -> None:
+        """Nobody wants the rest."""
+        self._is_out = True
+        self._scope.cancel()
+        self._forget()
+
+    async def aclose(self) -> None:
+        """The same, for `contextlib.aclosing`."""
+        self.drop()
+        await trio.lowlevel.checkpoint()
+
+    def __del__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._is_out, self._held = True, 0
+        for task in (*self._line, *self._running):
+            task.done = None
+        self._line.clear()
+        self._running.clear()
+
+    def _pull(self, inputs: Iterator[bytes]) -> None:
+        while self._held < self._limit:
+            self._got(outcome.capture(next, inputs))
+            if self._is_out:
+                return
+
+    async def _pull_later(self) -> None:
+        assert self._later is not None
+        with self._scope:
+            while not self._is_out:
+                if self._held >= self._limit:
+                    self._puller = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(self._stop_pulling)
+                    continue
+                self._got(await outcome.acapture(anext, self._later))
+
+    def _got(self, got: outcome.Value[bytes] | outcome.Error) -> None:
+        if isinstance(got, outcome.Value):
+            self._take(got.value)
+            return
+        self._is_out = True
+        if not isinstance(got.error, StopIteration | StopAsyncIteration):
+            self._problem = got  # raised behind the outputs of what came before
+        self._wake()
+
+    def _take(self, data: bytes) -> None:
+        self._held += 1
+        try:
+            task = self._lane.start(data, self._ended)
+        except DeaiError as error:
+            task = Task(data, None, None)
+            task.error = error
+            self._line.append(task)
+            self._wake()
+            return
+        if self._ordered:
+            self._line.append(task)
+            if task.done is None:
+                self._wake()
+        elif task.done is not None:
+            self._running.add(task)
+
+    def _ended_in_line(self, task: Task) -> None:
+        if self._line and self._line[0] is task:
+            self._wake()
+
+    def _ended_anywhere(self, task: Task) -> None:
+        self._running.discard(task)
+        self._line.append(task)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            trio.lowlevel.reschedule(waiter)
+
+    def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _stop_pulling(self, _: object) -> trio.lowlevel.Abort:
+        self._puller = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Outputs(_Stream):
+    """The outputs of a `map`."""
+
+    def __aiter__(self) -> Outputs:
+        return self
+
+    async def __anext__(self) -> bytes:
+        task = await self.next()
+        if task is None:
+            raise StopAsyncIteration
+        if task.error is not None:
+            self.drop()
+            raise task.error
+        return task.output or b""
+
+
+class Ended(_Stream):
+    """The ended tasks of `results`."""
+
+    def __aiter__(self) -> Ended:
+        return self
+
+    async def __anext__(self) -> Task:
+        task = await self.next()
+        if task is None:
+            raise StopAsyncIteration
+        return task
+
+
+def _wake(task: Task) -> None:
+    if task.waiter is not None:
+        trio.lowlevel.reschedule(task.waiter)
+
+
+@asynccontextmanager
+async def open_lane(
+    hub: Hub,
+    tools: Tools,
+    workload: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    max_fee: int,
+    nodes: Iterable[NodeId] | None = None,
+    max_units: int = 0,
+    auto_top_up: int = 0,
+) -> AsyncIterator[Lane]:
+    """See `Client.lane`."""
+    if not 0 < max_fee <= MAX_AMOUNT or auto_top_up < 0 or not 0 <= max_units < 1 << 32:
+        raise UsageError(
+            "max_fee is a positive amount, auto_top_up and max_units are none or positive",
+            hint="the most to pay per task, as 0.12CT",
+            code="bad_amount",
+        )
+    info = tools.catalogue.info(workload)
+    if Policy.NONE.label not in info.policies:
+        raise UsageError(
+            f"{info.id} cannot be computed without verification",
+            hint="submit its tasks through the escrow",
+            code="unsupported_policy",
+        )
+    parameters = tools.catalogue.parameters(info.id, dict(params or {}))
+    values = decode_value(parameters)
+    model = values.get("model", "") if isinstance(values, dict) else ""
+    span = (await tools.ledger.parameters()).max_span
+    wish = Wish(
+        workload=info.id,
+        version=info.version,
+        model=model if isinstance(model, str) else "",
+        policy=Policy.NONE,
+        seats=1,
+        units=max_units or 1,
+        max_fee=max_fee,
+        seconds=span,
+        nodes=tuple(nodes or ()),
+    )
+    places = await find_places(tools, wish)
+    lane = Lane(hub, tools.catalogue, info, parameters, wish.model, places, max_fee, max_units)
+    await hub.enter(places, auto_top_up)
+    try:
+        await hub.ready(place.node for place in places)
+        yield lane
+    finally:
+        await lane.leave(auto_top_up)

@@ -1,0 +1,126 @@
+"""Nodes that can be paid by voucher: with an open channel of this home, and an offer that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deai.channels import Channel, ChannelRecord, ChannelState, channel_id
+from deai.client.matching import Ranked, Wish, explain, rank
+from deai.client.tools import Tools
+from deai.errors import NotSetUp, TaskDeclined
+from deai.ids import AccountId, ChannelId, NodeId
+from deai.keys import load_signer
+from deai.net import PeerAddress
+from deai.offers import WorkloadOffer
+from deai.signing import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node with an open channel, what it asks, and the key that promises for the client."""
+
+    peer: PeerAddress
+    operator: AccountId
+    offer: WorkloadOffer
+    channel: Channel
+    id: ChannelId
+    record: ChannelRecord
+    key: Signer = field(repr=False)
+
+    @property
+    def node(self) -> NodeId:
+        """Whose it is."""
+        return self.channel.node
+
+
+def session_key_file(home: Path, node: NodeId) -> Path:
+    """Where a home keeps the key that promises in its channel with a node."""
+    return home / "keys" / "channels" / f"{node}.json"
+
+
+async def find_places(tools: Tools, wish: Wish) -> tuple[Place, ...]:
+    """Every node that fits and has an open channel of this account, the cheapest first.
+
+    Raises `TaskDeclined` where no node fits at all, `NotSetUp` where none that does has an open
+    channel, and what the ledger raises.
+    """
+    head = await tools.ledger.head()
+    parameters = await tools.ledger.parameters()
+    epoch = head.time // parameters.epoch_seconds
+    found: list[Place] = []
+    fit: tuple[Ranked, ...] = ()
+    for fresh in (False, True):
+        candidates = await tools.directory.candidates(wish, head.time, fresh=fresh)
+        ranking = rank(candidates, wish, now=head.time, epoch=epoch, seed=tools.random(32))
+        fit = ranking.fit
+        closing: list[NodeId] = []
+        for one in fit:
+            place = await _place(tools, one, wish)
+            if place is None:
+                continue
+            if place.record.state is ChannelState.OPEN:
+                found.append(place)
+            elif place.record.state is ChannelState.CLOSING:
+                closing.append(place.node)
+        if found:
+            return tuple(found)
+    if not fit:
+        raise explain(ranking, wish)
+    raise _no_channel(fit, closing, wish.nodes)
+
+
+async def has_channel(tools: Tools, nodes: Sequence[NodeId] = ()) -> bool:
+    """Whether this home has a session key for any node (or any of these): a cheap first look."""
+    folder = tools.home / "keys" / "channels"
+
+    def look() -> bool:
+        if nodes:
+            return any(session_key_file(tools.home, node).exists() for node in nodes)
+        return folder.is_dir() and any(folder.glob("*.json"))
+
+    return bool(await tools.offload(look))
+
+
+async def _place(tools: Tools, one: Ranked, wish: Wish) -> Place | None:
+    path = session_key_file(tools.home, one.node)
+    info = tools.ledger.info
+
+    def read() -> Signer | None:
+        if not path.exists():
+            return None
+        return load_signer(path, tools.passphrase, chain=info.name)
+
+    key: Signer | None = await tools.offload(read)
+    if key is None:
+        return None
+    channel = Channel(tools.account, one.node, key.account)
+    id_ = channel_id(channel, info.channels)
+    record = await tools.ledger.channel(id_)
+    offered = next(
+        offer
+        for offer in one.candidate.offer.workloads
+        if (offer.workload, offer.version) == (wish.workload, wish.version)
+    )
+    return Place(
+        one.candidate.peer, one.candidate.record.operator, offered, channel, id_, record, key
+    )
+
+
+def _no_channel(
+    fit: Sequence[Ranked], closing: Sequence[NodeId], nodes: Sequence[NodeId]
+) -> NotSetUp | TaskDeclined:
+    if closing:
+        return TaskDeclined(
+            f"the channel with {closing[0]} is closing",
+            hint="finish it with `deai channel close`, then open it again",
+            code="closing",
+        )
+    best = fit[0].node
+    which = "the nodes that were named" if nodes else f"the {len(fit)} nodes that would do"
+    return NotSetUp(
+        f"no channel is open with {which}",
+        hint=f"open one: deai channel open {best} 10CT",
+        code="no_channel",
+    )

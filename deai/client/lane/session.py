@@ -1,0 +1,313 @@
+"""One node's link for one channel: dialled, carried, dialled again, and settled in the end.
+
+Work is built only when the link has written what it was given before, so that batches grow with
+load; a task that comes alone leaves at once, and writes of a steady slow stream lie a moment
+apart. What was received is paid when a share of the credit is used, or after a short silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from deai.client.alone import one_error
+from deai.client.lane.patience import Patience
+from deai.client.lane.talk import Halted, Talk
+from deai.client.lane.tasks import Kind, Task
+from deai.client.tools import no_crash
+from deai.errors import DeaiError, PeerUnreachable
+from deai.ids import NodeId
+from deai.lane.messages import Faults, Halt, LaneMessage, Pay, Results, Welcome
+from deai.net import Dialect, Link, Net, PeerAddress
+
+AT_ONCE: Final = 64
+"""Tasks for which a write is not delayed: they fill a window."""
+
+
+class Owner(Protocol):
+    """Whoever keeps the sessions and the tasks that wait for them."""
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """All kinds of tasks that are open."""
+        ...
+
+    def share(self, session: Session, kind: Kind) -> int:
+        """How many of a kind's waiting tasks are a session's."""
+        ...
+
+    def left(self, session: Session) -> None:
+        """A session took its share and has gone on; others may take theirs."""
+        ...
+
+    def changed(self) -> None:
+        """A session can do more or less than before."""
+        ...
+
+    def failed(self, task: Task, node: NodeId, error: DeaiError) -> None:
+        """A node could not do a task."""
+        ...
+
+    async def flushed(self) -> None:
+        """Wait until every promise is durable."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a node."""
+        ...
+
+    def may_top_up(self, session: Session) -> bool:
+        """Whether the user allowed to add to the deposit."""
+        ...
+
+    async def top_up(self, session: Session) -> None:
+        """Add to the deposit as far as the user allowed; raises `DeaiError`."""
+        ...
+
+    def life(self) -> bytes:
+        """Eight random bytes."""
+        ...
+
+
+class Session:
+    """A node, as this process pays it."""
+
+    def __init__(
+        self,
+        net: Net,
+        peer: PeerAddress,
+        dialect: Dialect[LaneMessage],
+        owner: Owner,
+        talk_of: Callable[[Session], Talk],
+        *,
+        patience: Patience,
+        crash: Callable[[str], None] = no_crash,
+    ) -> None:
+        self._net = net
+        self._peer = peer
+        self._dialect = dialect
+        self._owner = owner
+        self._patience = patience
+        self._crash = crash
+        self._wanted = False
+        self._wake = trio.Event()
+        self._due = trio.Event()
+        self._due_since = 0.0
+        self._quiet_since = 0.0
+        self._stopping = False
+        self._refusals = 0
+        self._scope = trio.CancelScope()
+        self._link_scope = trio.CancelScope()
+        self.is_over = False
+        self.is_topping_up = False
+        self.is_hopeful = True
+        """Whether tasks may still be meant for it; False while it is out of reach for long."""
+        self.error: DeaiError | None = None
+        self.links = 0
+        self.talk = talk_of(self)
+
+    @property
+    def node(self) -> NodeId:
+        """Whose it is."""
+        return self.talk.node
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether tasks can be left for it."""
+        return not self.is_over and self.is_hopeful and not self._stopping
+
+    def kick(self) -> None:
+        """There may be something to say."""
+        if not self._wanted:
+            self._wanted = True
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Pay what was received and end, within `Patience.last` seconds."""
+        if not self._stopping:
+            self._stopping = True
+            self._scope.deadline = trio.current_time() + self._patience.last
+            self.talk.pay(flush=True)
+            self._look_whether_done()
+            self.kick()
+
+    def abandon(self) -> None:
+        """End at once."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Talk to the node until stopped, or until nothing can come of it."""
+        try:
+            with self._scope:
+                await self._carry()
+        except DeaiError as error:
+            self.error = error
+        finally:
+            self.is_over = True
+            self.talk.lost()
+            self._hand_back()
+
+    async def _carry(self) -> None:
+        patience = self._patience
+        pause, alive_at = patience.first_pause, trio.current_time()
+        while not (self._stopping and self.talk.is_settled):
+            heard = self.links
+            try:
+                with self._link_scope, one_error():
+                    await self._hold()
+            except PeerUnreachable as error:
+                self.error = error
+            self.talk.lost()
+            self._link_scope = trio.CancelScope()
+            now = trio.current_time()
+            if self.links > heard:
+                pause, alive_at = patience.first_pause, now
+            elif now - alive_at > patience.give_up and self.is_hopeful:
+                self.is_hopeful = False
+                self._hand_back()
+            if not (self._stopping and self.talk.is_settled):
+                await trio.sleep(pause)
+                pause = min(2 * pause, patience.longest_pause)
+
+    async def _hold(self) -> None:
+        """One link, until it is lost."""
+        patience, talk = self._patience, self.talk
+        async with self._net.dial(self._peer, self._dialect, timeout=patience.dial) as link:
+            await self._owner.flushed()
+            await link.send(talk.hello(self._net.peer_id))
+            try:
+                with trio.fail_after(patience.answer):
+                    message = await link.receive()
+            except trio.TooSlowError as error:
+                raise PeerUnreachable(f"{self.node} does not say where it stands") from error
+            if isinstance(message, Halt):
+                talk.heard(message)
+            if not isinstance(message, Welcome):
+                raise PeerUnreachable(f"{self.node} takes no channel now: {talk.halted}")
+            talk.welcomed(message)
+            self.links += 1
+            self.is_hopeful, self.error = True, None
+            self._quiet_since = trio.current_time()
+            self._owner.changed()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, link, nursery)
+                nursery.start_soon(self._flush)
+                nursery.start_soon(self._watch)
+                self.kick()
+                while True:
+                    self._hear(await link.receive(), nursery)
+
+    def _hear(self, message: LaneMessage, nursery: trio.Nursery) -> None:
+        talk = self.talk
+        try:
+            talk.heard(message)
+        except Halted as error:
+            if error.reason_code != "deposit" or not self._owner.may_top_up(self):
+                raise
+            self._begin_top_up(nursery)
+        if isinstance(message, Results | Faults):
+            self._quiet_since = trio.current_time()
+            if talk.payer.due and not self._due.is_set():
+                self._due.set()
+        self._look_for_refusals(nursery)
+        self._look_whether_done()
+
+    async def _write(self, link: Link[LaneMessage], nursery: trio.Nursery) -> None:
+        owner, talk = self._owner, self.talk
+        written_at = -1.0
+        while True:
+            if not self._wanted:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            await link.drained()
+            gap = written_at + self._patience.gap - trio.current_time()
+            if gap > 0 and talk.outstanding and owner.waiting < AT_ONCE:
+                await trio.sleep(gap)
+            self._wanted = False
+            if not talk.outstanding:
+                self._quiet_since = trio.current_time()
+            messages = talk.fill(owner.kinds, self._share)
+            self._look_for_refusals(nursery)
+            owner.left(self)
+            if not messages:
+                continue
+            written_at = trio.current_time()
+            try:
+                for message in messages:
+                    await link.send(message)
+                    if isinstance(message, Pay):
+                        self._crash("voucher_sent")
+            except PeerUnreachable:
+                return  # whoever reads is told as well
+
+    def _share(self, kind: Kind) -> int:
+        return self._owner.share(self, kind)
+
+    async def _flush(self) -> None:
+        patience, talk = self._patience, self.talk
+        while True:
+            if not talk.payer.due:
+                self._due = trio.Event()
+                await self._due.wait()
+                self._due_since = trio.current_time()
+            seen, number = talk.results, talk.payer.promised.number
+            await trio.sleep(patience.idle)
+            now = trio.current_time()
+            if talk.payer.promised.number != number:
+                self._due_since = now
+            elif talk.results == seen or now - self._due_since > patience.longest_due:
+                talk.pay(flush=True)
+                self._due_since = now
+
+    async def _watch(self) -> None:
+        """Give a node up that was asked for tasks and says nothing."""
+        patience = self._patience
+        while True:
+            await trio.sleep(patience.silent / 8)
+            quiet = trio.current_time() - self._quiet_since
+            if self.talk.outstanding and quiet > patience.silent:
+                raise Halted(
+                    f"{self.node} has given no result for {quiet:.0f} s"
+                    + (f" ({self.talk.halted})" if self.talk.halted else ""),
+                    hint="name other nodes, or allow more time between results",
+                    code="silent",
+                )
+
+    def _look_for_refusals(self, nursery: trio.Nursery) -> None:
+        refusals = self.talk.refusals
+        if len(refusals) == self._refusals:
+            return
+        self._refusals = len(refusals)
+        is_dry = any(error.reason_code == "deposit" for error in refusals.values())
+        if is_dry and self._owner.may_top_up(self):
+            self._begin_top_up(nursery)
+        else:
+            self._owner.changed()
+
+    def _begin_top_up(self, nursery: trio.Nursery) -> None:
+        if not self.is_topping_up:
+            self.is_topping_up = True
+            nursery.start_soon(self._top_up)
+
+    async def _top_up(self) -> None:
+        try:
+            await self._owner.top_up(self)
+        finally:
+            self.is_topping_up = False
+            self._refusals = len(self.talk.refusals)
+            self._owner.changed()
+
+    def _look_whether_done(self) -> None:
+        if self._stopping and not self.talk.outstanding:
+            self.talk.pay(flush=True)
+            if self.talk.is_settled:
+                self._link_scope.cancel()
+
+    def _hand_back(self) -> None:
+        error = self.error or PeerUnreachable(f"the session with {self.node} has ended")
+        for task in self.talk.give_back(self._owner.life()):
+            self._owner.failed(task, self.node, error)
+        self._owner.changed()
