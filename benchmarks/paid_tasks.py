@@ -32,7 +32,8 @@ import trio
 
 from benchmarks import transport
 from benchmarks.report import Report, parser
-from deai.actions import OpenChannel
+from deai.actions import OpenChannel, TransferTokens
+from deai.chain.ledger import Ledger
 from deai.channels import Channel, ChannelRecord, channel_id
 from deai.client import connect
 from deai.client.access import open_account
@@ -46,6 +47,7 @@ from deai.merkle import merkle_root
 from deai.money import UNIT, Amount
 from deai.net import PeerAddress
 from deai.signing import LocalSigner, Signer
+from devnet.faucet import Faucet
 from devnet.layout import Layout
 from devnet.network import Devnet, opened
 from p2p.identity import Identity
@@ -143,13 +145,19 @@ class Network:
             Payer(self.folder / f"client-{n}", LocalSigner(keccak(b"payer %d" % n)))
             for n in range(count)
         ]
-        async with self.devnet.faucet() as faucet, trio.open_nursery() as nursery:
+        async with self.devnet.faucet() as faucet:
+            assert isinstance(faucet, Faucet)
+            await faucet.give_gas([one.signer.account for one in found])
+        async with self.devnet.ledger("faucet") as bank, trio.open_nursery() as nursery:
             for one in found:
-                nursery.start_soon(faucet.give, one.signer.account, int(DEPOSIT))
+                nursery.start_soon(self._give, bank, one.signer.account)
         async with trio.open_nursery() as nursery:
             for one in found:
                 nursery.start_soon(self.open, one)
         return found
+
+    async def _give(self, bank: Ledger, account: AccountId) -> None:
+        await bank.submit(TransferTokens(account, DEPOSIT), key=account)
 
     async def open(self, payer: Payer) -> None:
         """Lock the deposit of a channel, as `deai channel open` does it."""

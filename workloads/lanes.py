@@ -8,7 +8,7 @@ written where it is submitted as far as the pipe takes it, and one reader answer
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -45,10 +45,13 @@ class _Submitted:
 class BatchLane(AbstractAsyncContextManager["BatchLane"]):
     """One client's hold on a worker for batches. Satisfies `BatchExecutor`."""
 
-    def __init__(self, keeper: Keeper, bay: Bay, holder: int, client: str) -> None:
+    def __init__(
+        self, keeper: Keeper, bay: Bay, holder: int, client: str, offered: Container[str]
+    ) -> None:
         self._keeper = keeper
         self._bay = bay
         self._holder = holder
+        self._offered = offered
         self._client = client
         self._worker: Worker | None = None
         self._is_live = False
@@ -72,9 +75,11 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         return not self._is_leaving and self._bay.is_wanted(self._holder)
 
     def submit(self, batch: Batch, done: Done, *, timeout: float) -> None:
-        """Compute; see the port. A batch that is too large is a `LimitExceeded` too."""
+        """Compute; see the port."""
         if self.free <= 0:
             raise LimitExceeded(f"{len(self._under_way)} batches are under way", hint="wait")
+        if batch.workload not in self._offered:
+            raise NodeFault(f"{batch.workload[:80]} is not offered here", code="not_offered")
         size, count = sum(map(len, batch.inputs)), len(batch.inputs)
         if not 0 < count <= wire.MAX_BATCH_TASKS or size > wire.MAX_BATCH_BYTES:
             raise LimitExceeded(

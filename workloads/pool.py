@@ -90,7 +90,7 @@ class WorkerPool(Keeper):
         """A worker for one client's small tasks; see the port `Workbench`."""
         async with (
             self._lanes.taken() as holder,
-            BatchLane(self, self._lanes, holder, client) as lane,
+            BatchLane(self, self._lanes, holder, client, self._installed) as lane,
         ):
             yield lane
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -73,11 +73,12 @@ def map_(settings: Settings, workload: str, **options: Any) -> None:  # noqa: AN
     """
     job = _job(settings, workload, options)
     try:
+        _pass_over(job, options["source"])
         document = run_trio(_run, settings, job)
     except KeyboardInterrupt:
         raise _left(settings, job) from None
     finally:
-        job.results.close()
+        job.close()
     if job.output is None:
         sys.stdout.flush()
         if not settings.json:
@@ -95,6 +96,7 @@ class _Job:
     workload: str
     params: dict[str, Any]
     prefix: bytes
+    source: IO[bytes]
     lines: Iterator[bytes]
     form: str
     results: _Results
@@ -108,7 +110,12 @@ class _Job:
     total: int | None
     tasks: int = 0
     failed: int = 0
-    keys: dict[int, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let the files go."""
+        self.results.close()
+        if self.source is not sys.stdin.buffer:
+            self.source.close()
 
     def key(self, data: bytes) -> str:
         """Names a task: its workload, parameters and input."""
@@ -138,26 +145,34 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
         for one in options["nodes"]
     )
     named = f"{info.id}\0{info.version}\0".encode() + hashlib.sha256(parameters).digest()
+    max_fee = settings.max_fee if given is None else typed("--max-fee", parse_amount, given)
+    top_up = typed("--top-up", parse_amount, options["top_up"]) if options["top_up"] else 0
+    results = _Results(options["output"], as_base64=form == "base64")
     opened, total = _opened(source)
-    job = _Job(
+    return _Job(
         workload=info.id,
         params=params,
         prefix=named,
+        source=opened,
         lines=_lines(opened, source),
         form=form,
-        results=_Results(options["output"], as_base64=form == "base64"),
+        results=results,
         output=options["output"],
-        max_fee=settings.max_fee if given is None else typed("--max-fee", parse_amount, given),
+        max_fee=max_fee,
         max_units=options["max_units"],
-        top_up=typed("--top-up", parse_amount, options["top_up"]) if options["top_up"] else 0,
+        top_up=top_up,
         nodes=nodes,
         in_flight=options["in_flight"],
         coordinator=options["coordinator"],
         total=total,
     )
+
+
+def _pass_over(job: _Job, source: str) -> None:
+    """Read on behind what stands in the output; raise `UsageError` where it is of another input."""
     for index, (key, is_failed) in enumerate(job.results.kept()):
         line = next(job.lines, None)
-        if line is None or job.key(read_line(line, form, index)) != key:
+        if line is None or job.key(read_line(line, job.form, index)) != key:
             raise UsageError(
                 f"{job.output}: line {index + 1} is not the result of line {index + 1} of {source}",
                 hint="name another --output, or the input, workload and parameters of that one",
@@ -165,7 +180,6 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
             )
         job.tasks += 1
         job.failed += is_failed
-    return job
 
 
 async def _run(settings: Settings, job: _Job) -> dict[str, Any]:

@@ -92,6 +92,11 @@ class LaneReceipt(_Shown, frozen=True, kw_only=True):
     signature: Hex
 
 
+def sha256(data: bytes) -> bytes:
+    """The digest of an input or output as leaves have it."""
+    return hashlib.sha256(data).digest()
+
+
 def make_lane_receipt(
     *, chain: str, domain: Domain, channel: Channel, operator: Operator, terms: Terms, index: int,
     given: bytes, output: bytes, window: WindowReceipt, path: tuple[bytes, ...], signature: bytes,
@@ -115,8 +120,8 @@ def make_lane_receipt(
             price=terms.price,
         ),
         index=index,
-        input_digest=hexed(hashlib.sha256(given).digest()),
-        output_digest=hexed(hashlib.sha256(output).digest()),
+        input_digest=hexed(sha256(given)),
+        output_digest=hexed(sha256(output)),
         window=ShownWindow(
             number=window.number,
             first=window.first,
@@ -175,7 +180,7 @@ def verify_lane_receipt(
         ("output", output, receipt.output_digest),
     ):
         if data is not None:
-            found = hexed(hashlib.sha256(data).digest())
+            found = hexed(sha256(data))
             check(name, "" if found == digest else f"hashes to {found}", found)
     return report
 

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from deai.codec import encode_value
-from deai.errors import LimitExceeded
+from deai.errors import LimitExceeded, NodeFault
 from deai.lane.receipts import MAX_TASK_BYTES
 from deai.ports import Batch, BatchExecutor, Failure
 from deai.tasks import FaultCode
@@ -119,8 +120,12 @@ async def test_a_batch_of_bad_terms_fails_as_a_whole_and_the_next_is_computed(
     async with odd_pool(tmp_path) as pool, pool.batches("alice") as lane:
         moody = await Asked(lane, batch(b"one", b"two", mood="bad")).wait()
         assert moody == [Failure(int(FaultCode.INVALID_PARAMETERS), "not in this mood")] * 2
-        unknown = await Asked(lane, batch(b"one", b"two", workload="nobody's")).wait()
+        wanted = msgspec.structs.replace(batch(b"one", b"two"), version=9)
+        unknown = await Asked(lane, wanted).wait()
         assert all(isinstance(one, Failure) and one.fault == 0 for one in unknown)
+        with pytest.raises(NodeFault, match="not offered"):
+            lane.submit(batch(b"one", workload="embedding"), print, timeout=PATIENCE)
+        assert lane.free == 2
         assert await ask(lane, b"one") == [b"ONE"]
 
 

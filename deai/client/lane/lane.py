@@ -182,7 +182,7 @@ class Lane:
                         path=proof.path,
                         signature=proof.signature,
                     )
-                await talk.receipts_came()
+                await talk.news()
         return None
 
     @property

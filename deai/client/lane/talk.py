@@ -110,6 +110,8 @@ class Talk:
         """Base units that vouchers of this process promised."""
         self.vouchers = 0
         self.halted = ""
+        self.waits_for_deposit = False
+        """Whether more of it is on its way."""
         self._key = key
         self._book = book
         self._kick = kick
@@ -241,8 +243,8 @@ class Talk:
         while self.is_open and (tasks := payer.to_pay(flush=flush)):
             self._promise(lambda tasks=tasks: payer.issue(self._key, tasks))  # type: ignore[misc]
 
-    async def receipts_came(self) -> None:
-        """Wait for the next receipts."""
+    async def news(self) -> None:
+        """Wait for the next receipts, or word of credit and deposit."""
         await self._news.wait()
 
     def topped_up(self, deposit: Amount) -> None:
@@ -280,6 +282,8 @@ class Talk:
     def _work(self, agreement: Agreement, count: int) -> list[LaneMessage]:
         kind, price = agreement.kind, agreement.price
         affordable = self.payer.affordable(price, self._asked_amount)
+        if not affordable and self.waits_for_deposit:
+            return []
         if not affordable and not self.outstanding:
             self.refusals[kind] = Halted(
                 f"the deposit for {self.node} covers no other task: "
@@ -352,7 +356,7 @@ class Talk:
                 self.payer.credit = message.credit
                 self.payer.deposit = Amount(min(message.deposit, self.deposit))
                 self.halted = ""
-                self._kick()
+                self._tell()
             case Agreed() | Refused():
                 self._agreed(message)
             case Halt():
@@ -414,6 +418,9 @@ class Talk:
             elif issued.window.tasks and issued.window.first >= self._signed_from:
                 raise ProtocolError("the node does not sign for what it did", code="unsigned")
         self._book.acknowledged(done)
+        self._tell()
+
+    def _tell(self) -> None:
         self._news.set()
         self._news = trio.Event()
         self._kick()
