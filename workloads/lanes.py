@@ -34,6 +34,7 @@ Done: TypeAlias = Callable[[Sequence[Answer]], None]
 class _Submitted:
     """A batch under way: how many tasks, what the worker has answered so far."""
 
+    number: int
     count: int
     done: Done
     timeout: float
@@ -56,6 +57,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         self._worker: Worker | None = None
         self._is_live = False
         self._is_leaving = False
+        self._number = 0
         self._under_way: deque[_Submitted] = deque()
         self._unsent: deque[memoryview] = deque()
         self._submitted = trio.lowlevel.ParkingLot()
@@ -86,8 +88,10 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
                 f"a batch of {count} tasks and {size} bytes; at most {wire.MAX_BATCH_TASKS} and "
                 f"{wire.MAX_BATCH_BYTES}"
             )
+        number = self._number + 1
         frame = wire.batch_frame(
             wire.RunBatch(
+                number,
                 batch.workload,
                 batch.version,
                 batch.model,
@@ -97,8 +101,11 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
                 batch.inputs,
             )
         )
+        self._number = number
         self._bay.resting.discard(self._holder)
-        self._under_way.append(_Submitted(count, done, timeout, trio.current_time() + timeout))
+        self._under_way.append(
+            _Submitted(number, count, done, timeout, trio.current_time() + timeout)
+        )
         self._keeper.count("tasks", count)
         self._send(memoryview(frame))
         self._submitted.unpark_all()
@@ -178,6 +185,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         finally:
             self._is_live = False
         if failures:
+            worker.sound = False
             raise failures[0]
 
     async def _write(self, worker: Worker) -> None:
@@ -223,9 +231,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         head = self._under_way[0]
         try:
             if kind == wire.BATCH:
-                part = wire.decode_batch_done(payload)
-                head.answers += part.outputs
-                self._leave_out(head.answers, part)
+                self._add(head, wire.decode_batch_done(payload))
             else:
                 failure = _refusal(wire.decode_reply(payload))
                 rest = head.count - len(head.answers)
@@ -250,13 +256,16 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         self._bay.resting.add(self._holder)
         self._at_rest.unpark_all()
 
-    def _leave_out(self, answers: list[Answer], part: wire.BatchDone) -> None:
-        """Put failures in the place of outputs; raise `MalformedMessage`."""
-        first = len(answers) - len(part.outputs)
+    def _add(self, head: _Submitted, part: wire.BatchDone) -> None:
+        """Outputs, with a failure in the place of each missing one; raise `MalformedMessage`."""
+        if part.number != head.number:
+            raise MalformedMessage(f"batch {part.number} instead of {head.number}")
+        first = len(head.answers)
+        head.answers += part.outputs
         for one in part.missing:
             if one.position >= len(part.outputs) or one.fault not in _FAULTS:
                 raise MalformedMessage(f"no such task or fault: {one.position}, {one.fault}")
-            answers[first + one.position] = Failure(one.fault, one.reason)
+            head.answers[first + one.position] = Failure(one.fault, one.reason)
             self._keeper.count("faults" if one.fault else "failures", 1)
 
     def _fail(self, error: ExecutionFailed) -> None:

@@ -23,9 +23,15 @@ EXTRAS: Final = {
 }
 
 
-def open_net(identity: Path) -> AbstractAsyncContextManager[Net]:
-    """A net that only dials, with the identity in a key file; raise `NotSetUp`."""
-    return cast("AbstractAsyncContextManager[Net]", load("net")(identity))
+def open_net(
+    identity: Path, *, listen: Sequence[str] = (), announce: Sequence[str] = ()
+) -> AbstractAsyncContextManager[Net]:
+    """A net with the identity in a key file; without `listen` it only dials.
+
+    Raises `NotSetUp`.
+    """
+    opened = load("net")(identity, listen=listen, announce=announce)
+    return cast("AbstractAsyncContextManager[Net]", opened)
 
 
 def open_mdns(

@@ -222,6 +222,20 @@ async def test_nothing_that_a_worker_babbles_is_believed(said: bytes, tmp_path: 
         assert await ask(lane, b"one") == [b"ONE"]
 
 
+async def test_a_worker_that_answers_once_too_often_is_replaced(tmp_path: Path) -> None:
+    async with odd_pool(tmp_path) as pool:
+        async with pool.batches("mallory") as lane:
+            assert await ask(lane, b"answer twice") == [b"x"]
+            (old,) = pool.stats()["worker_pids"]
+            # Whether it is found before or after the next batch was submitted:
+            (answer,) = await ask(lane, b"pid")
+            if isinstance(answer, Failure):
+                assert "worker_babbled" in answer.reason
+                (answer,) = await ask(lane, b"pid")
+            assert isinstance(answer, bytes)
+            assert int(answer) != old
+
+
 async def test_two_clients_never_share_a_process_life(tmp_path: Path) -> None:
     async with odd_pool(tmp_path) as pool:
         lives: dict[str, set[int]] = {name: set() for name in "abc"}

@@ -67,6 +67,10 @@ class Pages(Protocol):
         """Write a promise that was lost here."""
         ...
 
+    def noted(self, channel: ChannelId, epoch: int, credit: int, received: int, owed: int) -> None:
+        """Write what the node grants and what is owed."""
+        ...
+
 
 @dataclass(eq=False)
 class Agreement:
@@ -139,8 +143,10 @@ class Talk:
     def welcomed(self, welcome: Welcome) -> None:
         """Go on from where the node stands; raises `ProtocolError` or `BadSignature`."""
         payer = self.payer
-        known = payer.promised.number
+        known, waiting = payer.promised.number, list(payer.unacknowledged)
         again = payer.resume(welcome)
+        if arrived := waiting[: len(waiting) - len(again)]:
+            self._book.acknowledged((one, b"") for one in arrived)  # their signatures are lost
         if payer.promised.number != known:
             self._book.adopted(payer.id, payer.epoch, payer.promised)
         if welcome.next_index < payer.received:
@@ -169,8 +175,16 @@ class Talk:
 
     def lost(self) -> None:
         """The link is gone."""
+        if self.is_open:
+            self.note()
         self.is_open = False
         self._outbox = []
+
+    def note(self) -> None:
+        """Write down what the node grants, for who looks at the channel."""
+        payer = self.payer
+        owed = max(0, payer.spent - int(payer.promised.cumulative))
+        self._book.noted(payer.id, payer.epoch, int(payer.credit), payer.received, owed)
 
     def give_back(self, life: bytes) -> list[Task]:
         """Every task without a result; from now on this is another `life` of the client."""
@@ -356,6 +370,7 @@ class Talk:
                 self.payer.credit = message.credit
                 self.payer.deposit = Amount(min(message.deposit, self.deposit))
                 self.halted = ""
+                self.note()
                 self._tell()
             case Agreed() | Refused():
                 self._agreed(message)

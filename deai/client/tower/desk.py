@@ -14,9 +14,9 @@ from typing import Final
 import trio
 
 from deai.chain.ledger import Ledger
-from deai.channels import Channel, ChannelRecord, Voucher, payable
-from deai.client.tower.shelf import Held, Shelf
-from deai.client.tower.watch import Watchtower
+from deai.channels import ChannelRecord
+from deai.client.tower.intake import Intake
+from deai.client.tower.shelf import Shelf
 from deai.errors import (
     LedgerUnreachable,
     LimitExceeded,
@@ -26,7 +26,6 @@ from deai.errors import (
 )
 from deai.ids import ChannelId, NodeId
 from deai.lane.tower import (
-    KEEP_SECONDS,
     Greet,
     Keep,
     Kept,
@@ -34,7 +33,6 @@ from deai.lane.tower import (
     Refused,
     TowerMessage,
     Welcome,
-    check_voucher,
     tower_dialect,
     verify_greet,
 )
@@ -43,8 +41,6 @@ from deai.standing import Standing
 
 GREETING: Final = 10.0
 """Seconds for a node to say who it is, and for the chain to confirm it."""
-PACE_SLACK: Final = 0.5
-"""What left a node in good order may arrive closer together."""
 MAX_UNANSWERED: Final = 256
 """Vouchers of one link on their way to the disk."""
 GOOD: Final = frozenset({Standing.PROBATION, Standing.ACTIVE})
@@ -59,14 +55,14 @@ class Desk:
         ledger: Ledger,
         net: Net,
         shelf: Shelf,
-        tower: Watchtower,
+        intake: Intake,
         *,
         nodes: Collection[NodeId] = (),
         most_nodes: int = 64,
     ) -> None:
         """Serve `nodes`, or, if none is named, at most `most_nodes` of those that come."""
         self._ledger, self._net = ledger, net
-        self._shelf, self._tower = shelf, tower
+        self._shelf, self._intake = shelf, intake
         self._named, self._most_nodes = frozenset(nodes), most_nodes
         self._here: dict[NodeId, int] = {}
         self._domain = ledger.info.channels
@@ -94,7 +90,7 @@ class Desk:
         self._here[greet.node] = self._here.get(greet.node, 0) + 1
         try:
             await link.send(Welcome(self._shelf.per_node))
-            await _Conversation(self, link, greet.node).run()
+            await _Conversation(self._intake, link, greet.node).run()
         finally:
             self._here[greet.node] -= 1
             if not self._here[greet.node]:
@@ -118,86 +114,12 @@ class Desk:
         verify_greet(self._domain, greet, record.operator, link.peer_id, self._net.peer_id)
         return None
 
-    def check(self, channel: Channel, voucher: Voucher) -> None:
-        """Raise `BadSignature` or `MalformedMessage` for what is no voucher of this channel."""
-        check_voucher(self._domain, channel, voucher)
-
-    def newest(self, channel: ChannelId) -> Voucher | None:
-        """What is held of a channel."""
-        held = self._shelf.held.get(channel)
-        return None if held is None else held.voucher
-
-    async def take_in(
-        self, channel: Channel, voucher: Voucher, *, is_paced: bool = False
-    ) -> ChannelRecord | NotKept:
-        """What the chain has of the channel now, or why its voucher is not kept."""
-        held = self._shelf.held.get(voucher.channel)
-        rest = KEEP_SECONDS * PACE_SLACK
-        if is_paced and held is not None and trio.current_time() - held.taken_at < rest:
-            return NotKept(voucher.channel, "too_fast", "one voucher a second and channel")
-        record = None if held is None or held.is_gone else held.record
-        if record is None or record.epoch != voucher.epoch:
-            if held is None and (full := self._full(channel.node)) is not None:
-                return NotKept(voucher.channel, "full", full)
-            try:
-                async with self._readers:
-                    record = await self._ledger.channel(voucher.channel)
-            except LedgerUnreachable:
-                return NotKept(voucher.channel, "chain", "the chain does not answer")
-        if not record.deposit or record.epoch != voucher.epoch:
-            state = record.state.label
-            return NotKept(
-                voucher.channel, "gone", f"the channel is {state} in epoch {record.epoch}"
-            )
-        if not payable(record, int(voucher.cumulative_amount)):
-            return NotKept(voucher.channel, "nothing_new", "as much was claimed already")
-        if self._shelf.writer.problem:
-            return NotKept(voucher.channel, "store_full", self._shelf.writer.problem)
-        return record
-
-    def _full(self, node: NodeId) -> str | None:
-        try:
-            self._shelf.has_room(node)
-        except LimitExceeded as error:
-            return str(error)
-        return None
-
-    async def import_vouchers(self, vouchers: Collection[tuple[Channel, Voucher]]) -> list[NotKept]:
-        """Hold vouchers that somebody brought; what was not kept, once the rest is durable.
-
-        They were checked (`decode_vouchers`). Raises what ends the shelf's writer.
-        """
-        refused = []
-        for channel, voucher in vouchers:
-            answer = await self.take_in(channel, voucher)
-            if not isinstance(answer, NotKept):
-                try:
-                    self.hold(channel, voucher, answer, _ignore)
-                    continue
-                except LimitExceeded as error:
-                    answer = NotKept(voucher.channel, "full", str(error))
-            refused.append(answer)
-        await self._shelf.writer.flushed()
-        return refused
-
-    def hold(
-        self, channel: Channel, voucher: Voucher, record: ChannelRecord, done: Callable[[], None]
-    ) -> Held:
-        """Put a voucher on the shelf; `done` once it is durable. Raises `LimitExceeded`."""
-        before = self._shelf.held.get(voucher.channel)
-        was_watched = before is not None and not before.is_gone
-        held = self._shelf.put(channel, voucher, record, done)
-        held.taken_at = trio.current_time()
-        # What happened between reading the record and now was nobody's to notice.
-        self._tower.look(() if was_watched else (held.id,))
-        return held
-
 
 class _Conversation:
     """One greeted link: vouchers come in, answers go out in the same order."""
 
-    def __init__(self, desk: Desk, link: Link[TowerMessage], node: NodeId) -> None:
-        self._desk, self._link, self._node = desk, link, node
+    def __init__(self, intake: Intake, link: Link[TowerMessage], node: NodeId) -> None:
+        self._intake, self._link, self._node = intake, link, node
         self._answers: deque[TowerMessage] = deque()
         self._unwritten = 0
         self._changed = trio.Event()
@@ -218,11 +140,11 @@ class _Conversation:
         channel, voucher = keep.channel, keep.voucher
         if channel.node != self._node:
             raise MalformedMessage("a voucher for another node than the one that greeted")
-        self._desk.check(channel, voucher)
-        answer = await self._desk.take_in(channel, voucher, is_paced=True)
+        self._intake.check(channel, voucher)
+        answer = await self._intake.take_in(channel, voucher, is_paced=True)
         if isinstance(answer, ChannelRecord):
             try:
-                self._desk.hold(channel, voucher, answer, self._written(voucher.channel))
+                self._intake.hold(channel, voucher, answer, self._written(voucher.channel))
             except LimitExceeded as error:
                 answer = NotKept(voucher.channel, "full", str(error))
             else:
@@ -235,7 +157,7 @@ class _Conversation:
     def _written(self, channel: ChannelId) -> Callable[[], None]:
         def done() -> None:
             self._unwritten -= 1
-            voucher = self._desk.newest(channel)
+            voucher = self._intake.newest(channel)
             if voucher is None:
                 self._say(NotKept(channel, "gone", "the channel is closed"))
             else:
@@ -257,7 +179,3 @@ class _Conversation:
                 await self._link.send(self._answers.popleft())
             self._tell()
             await self._changed.wait()
-
-
-def _ignore() -> None:
-    """Nobody waits for this one alone."""
