@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
 import trio
@@ -62,11 +62,13 @@ async def echo_frames(stream: trio.SocketStream) -> None:
         pass
 
 
-async def measure_link(link: Link[bytes], callers: int, calls: int) -> float:
-    """Seconds that `calls` calls by so many callers take on a link."""
+async def measure_link(
+    link: Link[bytes], callers: int, calls: int, payload: int = PAYLOAD
+) -> float:
+    """Seconds that `calls` calls of `payload` bytes by so many callers take on a link."""
     waiting: deque[trio.Event] = deque()  # one link keeps order, so answers need no number
     numbers = iter(range(calls))
-    message = bytes(PAYLOAD)
+    message = bytes(payload)
 
     async def call() -> None:
         for _ in numbers:
@@ -181,21 +183,30 @@ async def measure(report: Report, server: list[str], rounds: int) -> None:
         report.add("bulk_mb_per_s", round(chunks * CHUNK / seconds / 1e6, 1), "MB/s")
 
 
+@contextmanager
+def serving() -> Iterator[list[str]]:
+    """A server process: its peer id, its address and its bare port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.transport", "serve"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__).parse_args()
     rounds = 1_000 if options.quick else 5_000
     parameters: dict[str, Any] = {"payload_bytes": PAYLOAD, "chunk_bytes": CHUNK, "rounds": rounds}
     report = Report("transport", parameters=parameters)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.transport", "serve"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        trio.run(measure, report, process.stdout.readline().split(), rounds)
-    finally:
-        process.kill()
-        process.wait()
+    with serving() as server:
+        trio.run(measure, report, server, rounds)
     report.emit(as_json=options.json)
 
 

@@ -168,7 +168,8 @@ class BatchExecutor(Protocol):
         """Compute; `done` is called on the event loop, once, with an answer for every input.
 
         A worker that dies or takes longer than `timeout` seconds gives a `Failure` for each task
-        it had; the next batch finds a new one. Raises `LimitExceeded` where nothing is free.
+        it had; the next batch finds a new one. Raises `LimitExceeded` where nothing is free and
+        for more than 512 inputs or 1 MiB of them, `NodeFault` for a workload not offered here.
         """
         ...
 
@@ -177,7 +178,7 @@ class Workbench(Protocol):
     """A pool of locked workers over a catalogue."""
 
     def batches(self, client: str) -> AbstractAsyncContextManager[BatchExecutor]:
-        """A worker for the small tasks of one client; entering waits until one is free.
+        """A worker for the small tasks of one client; entering waits until one is free, in turn.
 
         Leaving gives it back; what is under way is waited for. Raises `NodeFault`.
         """

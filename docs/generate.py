@@ -20,7 +20,8 @@ INTRO: Final = """\
 
 Generated from `deai/lifecycle.py`, `deai/standing.py`, `deai/channels.py` and `deai/orders.py`
 by `make docs`; do not edit. The contracts implement these tables, the memory ledger and the index
-run them, and tests enumerate every state with every event. A step that is not drawn here is refused.
+run them, and tests enumerate every state with every event. A step that is not drawn here is
+refused.
 """
 
 
@@ -107,7 +108,7 @@ def page() -> str:
             "A client's balance for signed orders",
             "none",
             orders.BALANCE_TRANSITIONS,
-            "What was asked for may leave once it has thawed; settlements take from all until then.",
+            "What was asked for may leave once it has thawed, as far as settlements left it.",
         ),
     ):
         named = plain(table)

@@ -62,10 +62,10 @@ class BatchRunner:
             outputs.append(answer)
             held += len(answer)
             if held >= wire.PART_BYTES:
-                self._send(wire.BatchDone(outputs, missing))
+                self._send(wire.BatchDone(batch.number, outputs, missing))
                 outputs, missing, held = [], [], 0
         if outputs:
-            self._send(wire.BatchDone(outputs, missing))
+            self._send(wire.BatchDone(batch.number, outputs, missing))
 
     def _one_by_one(self, terms: Terms, batch: wire.RunBatch) -> Iterator[bytes | Exception]:
         runner, parameters, model = terms.runner, terms.parameters, terms.model

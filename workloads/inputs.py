@@ -29,7 +29,7 @@ class InstalledWorkloads:
         specs = catalog.load(extra=extra)
         return cls(spec for spec in specs if not wanted or spec.id in wanted)
 
-    def __contains__(self, workload: str) -> bool:
+    def __contains__(self, workload: object) -> bool:
         return workload in self._specs
 
     def within(self, level: SandboxLevel) -> InstalledWorkloads:

@@ -28,6 +28,7 @@ from workloads.forkserver import ForkServer
 from workloads.process import WorkerProcess
 
 READY_TIMEOUT: Final = 60.0
+STARTING_AT_ONCE: Final = 2
 LEAST_LANES: Final = 4
 MOST_LANES: Final = 64
 MEMORY_PER_LANE: Final = 512 << 20
@@ -85,16 +86,38 @@ class Bay:
     spare: int
     slots: trio.Semaphore
     idle: deque[Worker] = field(default_factory=deque)
-    held: int = 0
     waiting: int = 0
+    starting: int = 0
+    """Workers that are being started now."""
+    holders: list[int] = field(default_factory=list)
+    """A number for each place that is taken, the oldest first."""
+    resting: set[int] = field(default_factory=set)
+    """Holders that have nothing to do."""
+    taken_ever: int = 0
 
     @classmethod
     def of(cls, size: int, *, spare: int) -> Bay:
         """An empty one."""
         return cls(size, spare, trio.Semaphore(size))
 
+    @property
+    def held(self) -> int:
+        """How many places are taken."""
+        return len(self.holders)
+
+    def is_wanted(self, holder: int) -> bool:
+        """Whether this place should be left to one who waits.
+
+        As many are as wait: those at rest first, then the oldest. But while workers are being
+        started for others already all go on working: a machine starts a few dozen in a second.
+        """
+        if not self.waiting or self.starting >= STARTING_AT_ONCE:
+            return False
+        first = sorted(self.holders, key=lambda one: (one not in self.resting, one))
+        return holder in first[: self.waiting]
+
     @asynccontextmanager
-    async def taken(self, slots: trio.Semaphore | None = None) -> AsyncIterator[None]:
+    async def taken(self, slots: trio.Semaphore | None = None) -> AsyncIterator[int]:
         """Wait, first come first served, and hold one place (of `slots`, if given)."""
         slots = slots or self.slots
         self.waiting += 1
@@ -102,11 +125,14 @@ class Bay:
             await slots.acquire()
         finally:
             self.waiting -= 1
-        self.held += 1
+        self.taken_ever += 1
+        holder = self.taken_ever
+        self.holders.append(holder)
         try:
-            yield
+            yield holder
         finally:
-            self.held -= 1
+            self.holders.remove(holder)
+            self.resting.discard(holder)
             slots.release()
 
 
@@ -144,9 +170,16 @@ class Keeper:
                 if self.is_fresh(worker):
                     return worker
                 await self.bury(worker)
-        # Idle workers hold memory: those of other clients make room.
-        while bay.idle and len(bay.idle) + bay.held > bay.size:
-            await self.bury(bay.idle.popleft())
+        bay.starting += 1
+        try:
+            # Idle workers hold memory: those of other clients make room.
+            while bay.idle and len(bay.idle) + bay.held > bay.size:
+                await self.bury(bay.idle.popleft())
+            return await self._start(client)
+        finally:
+            bay.starting -= 1
+
+    async def _start(self, client: str) -> Worker:
         server = await self._running_server()
         process = await server.fork()
         self._counts["workers_started"] += 1

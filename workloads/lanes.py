@@ -8,7 +8,7 @@ written where it is submitted as far as the pipe takes it, and one reader answer
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -34,6 +34,7 @@ Done: TypeAlias = Callable[[Sequence[Answer]], None]
 class _Submitted:
     """A batch under way: how many tasks, what the worker has answered so far."""
 
+    number: int
     count: int
     done: Done
     timeout: float
@@ -45,13 +46,18 @@ class _Submitted:
 class BatchLane(AbstractAsyncContextManager["BatchLane"]):
     """One client's hold on a worker for batches. Satisfies `BatchExecutor`."""
 
-    def __init__(self, keeper: Keeper, bay: Bay, client: str) -> None:
+    def __init__(
+        self, keeper: Keeper, bay: Bay, holder: int, client: str, offered: Container[str]
+    ) -> None:
         self._keeper = keeper
         self._bay = bay
+        self._holder = holder
+        self._offered = offered
         self._client = client
         self._worker: Worker | None = None
         self._is_live = False
         self._is_leaving = False
+        self._number = 0
         self._under_way: deque[_Submitted] = deque()
         self._unsent: deque[memoryview] = deque()
         self._submitted = trio.lowlevel.ParkingLot()
@@ -67,21 +73,25 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether another client waits for a worker."""
-        return self._bay.waiting > 0
+        """Whether another client waits for this place; not after it was given back."""
+        return not self._is_leaving and self._bay.is_wanted(self._holder)
 
     def submit(self, batch: Batch, done: Done, *, timeout: float) -> None:
-        """Compute; see the port. A batch that is too large is a `LimitExceeded` too."""
+        """Compute; see the port."""
         if self.free <= 0:
             raise LimitExceeded(f"{len(self._under_way)} batches are under way", hint="wait")
+        if batch.workload not in self._offered:
+            raise NodeFault(f"{batch.workload[:80]} is not offered here", code="not_offered")
         size, count = sum(map(len, batch.inputs)), len(batch.inputs)
         if not 0 < count <= wire.MAX_BATCH_TASKS or size > wire.MAX_BATCH_BYTES:
             raise LimitExceeded(
                 f"a batch of {count} tasks and {size} bytes; at most {wire.MAX_BATCH_TASKS} and "
                 f"{wire.MAX_BATCH_BYTES}"
             )
+        number = self._number + 1
         frame = wire.batch_frame(
             wire.RunBatch(
+                number,
                 batch.workload,
                 batch.version,
                 batch.model,
@@ -91,7 +101,11 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
                 batch.inputs,
             )
         )
-        self._under_way.append(_Submitted(count, done, timeout, trio.current_time() + timeout))
+        self._number = number
+        self._bay.resting.discard(self._holder)
+        self._under_way.append(
+            _Submitted(number, count, done, timeout, trio.current_time() + timeout)
+        )
         self._keeper.count("tasks", count)
         self._send(memoryview(frame))
         self._submitted.unpark_all()
@@ -113,6 +127,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
     async def __aenter__(self) -> BatchLane:
         self._worker = await self._keeper.obtain(self._client, self._bay)
         self._nursery = await self._manager.__aenter__()
+        self._rest()
         self._nursery.start_soon(self._run)
         return self
 
@@ -170,6 +185,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         finally:
             self._is_live = False
         if failures:
+            worker.sound = False
             raise failures[0]
 
     async def _write(self, worker: Worker) -> None:
@@ -215,9 +231,7 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
         head = self._under_way[0]
         try:
             if kind == wire.BATCH:
-                part = wire.decode_batch_done(payload)
-                head.answers += part.outputs
-                self._leave_out(head.answers, part)
+                self._add(head, wire.decode_batch_done(payload))
             else:
                 failure = _refusal(wire.decode_reply(payload))
                 rest = head.count - len(head.answers)
@@ -234,23 +248,31 @@ class BatchLane(AbstractAsyncContextManager["BatchLane"]):
             self._under_way[0].deadline = trio.current_time() + self._under_way[0].timeout
         else:
             worker.sound = True
-            self._at_rest.unpark_all()
+            self._rest()
         head.done(head.answers)
 
-    def _leave_out(self, answers: list[Answer], part: wire.BatchDone) -> None:
-        """Put failures in the place of outputs; raise `MalformedMessage`."""
-        first = len(answers) - len(part.outputs)
+    def _rest(self) -> None:
+        """Nothing is under way."""
+        self._bay.resting.add(self._holder)
+        self._at_rest.unpark_all()
+
+    def _add(self, head: _Submitted, part: wire.BatchDone) -> None:
+        """Outputs, with a failure in the place of each missing one; raise `MalformedMessage`."""
+        if part.number != head.number:
+            raise MalformedMessage(f"batch {part.number} instead of {head.number}")
+        first = len(head.answers)
+        head.answers += part.outputs
         for one in part.missing:
             if one.position >= len(part.outputs) or one.fault not in _FAULTS:
                 raise MalformedMessage(f"no such task or fault: {one.position}, {one.fault}")
-            answers[first + one.position] = Failure(one.fault, one.reason)
+            head.answers[first + one.position] = Failure(one.fault, one.reason)
             self._keeper.count("faults" if one.fault else "failures", 1)
 
     def _fail(self, error: ExecutionFailed) -> None:
         """Give up everything that is under way; the next batch finds another worker."""
         lost, self._under_way = self._under_way, deque()
         self._unsent.clear()
-        self._at_rest.unpark_all()
+        self._rest()
         reason = f"{error.reason_code}: {error}"[: wire.MAX_REASON]
         for batch in lost:
             self._keeper.count("failures", batch.count)

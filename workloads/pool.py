@@ -88,7 +88,10 @@ class WorkerPool(Keeper):
     @asynccontextmanager
     async def batches(self, client: str) -> AsyncIterator[BatchExecutor]:
         """A worker for one client's small tasks; see the port `Workbench`."""
-        async with self._lanes.taken(), BatchLane(self, self._lanes, client) as lane:
+        async with (
+            self._lanes.taken() as holder,
+            BatchLane(self, self._lanes, holder, client, self._installed) as lane,
+        ):
             yield lane
 
     async def run(

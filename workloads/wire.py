@@ -69,6 +69,7 @@ class Compare(msgspec.Struct, frozen=True, array_like=True, tag="compare"):
 class RunBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Compute many small tasks of the same terms; see `deai.ports.Batch`."""
 
+    number: Size
     workload: str
     version: int
     model: str
@@ -87,8 +88,9 @@ class Missing(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class BatchDone(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The next outputs of the batch, empty where one is missing."""
+    """The next outputs of the batch of this number, empty where one is missing."""
 
+    number: Size
     outputs: Annotated[
         list[Annotated[bytes, msgspec.Meta(max_length=MAX_TASK_BYTES)]],
         msgspec.Meta(min_length=1, max_length=MAX_BATCH_TASKS),

@@ -18,7 +18,8 @@ class GasMoney(NamedTuple):
     node, its account in the vault and the one at the token."""
     operator: int
     """What an operator begins with. On Sei its owner sends it; on NEAR it is the allowance of its
-    key: burnt from the owner's account, so that account has to hold it."""
+    key: burnt from the owner's account, so that account has to hold it. A tenth of it goes to the
+    key's own account there, which redeems vouchers."""
     step: str
     """What the step is called by which an operator gets it."""
     refill: str

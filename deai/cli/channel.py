@@ -17,6 +17,7 @@ import click
 
 from deai.cli import channel_node
 from deai.cli.base import NODES_HINT, ExitWith, Settings, emit, group, run_trio, typed
+from deai.cli.channel_watch import watch
 from deai.cli.sending import KEY, NEEDS_FUNDS, YES, lacking, named, send, show_needs
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ def list_(settings: Settings) -> None:
         table(console, headings, rows, right=(2, 3, 4))
 
     emit(settings, {"items": items}, render)
+
+
+channel.add_command(watch)
 
 
 @dataclass(frozen=True)

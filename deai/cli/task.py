@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deai.cli import task_input, task_output
+from deai.cli import task_input, task_lane, task_map, task_output
 from deai.cli.base import (
     INTERRUPTED,
     NODES_HINT,
@@ -56,7 +56,9 @@ def task() -> None:
 @click.option("--deadline", metavar="120s", help="When results must be committed, from now.")
 @click.option("--tip", default="0", metavar="N|0.01CT", help="For whoever settles the task.")
 @click.option(
-    "--lane", type=click.Choice(["escrow"]), default="escrow", help="How the task is paid for."
+    "--lane",
+    type=click.Choice(["escrow", "channel"]),
+    help="How the task is paid for (default: an open channel, for what needs no verification).",
 )
 @click.option("--node", "nodes", multiple=True, metavar="ID", help="Only these nodes; repeatable.")
 @click.option("--output", type=click.Path(path_type=Path), help="FILE, or x.npy, x.jsonl: convert.")
@@ -66,6 +68,9 @@ def task() -> None:
 @click.option("--coordinator", metavar="URL", help="Ask this coordinator for nodes.")
 def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: ANN401
     r"""Submit a task and follow it to its end; the exit code says how it ended.
+
+    Over an open channel (--lane channel) one node computes it and is paid by voucher. That is the
+    way of small tasks that need no verification, where this home has a channel; else the escrow.
 
     The same command again, before the task has ended, goes on with the same task: it is never
     paid for twice. Ctrl-C ends the watching, not the task.
@@ -78,6 +83,8 @@ def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: 
     """
     task_output.check_output_path(options["output"])
     request = _request(settings, workload, options)
+    if options["lane"] == "channel":
+        task_lane.is_meant(settings, request, options)
     if options["dry_run"]:
         document, render = run_trio(_dry_run, settings, request, options["coordinator"])
         emit(settings, document, render)
@@ -135,7 +142,12 @@ async def _submit(
 
     from deai.cli.task_progress import follow
 
-    async with _connect(settings, options["coordinator"]) as client:
+    async with connect_client(settings, options["coordinator"]) as client:
+        if task_lane.is_meant(settings, request, options):
+            must = options["lane"] == "channel"
+            done = await task_lane.submit(settings, client, request, must=must)
+            if done is not None:
+                return done
         handle = await client.start(request, detach=options["detach"])
 
         async def note_id() -> None:
@@ -152,7 +164,7 @@ async def _dry_run(
 ) -> tuple[dict[str, Any], Callable[[Any], None]]:
     from deai.cli import render_task
 
-    async with _connect(settings, coordinator) as client:
+    async with connect_client(settings, coordinator) as client:
         tried = await client.dry_run(request)
         balances = await client.tools.ledger.balances(client.tools.account)
         notes = list(client.tools.directory.notes)
@@ -339,7 +351,7 @@ async def _result(settings: Settings, task_id: str, coordinator: str | None) -> 
         journal.close()
     if kept is not None and kept.is_whole:
         return kept
-    async with _connect(there, coordinator) as client:
+    async with connect_client(there, coordinator) as client:
         return await client.result(identity)
 
 
@@ -373,7 +385,8 @@ def cancel(settings: Settings, task_id: str) -> None:
     "--output", type=click.Path(path_type=Path),
     help="Compare this output with it: as it came (HOME/results), not converted.",
 )  # fmt: skip
-def verify(settings: Settings, file: Path, output: Path | None) -> None:
+@click.option("--input", "source", metavar="FILE|-", help="The input too (of a lane's receipt).")
+def verify(settings: Settings, file: Path, output: Path | None, source: str | None) -> None:
     r"""Check a receipt offline: ids, digests, signatures, sums. Exit 1 if anything is wrong.
 
     \b
@@ -381,14 +394,25 @@ def verify(settings: Settings, file: Path, output: Path | None) -> None:
       deai task verify-receipt ~/.deai/receipts/0xf13c….json
     """
     from deai.cli import render_task
-    from deai.errors import MalformedMessage
+    from deai.errors import MalformedMessage, UsageError
+    from deai.lane.proof import is_lane_receipt
     from deai.receipts import MAX_RECEIPT_BYTES, read_receipt, verify_receipt
 
+    content = _bytes(file, MAX_RECEIPT_BYTES)
+    data = task_input.read_input(str(output)) if output is not None else None
     try:
-        receipt = read_receipt(_bytes(file, MAX_RECEIPT_BYTES))
+        if is_lane_receipt(content):
+            given = task_input.read_input(source) if source is not None else None
+            document = task_lane.verified(content, given, data)
+            emit(settings, document, lambda console: render_task.receipt(console, document))
+            if not document["ok"]:
+                raise ExitWith(1)
+            return
+        receipt = read_receipt(content)
     except MalformedMessage as error:
         raise MalformedMessage(f"{file} is no receipt: {error}", hint=error.hint) from error
-    data = task_input.read_input(str(output)) if output is not None else None
+    if source is not None:
+        raise UsageError("--input is compared with receipts of the lane alone")
     report = verify_receipt(receipt, data)
     document = {
         "ok": report.ok,
@@ -428,7 +452,10 @@ def _bytes(file: Path, limit: int) -> bytes:
         ) from error
 
 
-def _connect(settings: Settings, coordinator: str | None) -> AbstractAsyncContextManager[Client]:
+def connect_client(
+    settings: Settings, coordinator: str | None
+) -> AbstractAsyncContextManager[Client]:
+    """The client of these settings; raises `ConfigError`."""
     from deai.client.access import connect, entry_of
     from deai.urls import parse_url
 
@@ -496,3 +523,6 @@ async def _looking(
             return await function(journal, ledger, identity)
     finally:
         journal.close()
+
+
+task.command("map")(task_map.map_)

@@ -184,6 +184,7 @@ class Session:
     def resend(self, parcels: Sequence[Parcel]) -> None:
         """Before `run`: results that the client has not seen."""
         self._parcels += parcels
+        self._to_write.set()
 
     def end(self, halt: Halt | None = None) -> None:
         """Read no more; what is being computed is still finished."""

@@ -1,4 +1,4 @@
-"""A client's channel on a devnet: through the command line and a voucher, to the last coin."""
+"""A client's channel on each chain of a devnet: commands, a voucher, and every last coin."""
 
 from __future__ import annotations
 
@@ -13,36 +13,48 @@ import trio
 from deai import actions as act
 from deai.chain.opening import open_ledger
 from deai.channels import NO_RECEIPTS, Channel, channel_id, sign_voucher
-from deai.ids import SEI, AccountId, NodeId
-from deai.keys import load_signer
+from deai.ids import NEAR, SEI, AccountId, ChainName, NodeId
+from deai.keys import key_file, load_signer
 from deai.money import UNIT, Amount
 from deai.network import load_network
 from devnet.accounts import channels_difference, read_books
 from tests.e2e.conftest import Network, devnet
+from tests.e2e.test_near import _lacks
 
-pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.mark.timeout(1200),
+    pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
+]  # fmt: skip
 PAST_THE_CHALLENGE_S = 61
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """One honest node, and a chain whose time a test may move."""
-    with devnet(tmp_path_factory.mktemp("channels"), "--nodes", "1") as running:
+    """One honest node on both chains, whose time a test may move."""
+    options = ["--nodes", "1", "--chain", "both"]
+    with devnet(tmp_path_factory.mktemp("channels"), *options) as running:
         yield running
 
 
 def redeem(net: Network, document: dict[str, Any], amount: int) -> None:
-    """What a node will do: show the chain a voucher of the client's session key."""
-    key = Path(net.document["client"]["key_file"])
-    sealed = key.parent / "channels" / f"{document['node_id']}.json"
-    session = load_signer(sealed, key.parent / "passphrase")
-    entry = load_network(Path(net.document["network_file"])).chains[document["chain"]]
+    """What a node will do: show the chain a voucher of the client's session key.
+
+    On NEAR with the operator's own key, whose account of its own nobody else sends from.
+    """
+    keys, chain = Path(net.document["client"]["key_file"]).parent, document["chain"]
+    sealed = keys / "channels" / f"{document['node_id']}.json"
+    session = load_signer(sealed, keys / "passphrase", chain=chain)
+    by, owner = load_signer(key_file(keys.parent, "client", chain), keys / "passphrase"), None
+    if chain == NEAR:
+        home = Path(net.document["nodes"][0]["home"])
+        by, owner = load_signer(key_file(home, "operator", chain)), AccountId(document["owner"])
+    entry = load_network(Path(net.document["network_file"])).chains[chain]
     channel = Channel(
         AccountId(document["client"]), NodeId(document["node_id"]), session.account
     )  # fmt: skip
 
     async def show_it() -> None:
-        async with open_ledger(document["chain"], entry, load_signer(key)) as ledger:
+        async with open_ledger(chain, entry, by, account=owner) as ledger:
             domain = ledger.info.channels
             id_ = channel_id(channel, domain)
             assert id_ == document["channel_id"]
@@ -52,51 +64,58 @@ def redeem(net: Network, document: dict[str, Any], amount: int) -> None:
     trio.run(show_it)
 
 
-def coins_too_many(net: Network) -> tuple[int, int]:
+def coins_too_many(net: Network, chain: ChainName) -> tuple[int, int]:
     """On the chain, and in the channels' contract."""
-    entry = load_network(Path(net.document["network_file"])).chains[SEI]
+    entry = load_network(Path(net.document["network_file"])).chains[chain]
 
     async def count() -> tuple[int, int]:
-        async with open_ledger(SEI, entry) as ledger:
+        async with open_ledger(chain, entry) as ledger:
             books = await read_books(ledger)
             return books.difference, await channels_difference(ledger, books)
 
     return trio.run(count)
 
 
-def hurry(net: Network, seconds: int) -> None:
+def hurry(net: Network, chain: ChainName, seconds: int) -> None:
     """Let chain time pass."""
-    url = net.document["chains"][SEI]["rpc_url"]
-    for method, params in (("evm_increaseTime", [seconds]), ("evm_mine", [])):
+    url = net.document["chains"][chain]["rpc_url"]
+    on_near = [("sandbox_fast_forward", {"delta_height": 0, "seconds": seconds})]
+    on_sei = [("evm_increaseTime", [seconds]), ("evm_mine", [])]
+    calls: list[tuple[str, Any]] = [*on_near] if chain == NEAR else [*on_sei]
+    for method, params in calls:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         answer = httpx.post(url, json=body, timeout=30, trust_env=False).json()
         assert "error" not in answer, answer
 
 
-def test_a_deposit_pays_a_voucher_and_the_rest_comes_back(small: Network) -> None:
-    node = small.document["nodes"][0]
-    before = small.deai("account", "show")
-    opened = small.deai("channel", "open", node["node_id"], "10CT")
+@pytest.mark.parametrize("chain", [SEI, NEAR])
+def test_a_deposit_pays_a_voucher_and_the_rest_comes_back(small: Network, chain: ChainName) -> None:
+    def deai(*arguments: str) -> Any:
+        return small.deai("--chain", chain, *arguments)
+
+    node = small.document["nodes"][0]["chains"][chain]
+    before = deai("account", "show")
+    opened = deai("channel", "open", node["node_id"], "10CT")
     assert (opened["state"], opened["owner"]) == ("open", node["owner"])
-    again = small.deai("channel", "open", node["node_id"], "10CT")
+    again = deai("channel", "open", node["node_id"], "10CT")
     assert (again["transaction"], again["deposit"]) == (None, str(10 * UNIT))
-    small.deai("channel", "top-up", node["node_id"], "2CT")
+    deai("channel", "top-up", node["node_id"], "2CT")
     redeem(small, opened, 3 * UNIT)
-    shown = small.deai("channel", "show", node["node_id"])
+    shown = deai("channel", "show", node["node_id"])
     assert (shown["claimed"], shown["remaining"]) == (str(3 * UNIT), str(9 * UNIT))
-    listed = small.deai("channel", "list")["items"]
+    listed = deai("channel", "list")["items"]
     assert [(one["channel_id"], one["remaining"]) for one in listed] == [
         (opened["channel_id"], str(9 * UNIT))
     ]
-    assert coins_too_many(small) == (0, 0), "with money in a channel"
+    assert coins_too_many(small, chain) == (0, 0), "with money in a channel"
 
-    closing = small.deai("channel", "close", node["node_id"])
+    closing = deai("channel", "close", node["node_id"])
     assert closing["state"] == "closing"
     assert closing["closes_at"] is not None
     redeem(small, opened, 4 * UNIT)
-    hurry(small, PAST_THE_CHALLENGE_S)
-    closed = small.deai("channel", "close", node["node_id"])
+    hurry(small, chain, PAST_THE_CHALLENGE_S)
+    closed = deai("channel", "close", node["node_id"])
     assert (closed["state"], closed["remaining"]) == ("closed", "0")
-    after = small.deai("account", "show")
+    after = deai("account", "show")
     assert int(before["tokens"]) - int(after["tokens"]) == 4 * UNIT
-    assert coins_too_many(small) == (0, 0)
+    assert coins_too_many(small, chain) == (0, 0)

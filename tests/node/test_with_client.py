@@ -15,6 +15,7 @@ import trio.testing
 from deai.actions import Action
 from deai.chain.ledger import Ledger, Transaction
 from deai.chain.memory import DEFAULT_PARAMETERS
+from deai.codec import encode_value
 from deai.errors import LedgerRejected
 from deai.events import TaskPosted
 from deai.lifecycle import SeatState
@@ -113,6 +114,49 @@ async def test_a_liar_is_outvoted_and_loses_its_fee(tmp_path: Path, autojump_clo
         states = {one.seat.node: one.state for one in view.attempts}
         assert outcome.ok
         assert states[liar.node_id] is SeatState.FORFEITED
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "bad_is_found"), [(behaviours.lazy, False), (behaviours.wrong_weights, True)]
+)
+async def test_who_lies_about_tasks_lies_about_small_ones_too(
+    behaviour: Callable[[Ports], Ports],
+    bad_is_found: bool,
+    tmp_path: Path,
+    autojump_clock: Clock,
+) -> None:
+    inputs = [b"room 101", b"bad", b"room 7"]
+    batch = Batch(
+        workload="shout",
+        version=1,
+        model="",
+        parameters=encode_value({}),
+        seed=bytes(32),
+        max_units=9,
+        inputs=inputs,
+    )
+
+    async def compute(ports: Ports) -> list[bytes | Failure]:
+        answers: list[bytes | Failure] = []
+        async with ports.workbench.batches("client") as lane:
+            lane.submit(batch, answers.extend, timeout=9)
+        return answers
+
+    seen: list[Ports] = []
+
+    def note(ports: Ports) -> Ports:
+        seen.append(ports)
+        return ports
+
+    async with open_world(tmp_path) as world:
+        await world.provider("node-0", wrap=note)
+        honest = await compute(seen[0])
+        lies = await compute(behaviour(seen[0]))
+    assert [type(one) for one in honest] == [bytes, Failure, bytes]
+    assert len(lies) == len(inputs)
+    assert lies[0] != honest[0]
+    assert lies[2] != honest[2]
+    assert isinstance(lies[1], Failure) == bad_is_found
 
 
 async def test_an_equivocator_loses_stake_and_is_jailed(

@@ -55,6 +55,8 @@ def run(task: RunnerTask, report: Report) -> RunnerOutput:
             return RunnerOutput(bytes(MAX_TASK_BYTES + (task.input == b"too large")))
         case b"tell":
             return RunnerOutput(task.seed + repr(task.parameters).encode())
+        case b"answer twice":
+            os.write(_pipe(), TWICE)
         case data if data in BABBLE:
             os.write(_pipe(), BABBLE[data])
         case _:
@@ -74,13 +76,14 @@ def _with(task: RunnerTask, data: bytes) -> RunnerTask:
     return RunnerTask(task.parameters, data, task.model, task.seed, task.threads)
 
 
-def _done(outputs: list[bytes], *missing: wire.Missing) -> bytes:
-    return bytes(wire.batch_frame(wire.BatchDone(outputs, list(missing))))
+def _done(outputs: list[bytes], *missing: wire.Missing, number: int = 1) -> bytes:
+    return bytes(wire.batch_frame(wire.BatchDone(number, outputs, list(missing))))
 
 
 BABBLE: Final = {
     b"say more": _done([b"x"] * 4),
     b"say nothing": _done([]),
+    b"say another": _done([b"x"] * 3, number=2),
     b"say large": _done([bytes(MAX_TASK_BYTES + 1)]),
     b"say nowhere": _done([b""], wire.Missing(1, 0, "")),
     b"say unknown fault": _done([b""], wire.Missing(0, 99, "")),
@@ -91,7 +94,8 @@ BABBLE: Final = {
     b"say junk": b"GET / HTTP/1.1\r\n\r\n",
     b"say other columns": wire.HEADER.pack(wire.BATCH, 3) + b"\x92\x01\x01",
 }
-"""What a worker may write of its own accord while a batch of three is computed."""
+"""What a worker may write of its own accord while the first batch, of three, is computed."""
+TWICE: Final = _done([b"x"])
 
 SPEC: Final = WorkloadSpec(
     id="odd",

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from deai.codec import encode_value
-from deai.errors import LimitExceeded
+from deai.errors import LimitExceeded, NodeFault
 from deai.lane.receipts import MAX_TASK_BYTES
 from deai.ports import Batch, BatchExecutor, Failure
 from deai.tasks import FaultCode
@@ -119,8 +120,12 @@ async def test_a_batch_of_bad_terms_fails_as_a_whole_and_the_next_is_computed(
     async with odd_pool(tmp_path) as pool, pool.batches("alice") as lane:
         moody = await Asked(lane, batch(b"one", b"two", mood="bad")).wait()
         assert moody == [Failure(int(FaultCode.INVALID_PARAMETERS), "not in this mood")] * 2
-        unknown = await Asked(lane, batch(b"one", b"two", workload="nobody's")).wait()
+        wanted = msgspec.structs.replace(batch(b"one", b"two"), version=9)
+        unknown = await Asked(lane, wanted).wait()
         assert all(isinstance(one, Failure) and one.fault == 0 for one in unknown)
+        with pytest.raises(NodeFault, match="not offered"):
+            lane.submit(batch(b"one", workload="embedding"), print, timeout=PATIENCE)
+        assert lane.free == 2
         assert await ask(lane, b"one") == [b"ONE"]
 
 
@@ -217,6 +222,20 @@ async def test_nothing_that_a_worker_babbles_is_believed(said: bytes, tmp_path: 
         assert await ask(lane, b"one") == [b"ONE"]
 
 
+async def test_a_worker_that_answers_once_too_often_is_replaced(tmp_path: Path) -> None:
+    async with odd_pool(tmp_path) as pool:
+        async with pool.batches("mallory") as lane:
+            assert await ask(lane, b"answer twice") == [b"x"]
+            (old,) = pool.stats()["worker_pids"]
+            # Whether it is found before or after the next batch was submitted:
+            (answer,) = await ask(lane, b"pid")
+            if isinstance(answer, Failure):
+                assert "worker_babbled" in answer.reason
+                (answer,) = await ask(lane, b"pid")
+            assert isinstance(answer, bytes)
+            assert int(answer) != old
+
+
 async def test_two_clients_never_share_a_process_life(tmp_path: Path) -> None:
     async with odd_pool(tmp_path) as pool:
         lives: dict[str, set[int]] = {name: set() for name in "abc"}
@@ -270,6 +289,32 @@ async def test_a_client_waits_for_a_worker_and_its_holders_hear_of_it(tmp_path: 
                 lane.submit(batch(b"late"), lambda answers: None, timeout=PATIENCE)
         assert served == ["bob", "carol"]
         assert len(pool.stats()["worker_pids"]) == 1
+
+
+async def test_as_many_holders_are_asked_for_their_place_as_others_wait(tmp_path: Path) -> None:
+    async with odd_pool(tmp_path, lane_workers=3) as pool, trio.open_nursery() as nursery:
+
+        async def come(name: str) -> None:
+            async with pool.batches(name) as lane:
+                assert await ask(lane, b"one") == [b"ONE"]
+
+        async with pool.batches("a") as first, pool.batches("b") as second:
+            lanes = [first, second]
+            pids = [await pid_of(one) for one in lanes]
+            busy = [Asked(one, batch(b"hang")) for one in lanes]
+            async with pool.batches("c") as third:
+                lanes.append(third)
+                assert not any(one.is_wanted for one in lanes)
+                nursery.start_soon(come, "d")
+                await until(lambda: any(one.is_wanted for one in lanes))
+                # The one at rest before those at work, although it came last.
+                assert [one.is_wanted for one in lanes] == [False, False, True]
+                nursery.start_soon(come, "e")
+                await until(lambda: sum(one.is_wanted for one in lanes) == 2)
+                assert [one.is_wanted for one in lanes] == [True, False, True]
+            for pid, asked in zip(pids, busy, strict=True):
+                os.kill(pid, signal.SIGKILL)
+                assert isinstance((await asked.wait())[0], Failure)
 
 
 async def test_a_cancelled_client_gives_its_worker_back_and_is_told(tmp_path: Path) -> None:

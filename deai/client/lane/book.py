@@ -50,6 +50,10 @@ CREATE TABLE IF NOT EXISTS vouchers (
     signature BLOB NOT NULL DEFAULT x'', is_acknowledged INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (channel, epoch, number)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS grants (
+    channel TEXT NOT NULL, epoch INTEGER NOT NULL, credit TEXT NOT NULL, received INTEGER NOT NULL,
+    owed TEXT NOT NULL, PRIMARY KEY (channel, epoch)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS vouchers_sent ON vouchers (channel, epoch, number)
     WHERE is_acknowledged = 0;
 CREATE INDEX IF NOT EXISTS vouchers_first ON vouchers (channel, epoch, first) WHERE tasks > 0;
@@ -61,6 +65,11 @@ _INSERT: Final = (
 _ACKNOWLEDGE: Final = (
     "UPDATE vouchers SET signature = ?, is_acknowledged = 1"
     " WHERE channel = ? AND epoch = ? AND number = ?"
+)
+_GRANT: Final = (
+    "INSERT INTO grants (channel, epoch, credit, received, owed) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET credit = excluded.credit, received = excluded.received,"
+    " owed = excluded.owed"
 )
 _PRUNE: Final = (
     "DELETE FROM vouchers WHERE channel = ? AND epoch = ? AND number <= ? AND is_acknowledged = 1"
@@ -95,6 +104,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     windows: int
     signed: int
     """Windows that the node has signed."""
+    credit: int = 0
+    """What the node let us owe when it last said so."""
+    owed: int = 0
+    """Received and not promised then."""
 
 
 _BODIES: Final = Codec[_Body](_Body, 4096)
@@ -169,8 +182,13 @@ class Book:
         rows: list[Row] = [(_INSERT, _values(one.promised, window, one.pay, one.leaves))]
         if number > MAX_WINDOWS_KEPT and number % _PRUNE_EVERY == 0:
             rows.append((_PRUNE, (window.channel, window.epoch, number - MAX_WINDOWS_KEPT)))
+
+        def durable() -> None:
+            self._crash("voucher_durable")
+            done()
+
         self._crash("voucher_signed")
-        self.writer.put(rows, done)
+        self.writer.put(rows, durable)
 
     def acknowledged(self, done: Iterable[tuple[Issued, bytes]]) -> None:
         """Write that vouchers are durable at the node, with its signatures (empty for none)."""
@@ -188,6 +206,14 @@ class Book:
         )
         row: Row = (_INSERT, _values(promised, window, None, (), is_acknowledged=True))
         self.writer.put((row,), lambda: self._crash("promise_adopted"))
+
+    def noted(self, channel: ChannelId, epoch: int, credit: int, received: int, owed: int) -> None:
+        """Note the node's credit, and what was received and not promised, for who looks."""
+        self.writer.put(((_GRANT, (channel, epoch, str(credit), received, str(owed))),), _nothing)
+
+    def proof(self, channel: ChannelId, epoch: int, index: int) -> WindowProof | None:
+        """As `BookReader.proof`."""
+        return _proof(self._reader, self._path, channel, epoch, index)
 
     async def flushed(self) -> None:
         """Wait until everything is durable; raises `JournalError`."""
@@ -234,10 +260,16 @@ class BookReader:
                 " ifnull(sum(signature <> x''), 0) FROM vouchers WHERE channel = ? AND epoch = ?",
                 (channel, epoch),
             ).fetchone()
+            grant = self._db.execute(
+                "SELECT credit, owed FROM grants WHERE channel = ? AND epoch = ?", (channel, epoch)
+            ).fetchone()
             promised = _BODIES.decode(newest[0]).promised if newest else Promised()
         except (sqlite3.Error, MalformedMessage) as error:
             raise damaged(self._path, error) from error
+        credit, owed = (int(grant[0]), int(grant[1])) if grant else (0, 0)
         return Standing(
+            credit=credit,
+            owed=owed,
             promised=promised,
             vouchers=counts[0],
             unacknowledged=counts[1],
@@ -250,26 +282,11 @@ class BookReader:
 
         Raises `JournalError` for a damaged file.
         """
-        if self._db is None:
-            return None
-        try:
-            row = self._db.execute(
-                "SELECT body, leaves, signature FROM vouchers WHERE channel = ? AND epoch = ?"
-                " AND first <= ? AND tasks > 0 ORDER BY first DESC LIMIT 1",
-                (channel, epoch, index),
-            ).fetchone()
-            if row is None or not row[2]:
-                return None
-            window, leaves = _BODIES.decode(row[0]).window, _split(row[1])
-        except (sqlite3.Error, MalformedMessage) as error:
-            raise damaged(self._path, error) from error
-        place = index - window.first
-        if not 0 <= place < len(leaves):
-            return None
-        path = tuple(merkle_path(leaves, place))
-        return WindowProof(
-            window=window, place=place, leaf=leaves[place], path=path, signature=row[2]
-        )
+        return _proof(self._db, self._path, channel, epoch, index) if self._db else None
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def damaged(path: Path, error: Exception) -> JournalError:
@@ -279,6 +296,29 @@ def damaged(path: Path, error: Exception) -> JournalError:
         hint=f"make room on the disk; if the file is damaged, move {path.name} away: the nodes "
         "show what was promised to them",
         code="lane_book",
+    )
+
+
+def _proof(
+    db: sqlite3.Connection, path: Path, channel: ChannelId, epoch: int, index: int
+) -> WindowProof | None:
+    try:
+        row = db.execute(
+            "SELECT body, leaves, signature FROM vouchers WHERE channel = ? AND epoch = ?"
+            " AND first <= ? AND tasks > 0 ORDER BY first DESC LIMIT 1",
+            (channel, epoch, index),
+        ).fetchone()
+        if row is None or not row[2]:
+            return None
+        window, leaves = _BODIES.decode(row[0]).window, _split(row[1])
+    except (sqlite3.Error, MalformedMessage) as error:
+        raise damaged(path, error) from error
+    place = index - window.first
+    if not 0 <= place < len(leaves):
+        return None
+    siblings = tuple(merkle_path(leaves, place))
+    return WindowProof(
+        window=window, place=place, leaf=leaves[place], path=siblings, signature=row[2]
     )
 
 

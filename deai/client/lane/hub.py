@@ -63,6 +63,7 @@ class Hub:
         async with self._lock:
             if self._life is None:
                 self._failure = None
+                self.sessions.clear()
                 life: _Life = await self._nursery.start(self._live)
                 self._life = life
             if self._failure is not None:
@@ -118,6 +119,17 @@ class Hub:
     # --- what sessions ask ---------------------------------------------------------------------
 
     @property
+    def chain(self) -> str:
+        """Which chain the channels are on."""
+        return str(self._tools.ledger.info.name)
+
+    @property
+    def book(self) -> Book:
+        """What is written down; only while a lane is open."""
+        assert self._life is not None
+        return self._life.book
+
+    @property
     def kinds(self) -> list[Kind]:
         """All kinds of tasks that are open."""
         return self._kinds
@@ -161,7 +173,7 @@ class Hub:
         if self._failure is not None or task.tries >= MAX_TRIES:
             task.fail(self._failure or error)
             return
-        task.error = error
+        task.failure = error
         able = self._able(kind)
         excluded = (task.excluded or set()) | {node}
         task.excluded = excluded if able - excluded else set()
@@ -244,7 +256,6 @@ class Hub:
                         writing.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
         finally:
-            self.sessions.clear()
             book.close()
             ended.set()
 
@@ -279,7 +290,7 @@ class Hub:
         able = self._able(kind)
         kind.lost = None if able else self._why(kind)
         for task in kind.drain_unservable(able) if able else kind.drain():
-            task.fail(task.error or self._why(kind))
+            task.fail(task.failure or self._why(kind))
 
     def _able(self, kind: Kind) -> set[NodeId]:
         return {one.node for one in self.sessions.values() if self._may_do(one, kind)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -20,10 +19,12 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakSet
 
 import outcome
 import trio
 
+from deai.client.lane.book import Book
 from deai.client.lane.hub import Hub
 from deai.client.lane.places import Place, find_places
 from deai.client.lane.tasks import Kind, Task, rounded_units
@@ -32,6 +33,7 @@ from deai.client.tools import Tools
 from deai.codec import decode_value
 from deai.errors import DeaiError, LimitExceeded, TaskDeclined, UsageError
 from deai.ids import NodeId
+from deai.lane.proof import LaneReceipt, make_lane_receipt
 from deai.lane.receipts import MAX_TASK_BYTES, Terms
 from deai.money import MAX_AMOUNT, format_tokens
 from deai.ports import Catalogue, WorkloadInfo
@@ -60,6 +62,16 @@ class LaneResult:
         return int(self.terms.price)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one node did: results, base units promised for them, vouchers."""
+
+    node: NodeId
+    tasks: int
+    paid: int
+    vouchers: int
+
+
 class Lane:
     """Tasks of one workload with the same parameters. Made by `Client.lane`."""
 
@@ -77,13 +89,23 @@ class Lane:
         self._max_units = max_units
         self._kinds: dict[int, Kind] = {}
         self._by_units: dict[int, Kind] = {}
+        self._streams: WeakSet[_Stream] = WeakSet()
         self.tasks = 0
         """Tasks that ended with an output."""
         self.failed = 0
 
+    def begin(self, stream: _Stream) -> None:
+        """A stream of this lane; it ends with the lane."""
+        self._streams.add(stream)
+
     def spawn(self, function: Callable[[], Awaitable[None]]) -> None:
         """Run something beside the caller, until the client ends."""
         self._hub.spawn(function)
+
+    @property
+    def book(self) -> Book:
+        """Where this client's promises are written down; while the lane is open."""
+        return self._hub.book
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
@@ -108,40 +130,74 @@ class Lane:
         agreement = task.agreement
         return LaneResult(task.output, agreement.node, agreement.terms, task.index, data)
 
-    async def map(
+    def map(
         self,
         inputs: Iterable[bytes] | AsyncIterable[bytes],
         *,
         ordered: bool = True,
         in_flight: int = IN_FLIGHT,
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> Outputs:
         """The output of every input, in their order (as they come with `ordered=False`).
 
-        Inputs are taken as places get free: at most `in_flight` of them are neither waiting to
-        be taken nor yielded. The first task that fails ends it by raising as `call` does; use
-        `results` to go on. Leaving it early drops what was not asked for yet.
+        Inputs are taken as places get free: at most `in_flight` of them have been taken and not
+        yielded. The first task that fails ends it by raising as `call` does; use `results` to go
+        on. Leaving it early drops what was not asked for yet.
         """
-        async for task in self.results(inputs, ordered=ordered, in_flight=in_flight):
-            if task.error is not None:
-                raise task.error
-            yield task.output or b""
+        return Outputs(self, inputs, in_flight, ordered=ordered)
 
-    async def results(
+    def results(
         self,
         inputs: Iterable[bytes] | AsyncIterable[bytes],
         *,
         ordered: bool = True,
         in_flight: int = IN_FLIGHT,
-    ) -> AsyncGenerator[Task, None]:
+    ) -> Ended:
         """As `map`; every ended task with `output` or `error`."""
-        if not 0 < in_flight <= MAX_IN_FLIGHT:
-            raise UsageError(f"between 1 and {MAX_IN_FLIGHT} tasks can be in flight")
-        stream = _Stream(self, inputs, in_flight, ordered=ordered)
-        try:
-            while (task := await stream.next()) is not None:
-                yield task
-        finally:
-            stream.drop()
+        return Ended(self, inputs, in_flight, ordered=ordered)
+
+    async def receipt(self, result: LaneResult) -> LaneReceipt | None:
+        """What proves a task offline; None where its node signs nothing within a few seconds.
+
+        Pays the window that the task is in. Raises `JournalError`.
+        """
+        hub = self._hub
+        session = hub.sessions[result.node]
+        talk = session.talk
+        with trio.move_on_after(hub.patience.last):
+            while True:
+                talk.pay(flush=True)
+                await hub.flushed()
+                proof = hub.book.proof(talk.payer.id, talk.payer.epoch, result.index)
+                if proof is not None:
+                    return make_lane_receipt(
+                        chain=hub.chain,
+                        domain=talk.payer.domain,
+                        channel=talk.payer.channel,
+                        operator=talk.operator,
+                        terms=result.terms,
+                        index=result.index,
+                        given=result.data,
+                        output=result.output,
+                        window=proof.window,
+                        path=proof.path,
+                        signature=proof.signature,
+                    )
+                await talk.news()
+        return None
+
+    @property
+    def shares(self) -> list[Share]:
+        """What each node did and was promised in this life of the client; by node."""
+        return [
+            Share(
+                node=session.node,
+                tasks=session.talk.results,
+                paid=session.talk.paid,
+                vouchers=session.talk.vouchers,
+            )
+            for session in self._hub.sessions.values()
+            if session.talk.results or session.talk.vouchers
+        ]
 
     def start(self, data: bytes, done: Callable[[Task], None]) -> Task:
         """Begin a task; `done(task)` is called on the event loop when it has ended.
@@ -162,6 +218,8 @@ class Lane:
 
     async def leave(self, auto_top_up: int) -> None:
         """Drop what waits, and pay for what was received."""
+        for stream in list(self._streams):
+            stream.drop()
         kinds = list(self._by_units.values())
         for kind in kinds:
             for task in kind.drain():
@@ -246,6 +304,8 @@ class _Stream:
         self._lane = lane
         self._inputs = iter(inputs) if isinstance(inputs, Iterable) else None
         self._later = None if isinstance(inputs, Iterable) else aiter(inputs)
+        if not 0 < limit <= MAX_IN_FLIGHT:
+            raise UsageError(f"between 1 and {MAX_IN_FLIGHT} tasks can be in flight")
         self._limit = limit
         self._ended = self._ended_in_line if ordered else self._ended_anywhere
         self._ordered = ordered
@@ -259,6 +319,7 @@ class _Stream:
         self._is_out = False
         self._problem: outcome.Error | None = None
         self._scope = trio.CancelScope()
+        lane.begin(self)
         if self._later is not None:
             lane.spawn(self._pull_later)
 
@@ -287,17 +348,28 @@ class _Stream:
         """Nobody wants the rest."""
         self._is_out = True
         self._scope.cancel()
+        self._forget()
+
+    async def aclose(self) -> None:
+        """The same, for `contextlib.aclosing`."""
+        self.drop()
+        await trio.lowlevel.checkpoint()
+
+    def __del__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._is_out, self._held = True, 0
         for task in (*self._line, *self._running):
             task.done = None
+        self._line.clear()
+        self._running.clear()
 
     def _pull(self, inputs: Iterator[bytes]) -> None:
         while self._held < self._limit:
-            try:
-                data = next(inputs)
-            except StopIteration:
-                self._is_out = True
+            self._got(outcome.capture(next, inputs))
+            if self._is_out:
                 return
-            self._take(data)
 
     async def _pull_later(self) -> None:
         assert self._later is not None
@@ -307,14 +379,16 @@ class _Stream:
                     self._puller = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(self._stop_pulling)
                     continue
-                got = await outcome.acapture(anext, self._later)
-                if isinstance(got, outcome.Value):
-                    self._take(got.value)
-                else:
-                    self._is_out = True
-                    if not isinstance(got.error, StopAsyncIteration):
-                        self._problem = got
-                    self._wake()
+                self._got(await outcome.acapture(anext, self._later))
+
+    def _got(self, got: outcome.Value[bytes] | outcome.Error) -> None:
+        if isinstance(got, outcome.Value):
+            self._take(got.value)
+            return
+        self._is_out = True
+        if not isinstance(got.error, StopIteration | StopAsyncIteration):
+            self._problem = got  # raised behind the outputs of what came before
+        self._wake()
 
     def _take(self, data: bytes) -> None:
         self._held += 1
@@ -354,6 +428,35 @@ class _Stream:
     def _stop_pulling(self, _: object) -> trio.lowlevel.Abort:
         self._puller = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Outputs(_Stream):
+    """The outputs of a `map`."""
+
+    def __aiter__(self) -> Outputs:
+        return self
+
+    async def __anext__(self) -> bytes:
+        task = await self.next()
+        if task is None:
+            raise StopAsyncIteration
+        if task.error is not None:
+            self.drop()
+            raise task.error
+        return task.output or b""
+
+
+class Ended(_Stream):
+    """The ended tasks of `results`."""
+
+    def __aiter__(self) -> Ended:
+        return self
+
+    async def __anext__(self) -> Task:
+        task = await self.next()
+        if task is None:
+            raise StopAsyncIteration
+        return task
 
 
 def _wake(task: Task) -> None:

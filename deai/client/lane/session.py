@@ -205,7 +205,8 @@ class Session:
         try:
             talk.heard(message)
         except Halted as error:
-            if error.reason_code != "deposit" or not self._owner.may_top_up(self):
+            may = self.is_topping_up or self._owner.may_top_up(self)
+            if error.reason_code != "deposit" or not may:
                 raise
             self._begin_top_up(nursery)
         if isinstance(message, Results | Faults):
@@ -289,16 +290,21 @@ class Session:
 
     def _begin_top_up(self, nursery: trio.Nursery) -> None:
         if not self.is_topping_up:
-            self.is_topping_up = True
+            self.is_topping_up = self.talk.waits_for_deposit = True
             nursery.start_soon(self._top_up)
 
     async def _top_up(self) -> None:
+        talk = self.talk
         try:
             await self._owner.top_up(self)
+            with trio.move_on_after(self._patience.answer):
+                while talk.payer.deposit < talk.deposit:  # until the node has seen it, too
+                    await talk.news()
         finally:
-            self.is_topping_up = False
-            self._refusals = len(self.talk.refusals)
+            self.is_topping_up = talk.waits_for_deposit = False
+            self._refusals = len(talk.refusals)
             self._owner.changed()
+            self.kick()
 
     def _look_whether_done(self) -> None:
         if self._stopping and not self.talk.outstanding:

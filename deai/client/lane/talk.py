@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import trio
+
 from deai.client.lane.tasks import Kind, Task
 from deai.errors import DeaiError, NodeFault, ProtocolError, TaskDeclined, WorkloadFault
 from deai.ids import AccountId, ChannelId, NodeId, PeerId
@@ -65,6 +67,10 @@ class Pages(Protocol):
         """Write a promise that was lost here."""
         ...
 
+    def noted(self, channel: ChannelId, epoch: int, credit: int, received: int, owed: int) -> None:
+        """Write what the node grants and what is owed."""
+        ...
+
 
 @dataclass(eq=False)
 class Agreement:
@@ -108,6 +114,8 @@ class Talk:
         """Base units that vouchers of this process promised."""
         self.vouchers = 0
         self.halted = ""
+        self.waits_for_deposit = False
+        """Whether more of it is on its way."""
         self._key = key
         self._book = book
         self._kick = kick
@@ -120,6 +128,7 @@ class Talk:
         self._bytes = 0
         self._asked_amount = 0
         self._asked_bytes = 0
+        self._news = trio.Event()
         self._next_id = 0
         self._asks = 0
         self._resent_until = 0
@@ -134,8 +143,10 @@ class Talk:
     def welcomed(self, welcome: Welcome) -> None:
         """Go on from where the node stands; raises `ProtocolError` or `BadSignature`."""
         payer = self.payer
-        known = payer.promised.number
+        known, waiting = payer.promised.number, list(payer.unacknowledged)
         again = payer.resume(welcome)
+        if arrived := waiting[: len(waiting) - len(again)]:
+            self._book.acknowledged((one, b"") for one in arrived)  # their signatures are lost
         if payer.promised.number != known:
             self._book.adopted(payer.id, payer.epoch, payer.promised)
         if welcome.next_index < payer.received:
@@ -164,8 +175,16 @@ class Talk:
 
     def lost(self) -> None:
         """The link is gone."""
+        if self.is_open:
+            self.note()
         self.is_open = False
         self._outbox = []
+
+    def note(self) -> None:
+        """Write down what the node grants, for who looks at the channel."""
+        payer = self.payer
+        owed = max(0, payer.spent - int(payer.promised.cumulative))
+        self._book.noted(payer.id, payer.epoch, int(payer.credit), payer.received, owed)
 
     def give_back(self, life: bytes) -> list[Task]:
         """Every task without a result; from now on this is another `life` of the client."""
@@ -238,6 +257,10 @@ class Talk:
         while self.is_open and (tasks := payer.to_pay(flush=flush)):
             self._promise(lambda tasks=tasks: payer.issue(self._key, tasks))  # type: ignore[misc]
 
+    async def news(self) -> None:
+        """Wait for the next receipts, or word of credit and deposit."""
+        await self._news.wait()
+
     def topped_up(self, deposit: Amount) -> None:
         """The chain holds this much for the epoch now."""
         self.deposit = deposit
@@ -273,6 +296,8 @@ class Talk:
     def _work(self, agreement: Agreement, count: int) -> list[LaneMessage]:
         kind, price = agreement.kind, agreement.price
         affordable = self.payer.affordable(price, self._asked_amount)
+        if not affordable and self.waits_for_deposit:
+            return []
         if not affordable and not self.outstanding:
             self.refusals[kind] = Halted(
                 f"the deposit for {self.node} covers no other task: "
@@ -345,7 +370,8 @@ class Talk:
                 self.payer.credit = message.credit
                 self.payer.deposit = Amount(min(message.deposit, self.deposit))
                 self.halted = ""
-                self._kick()
+                self.note()
+                self._tell()
             case Agreed() | Refused():
                 self._agreed(message)
             case Halt():
@@ -407,6 +433,11 @@ class Talk:
             elif issued.window.tasks and issued.window.first >= self._signed_from:
                 raise ProtocolError("the node does not sign for what it did", code="unsigned")
         self._book.acknowledged(done)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
         self._kick()
 
     def _agreed(self, message: Agreed | Refused) -> None:

@@ -27,8 +27,10 @@ class Task:
     `agreement` and `index` tell by whom and in which place of the receipts it was done.
     """
 
-    __slots__ = ("agreement", "data", "done", "error", "excluded", "index", "kind", "output",
-                 "tries", "waiter")  # fmt: skip
+    __slots__ = (
+        "agreement", "data", "done", "error", "excluded", "failure", "index", "kind", "output",
+        "tries", "waiter",
+    )  # fmt: skip
 
     def __init__(self, data: bytes, kind: Kind | None, done: Callable[[Task], None] | None) -> None:
         self.data = data
@@ -36,6 +38,8 @@ class Task:
         self.done = done
         self.output: bytes | None = None
         self.error: DeaiError | None = None
+        self.failure: DeaiError | None = None
+        """Why the last node that tried has not done it."""
         self.tries = 0
         self.excluded: set[NodeId] | None = None
         self.agreement: Agreement | None = None

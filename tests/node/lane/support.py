@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from deai.channels import (
     NO_RECEIPTS,
     Channel,
     ChannelRecord,
-    Voucher,
     channel_id,
     fold_receipts,
     sign_voucher,
@@ -202,6 +200,12 @@ class LaneClient:
         ledger = self.world.chain.ledger(self.signer)
         await ledger.submit(RequestClose(self.channel, self.epoch))
 
+    async def until_claimed(self, amount: int) -> None:
+        """Wait until the chain has paid so much."""
+        with trio.fail_after(600):
+            while (await self.record()).claimed != amount:
+                await trio.sleep(0.5)
+
     def hello(self, **changed: Any) -> Hello:
         signature = sign_greeting(
             self.domain, self.session, self.channel, self.epoch, self.net.peer_id
@@ -361,14 +365,3 @@ async def lane_client(
             yield client
         finally:
             await client.hang_up()
-
-
-def voucher_of(client: LaneClient, pay: Pay) -> Voucher:
-    """The whole voucher that a message stands for."""
-    return Voucher(
-        client.id, client.epoch, pay.cumulative_amount, client.receipts, pay.signature
-    )  # fmt: skip
-
-
-def home_of(provider: Provider) -> Path:
-    return provider.home

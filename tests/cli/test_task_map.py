@@ -1,0 +1,294 @@
+"""`deai task map`, `task submit --lane channel` and receipts of the lane, from the command line."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from deai import actions as act
+from deai.actions import OpenChannel
+from deai.client.client import Client
+from deai.client.directory import PeerList
+from deai.client.lane.places import session_key_file
+from deai.client.opening import open_client
+from deai.money import UNIT, Amount
+from deai.net import PeerAddress
+from deai.signing import LocalSigner
+from p2p.memory import MemoryNetwork
+from tests.cli.conftest import Shell
+from tests.cli.network import Neighbourhood
+from tests.client.lane.node import Account, Cheat, LaneNode
+from tests.client.lane.world import QUICK
+from tests.client.support.node import Script, ScriptedNode
+from tests.client.support.world import World, peer_name, signer
+
+PRICE = UNIT // 100
+
+
+class Lanes(Neighbourhood):
+    """Nodes that serve the lane, whose accounts outlive the commands."""
+
+    def __init__(self, home: Path, *cheats: Cheat, channels: int = 1, deposit: int = UNIT) -> None:
+        super().__init__(home, *[Script(workloads=("echo",), base_fee=PRICE)] * len(cheats))
+        self.cheats, self.channels, self.deposit = cheats, channels, deposit
+        self.lanes: list[LaneNode] = []
+        self.accounts: list[dict[Any, Account]] = [{} for _ in cheats]
+
+    @asynccontextmanager
+    async def connect(self, *_: object, **__: object) -> AsyncIterator[Client]:
+        network = MemoryNetwork()
+        async with AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            world = World(self.chain, network, nursery)
+            if not self.nodes:
+                bank = self.chain.ledger(signer("holder"))
+                await bank.submit(act.TransferTokens(self.payer.account, Amount(100 * UNIT)))
+                for script in self.scripts:
+                    self.nodes.append(await world.add(script))
+                for node in self.nodes[: self.channels]:
+                    await self.open_channel(node)
+            else:
+                for at, old in enumerate(self.nodes):
+                    net = await nursery.start(world._open, old.net.peer_id)
+                    again = ScriptedNode(old.node, old.operator, old.ledger, net, old.script)
+                    await nursery.start(again.run)
+                    self.nodes[at] = again
+            self.lanes = [LaneNode(*pair) for pair in zip(self.nodes, self.cheats, strict=True)]
+            for lane, accounts in zip(self.lanes, self.accounts, strict=True):
+                lane.accounts = accounts
+                await nursery.start(lane.run)
+            net = await stack.enter_async_context(network.open_net(peer_name("client")))
+            peers = PeerList(PeerAddress(n.net.peer_id, n.net.addresses) for n in self.nodes)
+            yield await stack.enter_async_context(
+                open_client(
+                    ledger=self.chain.ledger(self.payer),
+                    net=net,
+                    catalogue=world.catalogue,
+                    home=self.home,
+                    sources=(peers,),
+                    patience=QUICK,
+                )
+            )
+            nursery.cancel_scope.cancel()
+
+    async def open_channel(self, node: ScriptedNode) -> None:
+        """As `deai channel open` does."""
+        secret = hashlib.sha256(node.node.encode()).digest()
+        path = session_key_file(self.home, node.node)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(secret.hex())
+        path.chmod(0o600)
+        action = OpenChannel(node.node, LocalSigner(secret).account, 1, Amount(self.deposit))
+        await self.chain.ledger(self.payer).submit(action)
+
+    @property
+    def computed(self) -> list[bytes]:
+        """What the nodes of the last command computed."""
+        return [data for lane in self.lanes for data in lane.computed]
+
+
+def lanes(shell: Shell, monkeypatch: pytest.MonkeyPatch, *cheats: Cheat, **more: Any) -> Lanes:
+    made = Lanes(shell.home, *(cheats or (Cheat(),)), **more)
+    made.install(monkeypatch)
+    return made
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_line_becomes_a_result_in_its_place(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch, Cheat(), Cheat(), channels=2, deposit=5 * UNIT)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"line {n}\n" for n in range(300)))
+    done = shell.json(
+        "task", "map", "echo", "--input", str(source), "--output", str(output), "--max-fee", "1CT"
+    )
+    assert done.status == 0, done.out + done.err
+    assert [row["output"] for row in rows(output)] == [f"LINE {n}" for n in range(300)]
+    document = done.document
+    assert (document["tasks"], document["failed"], document["resumed"]) == (300, 0, 0)
+    assert document["paid"] == str(300 * PRICE)
+    assert sum(one["tasks"] for one in document["nodes"]) == 300
+    assert len(document["nodes"]) == 2
+    assert document["vouchers"] > 0
+    assert document["output"] == str(output)
+    assert sum(lane.account.cumulative for lane in network.lanes) == 300 * PRICE
+
+
+def test_the_same_command_again_goes_on_behind_the_last_whole_line(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"line {n}\n" for n in range(60)))
+    command = ("task", "map", "echo", "--input", str(source), "--output", str(output))
+    assert shell.json(*command, "--max-fee", "1CT").status == 0
+    whole = output.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    output.write_bytes(b"".join(lines[:40]) + lines[40][:17])  # killed in the midst of a line
+    done = shell.json(*command, "--max-fee", "1CT")
+    assert done.document["resumed"] == 40
+    assert output.read_bytes() == whole
+    assert network.computed == [b"line %d" % n for n in range(40, 60)]
+    again = shell.json(*command, "--max-fee", "1CT")
+    assert (again.document["resumed"], again.document["tasks"]) == (60, 60)
+    assert again.document["paid"] == "0"
+    assert network.computed == []
+
+
+def test_results_of_another_input_are_not_gone_on_with(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("a\nb\n")
+    command = ("task", "map", "echo", "--input", str(source), "--output", str(output))
+    assert shell.json(*command, "--max-fee", "1CT").status == 0
+    source.write_text("a\nc\nd\n")
+    done = shell.json(*command, "--max-fee", "1CT")
+    assert (done.status, done.error["code"]) == (2, "other_output")
+    output.write_text("notes of mine\n")
+    done = shell.json(*command, "--max-fee", "1CT")
+    assert (done.status, done.error["code"]) == (2, "other_output")
+    assert output.read_text() == "notes of mine\n"
+    assert network.computed == [b"a", b"b"]
+
+
+def test_a_bad_line_fails_alone(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("one\nfault\n\nfour\n")  # the node refuses the second, echo the third
+    done = shell.json(
+        "task", "map", "echo", "--input", str(source), "--output", str(output), "--max-fee", "1CT"
+    )
+    assert done.status == 1
+    assert (done.document["tasks"], done.document["failed"]) == (4, 2)
+    found = rows(output)
+    assert [row.get("output") for row in found] == ["ONE", None, None, "FOUR"]
+    assert {row["error"]["code"] for row in found[1:3]} == {"workload_fault"}
+
+
+def test_lines_may_be_json_or_base64(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch)
+    source, output = tmp_path / "lines.jsonl", tmp_path / "out.jsonl"
+    source.write_text('"a\\nb"\n{"k": 1}\n')
+    command = ("task", "map", "echo", "--max-fee", "1CT", "--output", str(output))
+    assert shell.json(*command, "--input", str(source)).status == 0
+    assert network.computed == [b"a\nb", b'{"k": 1}']
+    output.unlink()
+    source = tmp_path / "lines.b64"
+    source.write_bytes(base64.b64encode(b"\xff\x00x") + b"\n")
+    done = shell.json(*command, "--input", str(source), "--format", "base64")
+    assert done.status == 0
+    assert rows(output)[0]["base64"] == base64.b64encode(b"\xff\x00X").decode()
+    done = shell.json(*command, "--input", str(source), "--format", "json")
+    assert (done.status, done.error["code"]) == (2, "bad_line")
+
+
+def test_a_deposit_that_runs_out_stops_it_and_more_lets_it_go_on(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch, deposit=20 * PRICE)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"line {n}\n" for n in range(50)))
+    command = ("task", "map", "echo", "--input", str(source), "--output", str(output))
+    done = shell.json(*command, "--max-fee", "1CT")
+    assert done.error["code"] == "deposit"
+    assert "deai channel top-up" in done.error["hint"]
+    assert len(rows(output)) == 20
+    done = shell.json(*command, "--max-fee", "1CT", "--top-up", "1CT")
+    assert done.status == 0, done.out + done.err
+    assert (done.document["resumed"], done.document["tasks"]) == (20, 50)
+
+
+def test_without_a_channel_it_says_which_to_open(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch, channels=0)
+    source = tmp_path / "lines.txt"
+    source.write_text("a\n")
+    output = tmp_path / "out.jsonl"
+    command = ("task", "map", "echo", "--input", str(source), "--output", str(output))
+    done = shell.json(*command, "--max-fee", "1CT")
+    assert (done.status, done.error["code"]) == (3, "no_channel")
+    assert f"deai channel open {network.nodes[0].node}" in done.error["hint"]
+    done = shell.json("task", "map", "echo", "--input", str(source))
+    assert done.status == 2
+
+
+def test_one_task_over_the_lane_leaves_a_receipt_that_is_checked_offline(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch)
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("hello")
+    command = ("task", "submit", "echo", "--input", str(source), "--output", str(output))
+    first = shell.json(*command, "--max-fee", "1CT", "--lane", "channel")
+    assert first.status == 0, first.out + first.err
+    done = shell.json(*command, "--max-fee", "1CT")  # a channel is open: the lane by itself
+    document = done.document
+    assert document["lane"] == first.document["lane"] == "channel"
+    assert (document["state"], document["policy"]) == ("completed", "none/1")
+    assert document["escrowed"] == document["paid"] == str(PRICE)
+    assert output.read_text() == "HELLO"
+    assert document["task_id"].endswith("-1-1")
+    receipt = document["receipt"]
+    checked = shell.json(
+        "task", "verify-receipt", receipt, "--input", str(source), "--output", str(output)
+    )
+    assert checked.status == 0
+    assert checked.document["ok"]
+    assert {one["name"] for one in checked.document["checks"]} >= {"channel", "window", "signature"}
+    text = Path(receipt).read_text()
+    for old, new in (
+        ('"index": 1', '"index": 0'),
+        ('"max_units": 1', '"max_units": 2'),
+        (f'"price": "{PRICE}"', f'"price": "{PRICE - 1}"'),
+    ):
+        assert old in text
+        Path(receipt).write_text(text.replace(old, new))
+        assert shell.json("task", "verify-receipt", receipt).status == 1, old
+    Path(receipt).write_text(text)
+    source.write_text("other")
+    wrong = shell.json("task", "verify-receipt", receipt, "--input", str(source))
+    assert [one["name"] for one in wrong.document["checks"] if not one["ok"]] == ["input"]
+
+
+def test_what_the_lane_cannot_do_is_said_before_anything_is_sent(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch)
+    source = tmp_path / "in.txt"
+    source.write_text("hello")
+    for option in (("--policy", "exact/1"), ("--seats", "3"), ("--detach",), ("--tip", "1CT")):
+        done = shell.json(
+            "task", "submit", "echo", "--input", str(source), "--lane", "channel", *option
+        )
+        assert (done.status, done.error["code"]) == (2, "usage"), option
+
+
+def test_the_summary_is_readable(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch)
+    source = tmp_path / "lines.txt"
+    source.write_text("a\nb\n")
+    done = shell("task", "map", "echo", "--input", str(source), "--max-fee", "1CT")
+    assert done.status == 0
+    assert [json.loads(line)["output"] for line in done.out.splitlines()] == ["A", "B"]
+    assert "Paid" in done.err

@@ -1,0 +1,266 @@
+"""Lost links, lost processes, lost files: nothing is paid twice and nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from deai.client.journal import JournalError
+from deai.client.lane.book import CRASH_POINTS, FILE, Book, BookReader
+from deai.errors import ConfigError, DeaiError, PeerUnreachable
+from deai.money import UNIT
+from tests.client.lane.node import Cheat
+from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
+
+MANY = [b"task %d" % n for n in range(1500)]
+HASTY = replace(QUICK, dial=0.3, give_up=0.3, last=0.5)
+SHOUTED = [data.upper() for data in MANY]
+
+
+@pytest.mark.parametrize("loses_batch", [False, True])
+@pytest.mark.parametrize("after", [1, 64, 300, 1000])
+async def test_a_lost_link_loses_no_result_and_pays_none_twice(
+    after: int, loses_batch: bool, tmp_path: Path
+) -> None:
+    cheat = Cheat(drops_after=after, loses_batch=loses_batch)
+    async with lane_world(tmp_path, cheat) as world, world.client() as client:
+        with trio.fail_after(30):
+            async with client.lane("shout", max_fee=UNIT) as lane:
+                assert [output async for output in lane.map(MANY)] == SHOUTED
+        node = world.nodes[0]
+        assert node.dropped
+        assert node.links >= 2
+        assert sorted(node.computed) == sorted(MANY)  # each of them once
+        assert node.account.cumulative == len(MANY) * PRICE
+        assert node.account.written_off == 0
+
+
+async def test_a_storm_of_lost_links_is_survived(tmp_path: Path) -> None:
+    async with lane_world(tmp_path, Cheat()) as world, world.client() as client:
+        node = world.nodes[0]
+
+        async def storm() -> None:
+            for _ in range(20):
+                seen = len(node.computed)
+                while len(node.computed) < seen + 40:
+                    await trio.sleep(0.001)
+                world.world.network.drop(node.base.net.peer_id)
+
+        with trio.fail_after(60):
+            async with (
+                client.lane("shout", max_fee=UNIT) as lane,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(storm)
+                assert [output async for output in lane.map(MANY)] == SHOUTED
+                nursery.cancel_scope.cancel()
+        assert sorted(node.computed) == sorted(MANY)
+        assert node.account.cumulative == len(MANY) * PRICE
+
+
+async def test_a_node_that_is_gone_for_good_leaves_its_tasks_to_another(
+    tmp_path: Path,
+) -> None:
+    async with (
+        lane_world(tmp_path, Cheat(seconds=0.01), Cheat(seconds=0.01)) as world,
+        world.client(patience=HASTY) as client,
+    ):
+        first = world.nodes[0]
+
+        async def kill() -> None:
+            while len(first.computed) < 100:
+                await trio.sleep(0.001)
+            first.scope.cancel()
+            first.base.die()
+
+        async with client.lane("shout", max_fee=UNIT) as lane, trio.open_nursery() as nursery:
+            nursery.start_soon(kill)
+            assert [output async for output in lane.map(MANY)] == SHOUTED
+        account = first.account
+        assert account.cumulative <= (len(first.computed) + 1) * PRICE
+
+
+async def test_a_lone_node_that_is_gone_fails_the_tasks_in_the_end(
+    tmp_path: Path,
+) -> None:
+    async with lane_world(tmp_path, Cheat()) as world, world.client(patience=HASTY) as client:
+        async with client.lane("shout", max_fee=UNIT) as lane:
+            assert await lane.call(b"a") == b"A"
+            world.nodes[0].scope.cancel()
+            world.nodes[0].base.die()
+            with pytest.raises(PeerUnreachable):
+                await lane.call(b"b")
+
+
+class Killed:
+    """What is left of a client at a moment: its files. Messages on their way are lost."""
+
+    def __init__(self, home: Path, point: str, at: int) -> None:
+        self.home, self.point, self.left = home, point, at
+        self.copy = home.parent / "later"
+        self.happened = trio.Event()
+        self.world: LaneWorld | None = None
+
+    def __call__(self, point: str) -> None:
+        if point != self.point or self.happened.is_set():
+            return
+        self.left -= 1
+        if self.left > 0:
+            return
+        shutil.copytree(self.home / "keys", self.copy / "keys", dirs_exist_ok=True)
+        source = sqlite3.connect(self.home / FILE)
+        target = sqlite3.connect(self.copy / FILE)
+        source.backup(target)  # what is committed at this moment
+        source.close()
+        target.close()
+        assert self.world is not None
+        node = self.world.nodes[0]
+        node.cheat.how = "dead"
+        self.world.world.network.drop(node.base.net.peer_id)
+        self.happened.set()
+
+
+@pytest.mark.parametrize("at", [1, 5])
+@pytest.mark.parametrize("point", CRASH_POINTS)
+async def test_a_client_killed_there_agrees_with_its_node_in_the_next_life(
+    point: str, at: int, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    killed = Killed(home, point, at)
+    async with lane_world(home, Cheat()) as world:
+        killed.world = world
+        node = world.nodes[0]
+        if point == "promise_adopted":
+            if at > 1:
+                pytest.skip("it happens once")
+            async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
+                assert len([_ async for _ in lane.map(MANY[:200])]) == 200
+            (home / FILE).unlink()  # the file was lost: the node shows what was promised
+        with trio.fail_after(20):
+            async with (
+                world.client(crash=killed, patience=HASTY) as client,
+                trio.open_nursery() as nursery,
+            ):
+
+                async def live() -> None:
+                    async with client.lane("shout", max_fee=UNIT) as lane:
+                        async for _ in lane.map(MANY[:400]):
+                            pass
+
+                nursery.start_soon(live)
+                await killed.happened.wait()
+                # Whatever this life still does, nobody hears it.
+                world.world.network.kill(client.tools.net.peer_id)
+                nursery.cancel_scope.cancel()
+            node.cheat.how = ""
+            before = node.account.cumulative
+            async with world.client(home=killed.copy) as client:
+                async with client.lane("shout", max_fee=UNIT) as lane:
+                    assert [out async for out in lane.map(MANY[:200])] == SHOUTED[:200]
+            reader = BookReader(killed.copy)
+            _, id_ = world.channel(node)
+            standing = reader.standing(id_, 1)
+            reader.close()
+        account = node.account
+        assert standing.promised.cumulative == account.cumulative == account.settled
+        assert standing.promised.number == account.number
+        assert standing.unacknowledged == 0
+        assert account.cumulative >= before
+
+
+async def test_two_processes_do_not_pay_from_one_home(tmp_path: Path) -> None:
+    async with lane_world(tmp_path, Cheat()) as world, world.client() as client:
+        async with client.lane("shout", max_fee=UNIT):
+            with pytest.raises(ConfigError) as caught:
+                Book(tmp_path)
+            assert caught.value.reason_code == "lane_in_use"
+        Book(tmp_path).close()
+
+
+async def test_a_damaged_book_is_named_and_moved_away_the_node_tells_the_rest(
+    tmp_path: Path,
+) -> None:
+    async with lane_world(tmp_path, Cheat()) as world:
+        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
+            assert len([_ async for _ in lane.map(MANY[:100])]) == 100
+        data = bytearray((tmp_path / FILE).read_bytes())
+        data[:4096] = bytes(4096)
+        (tmp_path / FILE).write_bytes(data)
+        async with world.client() as client:
+            with pytest.raises(JournalError) as caught:
+                async with client.lane("shout", max_fee=UNIT):
+                    pass
+            assert caught.value.reason_code == "lane_book"
+            assert "move lane.db away" in caught.value.hint
+        (tmp_path / FILE).unlink()
+        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
+            assert await lane.call(b"again") == b"AGAIN"
+        assert world.nodes[0].account.cumulative == 101 * PRICE
+
+
+class FullDisk:
+    """A connection whose disk is full from the n-th transaction on."""
+
+    def __init__(self, db: sqlite3.Connection, after: int) -> None:
+        self._db, self.left, self.is_mended = db, after, False
+
+    def execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        if statement == "COMMIT" and not self.is_mended:
+            self.left -= 1
+            if self.left < 0:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+        return self._db.execute(statement, values)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._db.in_transaction
+
+
+async def test_a_full_disk_is_said_and_nothing_undurable_is_sent(tmp_path: Path) -> None:
+    async with lane_world(tmp_path, Cheat()) as world:
+        async with world.client() as client:
+            with trio.fail_after(20):
+                async with client.lane("shout", max_fee=UNIT) as lane:
+                    lane.book.writer._db = FullDisk(lane.book.writer._db, 4)  # type: ignore[assignment]
+                    ended = [task async for task in lane.results(MANY)]
+            error = ended[-1].error
+            assert isinstance(error, JournalError)
+            assert "disk is full" in str(error)
+        reader = BookReader(tmp_path)
+        standing = reader.standing(world.channel(world.nodes[0])[1], 1)
+        reader.close()
+        assert world.nodes[0].account.cumulative <= standing.promised.cumulative
+        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
+            assert [out async for out in lane.map(MANY)] == SHOUTED
+
+
+async def test_a_disk_that_is_full_for_a_moment_only_holds_things_up(tmp_path: Path) -> None:
+    async with lane_world(tmp_path, Cheat()) as world, world.client() as client:
+        with trio.fail_after(20):
+            async with client.lane("shout", max_fee=UNIT) as lane:
+                disk = FullDisk(lane.book.writer._db, 4)
+                lane.book.writer._db = disk  # type: ignore[assignment]
+
+                async def mend() -> None:
+                    while not lane.book.problem:
+                        await trio.sleep(0.01)
+                    disk.is_mended = True
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(mend)
+                    assert [out async for out in lane.map(MANY)] == SHOUTED
+        assert world.nodes[0].account.cumulative == len(MANY) * PRICE
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(DeaiError) as caught:
+        Book(tmp_path / "home")
+    assert caught.value.reason_code == "lane_book"

@@ -1,0 +1,1 @@
+"""The watchtower, from the voucher's hand-over to the answer on the chain."""

@@ -1,0 +1,12 @@
+"""The disk's thread needs a moment of real time, in which the test's clock must not jump."""
+
+from __future__ import annotations
+
+import pytest
+from trio.testing import MockClock
+
+
+@pytest.fixture
+def patient_clock(autojump_clock: MockClock) -> MockClock:
+    autojump_clock.autojump_threshold = 0.005
+    return autojump_clock
