@@ -14,7 +14,7 @@ from deai.chain.sei.abi import call_data, values
 from deai.channels import Channel, Voucher
 from deai.claims import Reason
 from deai.ids import AccountId, raw
-from deai.orders import Settlement
+from deai.orders import Order, Settlement
 from deai.signing import split
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
@@ -293,6 +293,14 @@ def _redemption(channel: Channel, voucher: Voucher) -> tuple[object, object]:
     return _channel(channel), _voucher(voucher)
 
 
+def order_words(order: Order) -> tuple[object, ...]:
+    """An order's terms as the contract's tuple; its nodes travel beside it."""
+    return (
+        order.client, int(order.fee), int(order.policy), order.valid_until, order.nonce,
+        order.spec_hash,
+    )  # fmt: skip
+
+
 def settle_words(batch: Sequence[Settlement]) -> tuple[list[bytes], list[object]]:
     """Settlements as the contract takes them: every node once, and indices into that table.
 
@@ -302,16 +310,12 @@ def settle_words(batch: Sequence[Settlement]) -> tuple[list[bytes], list[object]
     words: list[object] = []
     for one in batch:
         order = one.order
-        terms = (
-            order.client, int(order.fee), int(order.policy), order.valid_until, order.nonce,
-            order.spec_hash,
-        )  # fmt: skip
         seats = [
             (table.setdefault(node, len(table)), *split(result or bytes(64)))
             for node, result in zip(order.nodes, one.results, strict=False)
             if len(order.nodes) == len(one.results)
         ]
-        words.append((terms, *split(one.signature), one.output_digest, seats))
+        words.append((order_words(order), *split(one.signature), one.output_digest, seats))
     return [raw(node) for node in table], words
 
 
