@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,19 @@ from typing import Any
 import pytest
 import trio
 
+from deai.chain.ledger import Ledger
+from deai.chain.sei.ledger import open_sei_ledger
 from deai.ids import SEI
 from deai.keys import create_key
 from deai.lane.tower import encode_vouchers, parse_tower
 from deai.network import Network, save_network
+from deai.signing import Signer
 from node.lane.towers import Towers
 from p2p.identity import Identity
 from p2p.net import open_net
-from tests.deai.chain.chains import ChainProcess, chain_process, chain_world
+from tests.deai.chain.chains import SETTINGS, ChainProcess, chain_process
 from tests.support.channel_conformance import paying
-from tests.support.ledger_conformance import provider
+from tests.support.ledger_conformance import World, provider
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(300)]
 PATIENCE = 120.0
@@ -41,6 +44,24 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]
 def home(tmp_path: Path, embedded: ChainProcess) -> Path:
     save_network(Network(name="test", chains={SEI: embedded.entry}), tmp_path / "network.json")
     return tmp_path
+
+
+@asynccontextmanager
+async def world_beside_others(chain: ChainProcess) -> AsyncIterator[World]:
+    """A world over a chain on which another process sends, too: nothing replays it."""
+
+    async def hold(by: Signer, task_status: trio.TaskStatus[Ledger]) -> None:
+        async with open_sei_ledger(chain.entry, by, settings=SETTINGS) as ledger:
+            task_status.started(ledger)
+            await trio.sleep_forever()
+
+    async def advance(seconds: int) -> None:
+        await trio.to_thread.run_sync(chain.advance, seconds)
+
+    async with open_sei_ledger(chain.entry) as reader, trio.open_nursery() as nursery:
+        open_ = partial(nursery.start, hold)
+        yield World(chain.kind, reader, chain.holder, open_, advance, chain.signer, chain.operator)
+        nursery.cancel_scope.cancel()
 
 
 @contextmanager
@@ -75,7 +96,7 @@ async def test_a_stale_close_is_answered_from_a_file_and_then_from_what_a_node_h
     home: Path, embedded: ChainProcess
 ) -> None:
     create_key(home / "keys" / "tower.json", home / "keys" / "passphrase", secret=embedded.secret())
-    async with chain_world(embedded) as world:
+    async with world_beside_others(embedded) as world:
         worker = await provider(world)
         paid = await paying(world, owner=worker.owner, deposit=1000)
         domain = world.reader.info.channels
@@ -91,6 +112,7 @@ async def test_a_stale_close_is_answered_from_a_file_and_then_from_what_a_node_h
             assert (answered["channel_id"], answered["amount"]) == (paid.id, "300")
             assert answered["transaction"].startswith("0x")
             assert (await paid.record()).claimed == 300
+            await world.advance(245)  # of 300: in the last minute no voucher waits
             async with open_net(Identity.generate()) as net, trio.open_nursery() as nursery:
                 node = Towers(
                     chain=SEI, domain=domain, node=worker.node, operator=worker.operator, net=net,
