@@ -1,0 +1,28 @@
+"""The lane for code without an event loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deai.client import SyncClient
+from deai.errors import WorkloadFault
+from deai.money import UNIT
+from tests.cli.test_task_map import Lanes
+from tests.client.lane.node import Cheat
+
+
+def test_calls_and_maps_pass_without_an_event_loop_of_ones_own(tmp_path: Path) -> None:
+    network = Lanes(tmp_path, Cheat(), deposit=50 * UNIT)
+    with SyncClient(network.connect) as client:
+        with client.lane("echo", max_fee=UNIT) as lane:
+            assert lane.call(b"hello") == b"HELLO"
+            assert len(lane.nodes) == 1
+            inputs = [b"task %d" % n for n in range(700)]
+            assert list(lane.map(inputs)) == [data.upper() for data in inputs]
+            outputs = lane.map([b"a", b"fault", b"c"])
+            assert next(outputs) == b"A"
+            with pytest.raises(WorkloadFault):
+                next(outputs)
+        assert network.lanes[0].account.paid == 703
