@@ -52,6 +52,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
     bounty: int = UNIT
     close_period: int = 60
     reward_delay: int = 10
+    thaw_period: int = 120
 
     def on_chain(self, treasury: AccountId) -> Parameters:
         """As a deployment takes them."""
@@ -68,6 +69,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
             treasury=treasury,
             close_period=self.close_period,
             reward_delay=self.reward_delay,
+            thaw_period=self.thaw_period,
         )
 
 

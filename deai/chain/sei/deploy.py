@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from deai.chain.ledger import CHANNELS_CONTRACT, REWARDS_CONTRACT, Parameters
+from deai.chain.ledger import CHANNELS_CONTRACT, ORDERS_CONTRACT, REWARDS_CONTRACT, Parameters
 from deai.chain.sei.abi import creation_data
 from deai.chain.sei.calls import ContractCall
 from deai.chain.sei.pool import open_pool
@@ -113,4 +113,8 @@ async def _deploy(
             REWARDS_CONTRACT, token, registry, ruler, ADMIN_DELAY_S, proposer, ruler,
             parameters.reward_delay,
         )  # fmt: skip
+    if parameters.thaw_period:
+        contracts[ORDERS_CONTRACT], _, _ = await create(
+            ORDERS_CONTRACT, token, registry, parameters.thaw_period
+        )
     return Deployment(contracts=contracts, block=block, chain_id=chain_id)
