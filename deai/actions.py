@@ -16,6 +16,7 @@ from deai.claims import Claim, Reason, Share
 from deai.codec import encode_canonical
 from deai.ids import AccountId, ChannelId, NodeId
 from deai.money import Amount
+from deai.orders import Settlement
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
 Committee: TypeAlias = tuple[Seat, ...]
@@ -332,6 +333,43 @@ class ClaimRewards(_Action, frozen=True):
     claim: Claim
 
 
+class FundOrders(_Action, frozen=True):
+    """Client: set tokens aside for signed orders, and buy a page of nonces if it is not bought."""
+
+    amount: Amount
+    page: int = 0
+
+
+class SettleOrders(_Action, frozen=True):
+    """Anybody: settle what can be settled; an order that cannot does not stop the others."""
+
+    settlements: tuple[Settlement, ...]
+
+
+class RequestThaw(_Action, frozen=True):
+    """Client: ask for so much in all; 0 takes the request back. Settlements go on meanwhile."""
+
+    amount: Amount
+
+
+class WithdrawThawed(_Action, frozen=True):
+    """Client, after the thaw: take what was asked for and is still there."""
+
+    to: AccountId
+
+
+class CollectEarnings(_Action, frozen=True):
+    """Anybody: send what an owner earned with orders to the owner."""
+
+    owner: AccountId
+
+
+class SweepOrderFees(_Action, frozen=True):
+    """Anybody: send the protocol's part, which accrued beside earnings, to the treasury."""
+
+    owners: tuple[AccountId, ...]
+
+
 ChannelAction: TypeAlias = (
     OpenChannel
     | TopUpChannel
@@ -343,6 +381,10 @@ ChannelAction: TypeAlias = (
 )
 
 RewardAction: TypeAlias = FundRewards | ProposeRewards | CancelRewards | ClaimRewards
+
+OrderAction: TypeAlias = (
+    FundOrders | SettleOrders | RequestThaw | WithdrawThawed | CollectEarnings | SweepOrderFees
+)
 
 CoreAction: TypeAlias = (
     TransferTokens
@@ -374,7 +416,7 @@ CoreAction: TypeAlias = (
 )
 """What every deployment carries out."""
 
-ContractAction: TypeAlias = CoreAction | ChannelAction | RewardAction
+ContractAction: TypeAlias = CoreAction | ChannelAction | RewardAction | OrderAction
 
 Action: TypeAlias = ContractAction | TransferGas
 
@@ -383,7 +425,8 @@ def intent_key(action: Action) -> str:
     """The default idempotency key: verb and hash of all fields.
 
     Right for every action that names a task, an epoch, a voucher or a nonce; a transfer, deposit,
-    top-up, stake, withdrawal or payment for rewards that may be meant twice needs a key of the
-    caller's own, and so does a voucher that is shown again because the deposit grew.
+    top-up, stake, thaw, withdrawal, collection or payment for rewards or orders that may be meant
+    twice needs a key of the caller's own, and so does a voucher or an order that is shown again
+    because the deposit grew.
     """
     return f"{type(action).__name__}:{sha256(encode_canonical(action)).hexdigest()[:40]}"

@@ -9,8 +9,9 @@ import msgspec
 
 from deai.channels import Channel
 from deai.claims import Reason, Share
-from deai.ids import AccountId, ChannelId, NodeId, TaskId
+from deai.ids import AccountId, ChannelId, NodeId, OrderId, TaskId
 from deai.money import Amount
+from deai.orders import Order
 from deai.standing import Standing
 from deai.tasks import Seat, Task
 
@@ -349,6 +350,75 @@ class RewardsClaimed(_Event, frozen=True):
     cumulative: Amount
 
 
+class OrdersFunded(_Event, frozen=True):
+    """A client set tokens aside for signed orders; `balance` is what it has there now."""
+
+    client: AccountId
+    amount: Amount
+    balance: Amount
+
+
+class PageOpened(_Event, frozen=True):
+    """A client bought a page: 255 nonces."""
+
+    client: AccountId
+    page: int
+
+
+class OrderSettled(_Event, frozen=True):
+    """The client paid the fee of every seat: `payments` by seat, the rest to the protocol.
+
+    A payment of 0: the seat signed nothing, or another digest.
+    """
+
+    order_id: OrderId
+    order: Order
+    output_digest: bytes
+    payments: tuple[Amount, ...]
+
+    @property
+    def protocol_fee(self) -> int:
+        """What was not paid to seats, in base units."""
+        return self.order.cost - sum(self.payments)
+
+
+class OrderSkipped(_Event, frozen=True):
+    """One of many that could not be settled; the id is zero for the reason `BadOrder`."""
+
+    order_id: OrderId
+    reason: str
+
+
+class ThawRequested(_Event, frozen=True):
+    """The client asked for `amount` in all; it may leave after `thaws_at` (0: taken back)."""
+
+    client: AccountId
+    amount: Amount
+    thaws_at: int
+
+
+class ThawWithdrawn(_Event, frozen=True):
+    """Money left a balance for orders."""
+
+    client: AccountId
+    to: AccountId
+    amount: Amount
+
+
+class EarningsCollected(_Event, frozen=True):
+    """What an owner earned with orders went to it."""
+
+    owner: AccountId
+    amount: Amount
+
+
+class OrderFeesSwept(_Event, frozen=True):
+    """The protocol's part beside an owner's earnings went to the treasury."""
+
+    owner: AccountId
+    amount: Amount
+
+
 LedgerEvent: TypeAlias = (
     TokensMoved
     | NodeRegistered
@@ -386,6 +456,14 @@ LedgerEvent: TypeAlias = (
     | RewardsProposed
     | RewardsCancelled
     | RewardsClaimed
+    | OrdersFunded
+    | PageOpened
+    | OrderSettled
+    | OrderSkipped
+    | ThawRequested
+    | ThawWithdrawn
+    | EarningsCollected
+    | OrderFeesSwept
 )
 
 

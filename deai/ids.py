@@ -23,6 +23,8 @@ TaskId = NewType("TaskId", str)
 """An escrowed task: `0x` + 64 hex, the hash of its chain, contract and every field."""
 ChannelId = NewType("ChannelId", str)
 """A payment channel: `0x` + 64 hex, the hash of its chain, contract and every field."""
+OrderId = NewType("OrderId", str)
+"""A signed order: `0x` + 64 hex, the hash of its chain, contract and every field."""
 PeerId = NewType("PeerId", str)
 """A libp2p peer id in its base58 text form."""
 ChainName = NewType("ChainName", str)

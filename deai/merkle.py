@@ -26,15 +26,9 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """The root over hashed leaves, in their order; of none, zeros."""
     if not leaves:
         return ZERO
-    sha256, level = hashlib.sha256, leaves
+    level = leaves
     while len(level) > 1:
-        pairs = iter(level)
-        above = [
-            sha256(_NODE + left + right).digest() for left, right in zip(pairs, pairs, strict=False)
-        ]
-        if len(level) & 1:
-            above.append(level[-1])
-        level = above
+        level = _above(level)
     return level[0]
 
 
@@ -47,8 +41,7 @@ def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
         sibling = index ^ 1
         if sibling < len(level):
             path.append(level[sibling])
-        above = [merkle_root(level[at : at + 2]) for at in range(0, len(level), 2)]
-        level, index = above, index // 2
+        level, index = _above(level), index // 2
     return path
 
 
@@ -86,3 +79,14 @@ def root_by_sides(leaf: bytes, sides: int, path: Sequence[bytes]) -> bytes:
         pair = sibling + node if sides >> k & 1 else node + sibling
         node = hashlib.sha256(_NODE + pair).digest()
     return node
+
+
+def _above(level: Sequence[bytes]) -> list[bytes]:
+    """The level over one of two nodes or more."""
+    sha256, pairs = hashlib.sha256, iter(level)
+    above = [
+        sha256(_NODE + left + right).digest() for left, right in zip(pairs, pairs, strict=False)
+    ]
+    if len(level) & 1:
+        above.append(level[-1])
+    return above

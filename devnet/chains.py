@@ -51,6 +51,8 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
     weight_fee: int = UNIT // 100
     bounty: int = UNIT
     close_period: int = 60
+    reward_delay: int = 10
+    thaw_period: int = 120
 
     def on_chain(self, treasury: AccountId) -> Parameters:
         """As a deployment takes them."""
@@ -66,6 +68,8 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
             bounty=Amount(self.bounty),
             treasury=treasury,
             close_period=self.close_period,
+            reward_delay=self.reward_delay,
+            thaw_period=self.thaw_period,
         )
 
 
@@ -186,7 +190,7 @@ class SeiChain(LocalChain):
         if not genesis.exists():
             people = self._people()
             operators = [f"{name}/operator" for name in people[1:]]
-            names = ["funder", "faucet", *people, *operators]
+            names = ["funder", "faucet", "treasury", *people, *operators]
             document = {self.account(name): str(GENESIS_GAS) for name in names}
             replace_file(genesis, json.dumps(document).encode(), flush=False)
         module = "devnet.evm.anvil" if self.kind == "anvil" else "devnet.evm"
@@ -212,6 +216,7 @@ class SeiChain(LocalChain):
             self.signer("faucet"),
             self.parameters.on_chain(self.account("treasury")),
             supply=SUPPLY,
+            proposer=self.account("treasury"),
             outbox_path=self.layout.keys / "outbox-deployment.db",
         )
         return Deployed(contracts=done.contracts, block=done.block, chain_id=done.chain_id)

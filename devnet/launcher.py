@@ -166,16 +166,18 @@ class _Runner:
         client = self.layout.client
         for chain in chains_of(self.layout, self.plan).values():
             self._key(chain, client, "client", "client")
+            self._key(chain, self.layout.treasury, "client", "treasury")
             for node in self.plan.nodes:
                 if chain.name in node.chains:
                     home = self.layout.node(node.name)
                     self._key(chain, home, "owner", node.name)
                     self._key(chain, home, "operator", f"{node.name}/operator")
-        config = client / "config.toml"
-        if not config.exists():
-            first = self.plan.chains[0]
-            text = f'network = "{self.layout.network}"\nchain = "{first}"\n'
-            replace_file(config, text.encode(), flush=False)
+        for home in (client, self.layout.treasury):
+            config = home / "config.toml"
+            if not config.exists():
+                first = self.plan.chains[0]
+                text = f'network = "{self.layout.network}"\nchain = "{first}"\n'
+                replace_file(config, text.encode(), flush=False)
 
     def _key(self, chain: LocalChain, home: Path, kind: str, secret_of: str) -> None:
         path = key_file(home, kind, chain.name)

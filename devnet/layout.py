@@ -113,6 +113,11 @@ class Layout:
         return self.root / "client"
 
     @property
+    def treasury(self) -> Path:
+        """Home of who gets the protocol's fees and proposes rewards."""
+        return self.root / "treasury"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

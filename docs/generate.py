@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deai import channels, lifecycle, standing
+from deai import channels, lifecycle, orders, standing
 
 HERE: Final = Path(__file__).parent
 
 INTRO: Final = """\
 # Life cycles
 
-Generated from `deai/lifecycle.py`, `deai/standing.py` and `deai/channels.py` by `make docs`; do
-not edit. The contracts implement these tables, the memory ledger and the index run them, and tests
-enumerate every state with every event. A step that is not drawn here is refused.
+Generated from `deai/lifecycle.py`, `deai/standing.py`, `deai/channels.py` and `deai/orders.py`
+by `make docs`; do not edit. The contracts implement these tables, the memory ledger and the index
+run them, and tests enumerate every state with every event. A step that is not drawn here is
+refused.
 """
 
 
@@ -102,6 +103,12 @@ def page() -> str:
             channels.CHANNEL_TRANSITIONS,
             "No task is paid through one yet. While a channel holds "
             f"money, nobody needs the other side to get out:\n\n{leaving}",
+        ),
+        (
+            "A client's balance for signed orders",
+            "none",
+            orders.BALANCE_TRANSITIONS,
+            "What was asked for may leave once it has thawed, as far as settlements left it.",
         ),
     ):
         named = plain(table)

@@ -1,10 +1,11 @@
-"""`deai node channels` and `deai node redeem`: what clients have paid by channels.
+"""`deai node channels`, `redeem` and `export-vouchers`: what clients have paid by channels.
 
 `deai channel show` and `deai channel redeem` come here in the home of a node.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -58,6 +59,41 @@ def redeem(settings: Settings) -> None:
         raise ExitWith(FAILED)
 
 
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def export_vouchers(settings: Settings, file: Path) -> None:
+    r"""Write every voucher that is not redeemed yet into a file for a watchtower.
+
+    `deai channel watch --vouchers FILE` takes it, on any machine; nothing in it is secret.
+
+    \b
+    Example:
+      deai node export-vouchers vouchers.json
+    """
+    from deai.chain.opening import info_of
+    from deai.cli.render import say
+    from deai.client.access import entry_of
+    from deai.errors import UsageError
+    from deai.files import replace_file
+    from deai.lane.tower import encode_vouchers
+    from deai.network import load_network
+    from node.lane.book import BookView
+
+    home = Home(settings.home, ChainName(settings.chain))
+    network = settings.network if settings.config.network else load_network(home.network)
+    info = info_of(home.chain, entry_of(network, home.chain))
+    vouchers = [
+        (one.channel, one.standing.voucher)
+        for one in BookView(home.lane).entries.values()
+        if one.chain == home.chain and one.unredeemed and one.standing.voucher is not None
+    ]
+    try:
+        replace_file(file, encode_vouchers(home.chain, info.channels, vouchers))
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
+    document = {"file": str(file), "chain": home.chain, "vouchers": len(vouchers)}
+    emit(settings, document, lambda console: say(console, f"{file}: {len(vouchers):,} vouchers"))
+
+
 async def _redeem_here(settings: Settings, home: Home) -> dict[str, Any]:
     from deai.network import load_network
     from node.lane.offline import redeem_all
@@ -70,3 +106,4 @@ def add_to(group: Group) -> None:
     """Make them commands of a group."""
     group.command("channels")(channels)
     group.command("redeem")(redeem)
+    group.command("export-vouchers")(export_vouchers)

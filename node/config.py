@@ -8,7 +8,8 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from deai.config import Config, section
-from deai.errors import ConfigError
+from deai.errors import ConfigError, MalformedMessage
+from deai.lane.tower import parse_tower
 from deai.money import Amount, parse_amount
 
 SANDBOX_LEVELS: Final = ("none", "partial", "full")
@@ -75,6 +76,8 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_gas_price: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Do not redeem for the amount or the age while the chain's last price was higher, in its
     smallest unit; 0: at any price. A client that closes its channel is answered at once."""
+    towers: Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] = ()
+    """Watchtowers that are handed every newest voucher: `/ip4/ADDRESS/tcp/PORT/p2p/PEER`."""
     keep_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 365)] = 168.0
     """How long the leaves of redeemed windows are kept."""
 
@@ -168,6 +171,14 @@ def node_config(config: Config) -> NodeConfig:
         except ConfigError as error:
             raise ConfigError(
                 f"{config.path or 'config'}: setting node.lane.{name}: {error}", hint=error.hint
+            ) from error
+    for tower in own.lane.towers:
+        try:
+            parse_tower(tower)
+        except MalformedMessage as error:
+            raise ConfigError(
+                f"{config.path or 'config'}: setting node.lane.towers: {error}",
+                hint="`deai channel watch` prints it when it starts: …/tcp/PORT/p2p/PEER",
             ) from error
     for address in own.listen:
         try:

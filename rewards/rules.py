@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from deai.signing import Domain
 from rewards import fees, reputation, slashing
+from rewards.epoch import Book
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Rules:
         """`(from bonded, from unbonding, bounty, burned)` of an equivocation."""
         split = slashing.equivocation(bonded, unbonding, fixed_bounty)
         return split.from_bonded, split.from_unbonding, split.bounty, split.burned
+
+    def book(self, domain: Domain, seconds: int, epoch: int) -> Book:
+        """Rewards of one contract until the end of an epoch, to be fed with its chain's events."""
+        return Book(domain, seconds, epoch)
 
 
 RULES: Final = Rules()

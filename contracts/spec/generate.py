@@ -15,6 +15,7 @@ from typing import Final
 from channel_parts import channel_vectors
 from common import RANDOM
 from near_parts import bindings, near
+from order_parts import order_vectors
 from reward_parts import reward_vectors
 from rule_parts import arithmetic, tables
 from task_parts import commitments, digests, ids, verdicts
@@ -30,6 +31,7 @@ FILES: Final = {
     "vectors/near.json": near,
     "vectors/bindings.json": bindings,
     "vectors/channels.json": channel_vectors,
+    "vectors/orders.json": order_vectors,
     "vectors/rewards.json": reward_vectors,
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from common import MAX96
 
-from deai import channels, lifecycle, standing
+from deai import channels, lifecycle, orders, standing
 from rewards import fees, reputation, slashing
 
 
@@ -40,6 +40,14 @@ def tables() -> dict[str, Any]:
                 for state, row in channels.CHANNEL_TRANSITIONS.items()
             },
             "exits": {state.label: dict(ways) for state, ways in channels.CHANNEL_EXITS.items()},
+        },
+        "order_balance": {
+            "initial": orders.BalanceState.NONE.label,
+            "numbers": {state.label: int(state) for state in orders.BalanceState},
+            "transitions": {
+                state.label: {event: after.label for event, after in row.items()}
+                for state, row in orders.BALANCE_TRANSITIONS.items()
+            },
         },
     }
 

@@ -30,6 +30,7 @@ from deai.events import (
     ChannelOpened,
     ChannelToppedUp,
     Deposited,
+    EarningsCollected,
     EquivocationProven,
     FeesSwept,
     LedgerEvent,
@@ -39,7 +40,12 @@ from deai.events import (
     NodeRegistered,
     NodeSlashed,
     OperatorRotated,
+    OrderFeesSwept,
+    OrderSettled,
+    OrdersFunded,
+    OrderSkipped,
     OutputsApproved,
+    PageOpened,
     Position,
     ResultCommitted,
     ResultDelivered,
@@ -59,6 +65,8 @@ from deai.events import (
     TaskFinalised,
     TaskObjected,
     TaskPosted,
+    ThawRequested,
+    ThawWithdrawn,
     TokensMoved,
     UnbondingStarted,
     VaultWithdrawn,
@@ -155,6 +163,17 @@ class _Draft:
                 self._channelled(event, at)
             case VoucherSkipped():
                 pass  # anybody's attempt at anything: it changed nothing
+            case (
+                OrdersFunded()
+                | PageOpened()
+                | OrderSettled()
+                | OrderSkipped()
+                | ThawRequested()
+                | ThawWithdrawn()
+                | EarningsCollected()
+                | OrderFeesSwept()
+            ):
+                pass  # recorded; no page and no figure tells of signed orders yet
             case RewardsFunded() | RewardsProposed() | RewardsCancelled() | RewardsClaimed():
                 pass  # recorded; an epoch is computed from the records themselves
             case (

@@ -14,19 +14,21 @@ from typing import Final, Protocol
 import msgspec
 
 from deai.actions import Action
-from deai.chain.refusals import no_channels, no_rewards
+from deai.chain.refusals import no_channels, no_orders, no_rewards
 from deai.channels import CHANNELS_NAME, Channel, ChannelRecord
 from deai.claims import REWARDS_NAME, RewardsRecord
 from deai.events import LedgerRecord
 from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId
 from deai.money import Amount
+from deai.orders import ORDERS_NAME, OrderBalance
 from deai.signing import Domain
 from deai.standing import Standing
 from deai.tasks import MAX_COMMIT_SPAN
 
 CHANNELS_CONTRACT: Final = "PaymentChannels"
 REWARDS_CONTRACT: Final = "RewardDistributor"
-OPTIONAL_CONTRACTS: Final = (CHANNELS_CONTRACT, REWARDS_CONTRACT)
+ORDERS_CONTRACT: Final = "OrderSettlement"
+OPTIONAL_CONTRACTS: Final = (CHANNELS_CONTRACT, REWARDS_CONTRACT, ORDERS_CONTRACT)
 """What a deployment may lack."""
 MAX_CHANNEL_PAGE: Final = 100
 
@@ -56,6 +58,13 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
             raise no_rewards()
         return Domain(REWARDS_NAME, self.chain_id, self.contracts[REWARDS_CONTRACT])
 
+    @property
+    def orders(self) -> Domain:
+        """What orders and their results are bound to; raises `NotSetUp` where there are none."""
+        if ORDERS_CONTRACT not in self.contracts:
+            raise no_orders()
+        return Domain(ORDERS_NAME, self.chain_id, self.contracts[ORDERS_CONTRACT])
+
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """Constructor constants of the contracts; sums in base units, times in seconds."""
@@ -76,6 +85,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """The challenge period of a client's close; 0 where there are no channels."""
     reward_delay: int = 0
     """How long a root waits before accounts may claim under it; 0 where there are no rewards."""
+    thaw_period: int = 0
+    """From asking for money set aside for orders to taking it; 0 where there are no orders."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -176,6 +187,13 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     gas_price: int = 0
 
 
+class OrderEarnings(msgspec.Struct, frozen=True):
+    """Of one owner: what it earned with orders and not collected, and the fees accrued beside."""
+
+    earned: int
+    fees: int
+
+
 class EventBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Events of consecutive whole blocks.
 
@@ -264,6 +282,21 @@ class Ledger(Protocol):
 
     async def rewards_paid(self, account: AccountId) -> Amount:
         """What an account was paid since ever."""
+        ...
+
+    async def order_balance(self, client: AccountId) -> OrderBalance:
+        """What a client set aside for signed orders; all zero if it never did.
+
+        Raises `NotSetUp` where there are no orders; so do the next two and the actions.
+        """
+        ...
+
+    async def order_page(self, client: AccountId, page: int) -> int:
+        """A word of a client: bit 0 once it is bought, bit i once nonce `page << 8 | i` settled."""
+        ...
+
+    async def order_earnings(self, owner: AccountId) -> OrderEarnings:
+        """What waits for an owner of nodes, and beside it for the treasury."""
         ...
 
     async def simulate(self, action: Action) -> int:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import trio
 
 from deai import actions as act
-from deai.chain import memory_registry as registry
+from deai.chain import memory_orders as orders, memory_registry as registry
 from deai.chain.channel_pages import check_limit, cut, first_openings, page_of
 from deai.chain.ledger import (
     CHANNELS_CONTRACT,
@@ -30,6 +30,7 @@ from deai.chain.ledger import (
     Head,
     LaneRecord,
     NodeRecord,
+    OrderEarnings,
     Parameters,
     Transaction,
 )
@@ -46,6 +47,7 @@ from deai.events import LedgerRecord
 from deai.hashing import keccak
 from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId, hexed
 from deai.money import UNIT, Amount
+from deai.orders import OrderBalance
 from deai.signing import Domain, Signer
 from deai.standing import Standing
 from deai.tasks import ESCROW_NAME, REGISTRY_NAME
@@ -72,6 +74,7 @@ DEFAULT_PARAMETERS: Final = Parameters(
     treasury=AccountId("0x" + "7e" * 20),
     close_period=6 * 3600,
     reward_delay=24 * 3600,
+    thaw_period=24 * 3600,
 )
 
 
@@ -168,6 +171,11 @@ class MemoryChain:
         vaults = sum(self._state.vault.values())
         stakes = sum(node.bonded + node.unbonding for node in self._state.nodes.values())
         return vaults + held + sum(lane.accrued for lane in lanes), stakes
+
+    def in_orders(self) -> int:
+        """What the contract for orders owes: balances, earnings, accrued fees."""
+        balances = sum(record.balance for record in self._state.order_balances.values())
+        return balances + sum(due.earned + due.fees for due in self._state.order_earnings.values())
 
     def in_channels(self) -> int:
         """What the channels' contract owes: deposits that vouchers have not claimed."""
@@ -360,6 +368,18 @@ class MemoryLedger:
         call = self._chain.read()
         record_of(call)
         return Amount(call.rewarded.get(account, 0))
+
+    async def order_balance(self, client: AccountId) -> OrderBalance:
+        await self._turn()
+        return orders.balance_of(self._chain.read(), client)
+
+    async def order_page(self, client: AccountId, page: int) -> int:
+        await self._turn()
+        return orders.page_of(self._chain.read(), client, page)
+
+    async def order_earnings(self, owner: AccountId) -> OrderEarnings:
+        await self._turn()
+        return orders.earnings_of(self._chain.read(), owner)
 
     async def simulate(self, action: act.Action) -> int:
         await self._turn()

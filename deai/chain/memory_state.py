@@ -7,7 +7,7 @@ from typing import Final, Generic, NoReturn, TypeVar
 
 import msgspec
 
-from deai.chain.ledger import ChainInfo, Parameters
+from deai.chain.ledger import ChainInfo, OrderEarnings, Parameters
 from deai.chain.refusals import refusal
 from deai.chain.rules import Rules
 from deai.chain.tasks_view import TaskView
@@ -17,6 +17,7 @@ from deai.errors import BadSignature
 from deai.events import LedgerEvent, LedgerRecord, Position, TokensMoved
 from deai.ids import AccountId, ChannelId, NodeId
 from deai.money import Amount
+from deai.orders import OrderBalance
 from deai.signing import recover
 from deai.standing import Standing
 
@@ -59,6 +60,8 @@ NO_NODE: Final = NodeState()
 NO_LANE: Final = LaneState()
 NO_CHANNEL: Final = ChannelRecord()
 NO_REWARDS: Final = RewardsRecord()
+NO_ORDERS: Final = OrderBalance()
+NO_EARNINGS: Final = OrderEarnings(0, 0)
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -71,6 +74,9 @@ class State(msgspec.Struct, kw_only=True):
     nodes: dict[NodeId, NodeState] = {}
     lanes: dict[tuple[AccountId, int], LaneState] = {}
     channels: dict[ChannelId, ChannelRecord] = {}
+    order_balances: dict[AccountId, OrderBalance] = {}
+    order_pages: dict[tuple[AccountId, int], int] = {}
+    order_earnings: dict[AccountId, OrderEarnings] = {}
     rewards: dict[AccountId, RewardsRecord] = {}
     """By contract: there is one."""
     rewarded: dict[AccountId, int] = {}
@@ -87,6 +93,9 @@ class State(msgspec.Struct, kw_only=True):
             nodes=dict(self.nodes),
             lanes=dict(self.lanes),
             channels=dict(self.channels),
+            order_balances=dict(self.order_balances),
+            order_pages=dict(self.order_pages),
+            order_earnings=dict(self.order_earnings),
             rewards=dict(self.rewards),
             rewarded=dict(self.rewarded),
             ruler=self.ruler,
@@ -151,6 +160,9 @@ class Call:
         self.nodes: Overlay[NodeId, NodeState] = Overlay(state.nodes)
         self.lanes: Overlay[tuple[AccountId, int], LaneState] = Overlay(state.lanes)
         self.channels: Overlay[ChannelId, ChannelRecord] = Overlay(state.channels)
+        self.order_balances: Overlay[AccountId, OrderBalance] = Overlay(state.order_balances)
+        self.order_pages: Overlay[tuple[AccountId, int], int] = Overlay(state.order_pages)
+        self.order_earnings: Overlay[AccountId, OrderEarnings] = Overlay(state.order_earnings)
         self.rewards: Overlay[AccountId, RewardsRecord] = Overlay(state.rewards)
         self.rewarded: Overlay[AccountId, int] = Overlay(state.rewarded)
         self.records: list[LedgerRecord] = []
@@ -165,7 +177,8 @@ class Call:
         """Let the transaction take effect."""
         for changed in (
             self.tokens, self.vault, self.gas, self.nodes, self.lanes, self.channels,
-            self.rewards, self.rewarded,
+            self.rewards, self.rewarded, self.order_balances, self.order_pages,
+            self.order_earnings,
         ):  # fmt: skip
             changed.merge()
 

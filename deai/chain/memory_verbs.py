@@ -8,6 +8,7 @@ from deai import actions as act
 from deai.chain import (
     memory_channels as channels,
     memory_escrow as escrow,
+    memory_orders as orders,
     memory_registry as registry,
     memory_rewards as rewards,
 )
@@ -109,5 +110,17 @@ def carry_out(call: Call, action: act.Action) -> None:
             rewards.cancel(call, action)
         case act.ClaimRewards():
             rewards.claim(call, action)
+        case act.FundOrders():
+            orders.fund(call, action)
+        case act.SettleOrders():
+            orders.settle(call, action)
+        case act.RequestThaw():
+            orders.request_thaw(call, action)
+        case act.WithdrawThawed():
+            orders.withdraw(call, action)
+        case act.CollectEarnings():
+            orders.collect(call, action)
+        case act.SweepOrderFees():
+            orders.sweep(call, action)
         case _:
             assert_never(action)

@@ -20,6 +20,7 @@ from deai.ids import ChannelId
 HINTS: Final[Mapping[str, str]] = {
     "AcceptExpired": "ask the node for a new accept",
     "AlreadyBeaten": "nothing to do: the node has beaten in this epoch",
+    "AlreadySettled": "nothing to do: an order with this nonce was settled",
     "BadApproval": "an approval of every committed seat is needed, once, and none after the window",
     "BadData": "check amounts, keys, the peer id (64 bytes) and the addresses (1,024 bytes)",
     "BadEpoch": "propose a later epoch than that of the root in force",
@@ -28,6 +29,7 @@ HINTS: Final[Mapping[str, str]] = {
     "BadOpening": "list every committed seat in the order of the chain, and only what it committed",
     "BadOperator": "the operator key must sign its own registration",
     "BadProof": "compute the claim again: another root may be in force by now",
+    "BadOrder": "check the seats (of as many owners), the fee and the nonce against the network",
     "BadSignature": "the key that the chain records for this seat or channel must sign",
     "BadStanding": "look at the node's standing; only probation and active take seats",
     "BadState": "look at the channel's state; only an open one grows, and only once it closes",
@@ -37,23 +39,28 @@ HINTS: Final[Mapping[str, str]] = {
     "Exhausted": "the root in force promises more than its total; wait for a sound one",
     "Forbidden": "another account must send this",
     "GasMoney": "send the account money for gas",
-    "Insufficient": "deposit into the vault first",
+    "Insufficient": "deposit first: into the vault, or for orders",
     "InUse": "take out tokens and stake first; an account with a node or lane stays",
     "IsPaused": "deposits and new work are paused; withdrawals and running tasks are not",
     "LaneBusy": "use another lane, or end this lane's task first",
     "NoHeartbeat": "the node has to beat on chain first",
     "NothingDue": "nothing to do: what the token had refused was sent meanwhile",
+    "NoQuorum": "60 % of the seats have to sign the same output, and have stake",
+    "NothingEarned": "nothing to do: all that was earned is collected",
     "NothingNew": "nothing to do: as much was paid already, or the deposit is used up",
     "NothingRedeemed": "redeem one of them alone to see what refuses it",
+    "NothingSettled": "settle one of them alone to see what refuses it",
     "NothingWaits": "only a root that waits can be taken back, by the name of its epoch",
     "NotOpen": "fetch the task's events again: its committee changed, or it has ended",
     "NotRegistered": "that account has to be opened with a storage deposit first",
     "OneYocto": "only the account's full key may do this",
     "OwnerTwice": "every seat needs a node of another owner",
+    "PageClosed": "the client has to buy that page of nonces with a deposit",
     "SeatTaken": "nothing to do: the seat has committed or was given back already",
     "SignatureExpired": "let the operator key sign again",
     "StakeTooLow": "stake at least the minimum, or take all of it out",
     "StillWaiting": "a root waits already: let its time come, or have it cancelled",
+    "StillThawing": "wait until that time",
     "Storage": "the account lacks money for what it stores; send it some",
     "TooEarly": "wait until that time",
     "TooLate": "its deadline has passed",
@@ -100,4 +107,13 @@ def no_rewards() -> NotSetUp:
         "this network distributes no rewards",
         hint="use a network whose file names RewardDistributor",
         code="no_rewards",
+    )
+
+
+def no_orders() -> NotSetUp:
+    """The error to raise where a deployment has no contract for signed orders."""
+    return NotSetUp(
+        "this network settles no signed orders",
+        hint="pay each task from escrow, or use a network whose file names OrderSettlement",
+        code="no_orders",
     )

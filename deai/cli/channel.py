@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deai.cli import channel_node
+from deai.cli import channel_book, channel_node
 from deai.cli.base import NODES_HINT, ExitWith, Settings, emit, group, run_trio, typed
 from deai.cli.channel_watch import watch
 from deai.cli.sending import KEY, NEEDS_FUNDS, YES, lacking, named, send, show_needs
@@ -36,7 +36,7 @@ SESSION = click.option(
 
 @group("channel")
 def channel() -> None:
-    r"""Deposits for one node each; no task is paid from them yet.
+    r"""Deposits for one node each, from which vouchers pay for the tasks of the lane.
 
     A channel is closed by its client in two steps: `close` begins a waiting time, in which the
     node may still redeem vouchers, and after it the same command returns the rest.
@@ -98,7 +98,7 @@ def top_up(
 @click.argument("node_id", metavar="NODE")
 @SESSION
 def show(settings: Settings, node_id: str, **options: Any) -> None:  # noqa: ANN401 - click's own
-    r"""What a channel holds, and how much of it was claimed.
+    r"""What a channel holds, how much of it was claimed, and what this home has promised.
 
     In the home of that node: what every client's channel owes it.
 
@@ -218,7 +218,8 @@ async def _top_up(
 
 async def _show(settings: Settings, node: NodeId, options: dict[str, Any]) -> dict[str, Any]:
     async with _mine(settings, node, options["session_key"]) as mine:
-        return mine.document()
+        book = channel_book.promised(settings.home, mine.id, mine.record.epoch)
+        return {**mine.document(), "promised": book}
 
 
 async def _close(settings: Settings, node: NodeId, options: dict[str, Any]) -> dict[str, Any]:
@@ -354,6 +355,7 @@ def _print(settings: Settings, document: dict[str, Any]) -> None:
                     else []
                 ),
                 ("Vouchers pay until", document["closes_at"] or ""),
+                *channel_book.rows(document),
                 ("Session key", document["session_key"]),
                 ("Transaction", document["transaction"] or ""),
             ],

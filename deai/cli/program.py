@@ -21,6 +21,7 @@ OWN: Final = {
     "task": ("deai.cli.task:task", "Submit tasks, follow them, fetch results, check receipts."),
     "account": ("deai.cli.account:account", "The account that pays for tasks."),
     "channel": ("deai.cli.channel:channel", "Deposits for one node each; no task uses them yet."),
+    "rewards": ("deai.cli.rewards:rewards", "What accounts are owed each epoch; claim it."),
     "network": ("deai.cli.network:network", "Ask a coordinator about the network."),
     "stake": ("deai.cli.stake:stake", "Register nodes, add and withdraw stake."),
     "keys": ("deai.cli.keys:keys", "Create, list and move keys."),
@@ -35,8 +36,8 @@ PROGRAMS: Final = {
 }
 """Commands that other packages bring (entry-point group `deai.commands`) and the extra's name."""
 ORDER: Final = (
-    "demo", "devnet", "task", "account", "channel", "node", "stake", "network", "workload", "keys",
-    "config", "coordinator",
+    "demo", "devnet", "task", "account", "channel", "node", "stake", "rewards", "network",
+    "workload", "keys", "config", "coordinator",
 )  # fmt: skip
 
 _MISSING_HINT: Final = "install it: pip install 'deai[{extra}]'"

@@ -7,12 +7,15 @@ an event loop.
 from deai.client.access import connect
 from deai.client.client import Client
 from deai.client.handle import TaskHandle, TaskOutcome
+from deai.client.lane import Lane, LaneResult
 from deai.client.requests import TaskRequest
 from deai.client.sync import SyncClient
 from deai.client.updates import TaskUpdate
 
 __all__ = [
     "Client",
+    "Lane",
+    "LaneResult",
     "SyncClient",
     "TaskHandle",
     "TaskOutcome",

@@ -27,6 +27,7 @@ from deai.chain.ledger import (
     LaneRecord,
     Ledger,
     NodeRecord,
+    OrderEarnings,
     Parameters,
     Transaction,
 )
@@ -36,6 +37,7 @@ from deai.errors import ConfigError, DeaiError, LedgerUnreachable
 from deai.events import LedgerRecord
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
+from deai.orders import OrderBalance
 
 LINGER: Final = 0.3
 """Seconds the outbox stays open after the last transaction, for the next one."""
@@ -105,6 +107,15 @@ class TurnTaking:
 
     async def rewards_paid(self, account: AccountId) -> Amount:
         return await self._reader.rewards_paid(account)
+
+    async def order_balance(self, client: AccountId) -> OrderBalance:
+        return await self._reader.order_balance(client)
+
+    async def order_page(self, client: AccountId, page: int) -> int:
+        return await self._reader.order_page(client, page)
+
+    async def order_earnings(self, owner: AccountId) -> OrderEarnings:
+        return await self._reader.order_earnings(owner)
 
     def follow(
         self, cursor: Cursor | None

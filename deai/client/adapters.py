@@ -8,12 +8,19 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, cast
 
+from deai.client.rewards import Accounting
 from deai.errors import NotSetUp
 from deai.net import Net, PeerAddress
 from deai.ports import Catalogue, Workbench
 
 GROUP: Final = "deai.adapters"
-EXTRAS: Final = {"net": "client", "mdns": "client", "catalogue": "client", "workbench": "node"}
+EXTRAS: Final = {
+    "net": "client",
+    "mdns": "client",
+    "catalogue": "client",
+    "workbench": "node",
+    "rules": "client",
+}
 
 
 def open_net(
@@ -46,6 +53,11 @@ def open_workbench(
 def load_catalogue() -> Catalogue:
     """Every workload installed here, without torch; raise `NotSetUp`."""
     return cast("Catalogue", load("catalogue")())
+
+
+def load_rewards() -> Accounting:
+    """How rewards are computed from a chain's events; raise `NotSetUp`."""
+    return cast("Accounting", load("rules"))
 
 
 def load(name: str) -> Any:  # noqa: ANN401 - whatever the entry names

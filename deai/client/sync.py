@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Self, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Self, TypeVar
 
 import trio
 
 from deai.client.alone import one_error
 from deai.client.client import Client
 from deai.client.handle import TaskHandle, TaskOutcome
+from deai.client.lane import Lane
+from deai.client.lane.lane import Outputs
 from deai.client.updates import TaskUpdate
 from deai.errors import DeaiError
+from deai.ids import NodeId
 
 T = TypeVar("T")
+
+BUNCH: Final = 256
+"""Outputs that pass between the threads at once, at most."""
 
 
 class SyncClient:
@@ -58,6 +65,15 @@ class SyncClient:
     def run(self, workload: str, data: bytes = b"", **options: Any) -> TaskOutcome:  # noqa: ANN401
         """Submit a task and wait for its end."""
         return self.submit(workload, data, **options).wait()
+
+    @contextmanager
+    def lane(self, workload: str, **options: Any) -> Iterator[SyncLane]:  # noqa: ANN401
+        """As `Client.lane`: `with client.lane("echo", max_fee=…) as lane:`."""
+        opened = self._call(lambda client: _enter(client.lane(workload, **options)))
+        try:
+            yield SyncLane(self, opened.value)
+        finally:
+            self.call(opened.close)
 
     def result(self, task: str) -> TaskOutcome:
         """As `Client.result`."""
@@ -132,3 +148,50 @@ class SyncHandle:
 
         while (update := self._client.call(there)) is not None:
             yield update
+
+
+class SyncLane:
+    """A `Lane`, for code without an event loop."""
+
+    def __init__(self, client: SyncClient, lane: Lane) -> None:
+        self._client = client
+        self._lane = lane
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Those that take tasks now."""
+        return self._lane.nodes
+
+    def call(self, data: bytes) -> bytes:
+        """As `Lane.call`."""
+        return self._client.call(lambda: self._lane.call(data))
+
+    def map(self, inputs: Iterable[bytes], **options: Any) -> Iterator[bytes]:  # noqa: ANN401
+        """As `Lane.map`; inputs are taken on the client's thread, outputs given in bunches."""
+
+        async def begin() -> Outputs:
+            return self._lane.map(inputs, **options)
+
+        outputs = self._client.call(begin)
+        try:
+            while bunch := self._client.call(lambda: outputs.bunch(BUNCH)):
+                yield from bunch
+        finally:
+            self._client.call(outputs.aclose)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered(Generic[T]):
+    """A context that was entered on the client's thread."""
+
+    value: T
+    stack: AsyncExitStack
+
+    async def close(self) -> None:
+        """Leave it."""
+        await self.stack.aclose()
+
+
+async def _enter(context: AbstractAsyncContextManager[T]) -> _Entered[T]:
+    stack = AsyncExitStack()
+    return _Entered(await stack.enter_async_context(context), stack)

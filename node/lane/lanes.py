@@ -42,6 +42,7 @@ from node.lane.book import LaneBook
 from node.lane.redeeming import Redeeming
 from node.lane.session import MAX_QUEUED, MAX_QUEUED_BYTES, Session
 from node.lane.terms import Refusal, judge_terms
+from node.lane.towers import keep_towers
 from node.lane.windows import unpaid_windows
 from node.state import Node
 
@@ -149,6 +150,8 @@ class Lanes:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._mind)
             nursery.start_soon(self.redeeming.run)
+            if self._node.config.lane.towers:
+                nursery.start_soon(keep_towers, self._node, self.book)
             await nursery.start(
                 self._node.ports.net.serve, lane_dialect(self._node.info.name), self._serve
             )

@@ -25,11 +25,14 @@ from deai.lane.tower import (
     Refused,
     TowerMessage,
     Welcome,
+    parse_tower,
     sign_greet,
     tower_dialect,
 )
 from deai.net import Link, Net, PeerAddress
 from deai.signing import Domain, Signer
+from node.lane.book import LaneBook
+from node.state import Node
 
 logger = structlog.get_logger(__name__)
 
@@ -44,6 +47,7 @@ ANSWER: Final = 30.0
 LATER: Final = 10.0
 """Seconds before a voucher is offered again that the tower could not take."""
 BACK_OFF: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
+PROBLEM: Final = "no_tower"
 _DONE: Final = frozenset({"gone", "nothing_new"})
 """Answers after which this voucher is of no use to the tower."""
 
@@ -66,7 +70,8 @@ class _Tower:
     """When the next voucher of a channel may be sent, for those that had one a moment ago."""
     unanswered: deque[tuple[ChannelId, Rank]] = field(default_factory=deque)
     changed: trio.Event = field(default_factory=trio.Event)
-    trouble: str = "not reached yet"
+    trouble: str = ""
+    """Why it is not served now; empty also before it was tried."""
 
     def wake(self) -> None:
         self.changed.set()
@@ -94,9 +99,11 @@ class Towers:
 
     def offer(self, channel: Channel, voucher: Voucher) -> None:
         """Hand this voucher over, unless a newer one is offered before that; never blocks."""
-        known = self._newest.pop(voucher.channel, None)
-        if known is not None and _rank(known[1]) > _rank(voucher):
-            channel, voucher = known
+        known = self._newest.get(voucher.channel)
+        if known is not None:
+            if _rank(known[1]) >= _rank(voucher):
+                return
+            del self._newest[voucher.channel]
         self._newest[voucher.channel] = (channel, voucher)  # the newest at the end
         if len(self._newest) > MAX_CHANNELS:
             self.forget(next(iter(self._newest)))
@@ -116,6 +123,11 @@ class Towers:
     def troubles(self) -> dict[str, str]:
         """Peer id of a tower that is not served now → why."""
         return {one.address.peer_id: one.trouble for one in self._towers if one.trouble}
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether some tower is served, or may be in a moment."""
+        return not all(one.trouble for one in self._towers)
 
     async def run(self) -> None:
         """Keep every tower served until cancelled."""
@@ -224,6 +236,37 @@ class Towers:
                 if id_ in self._newest:
                     tower.pending[id_] = None
             tower.wake()
+
+
+async def keep_towers(node: Node, book: LaneBook) -> None:
+    """Hand what the book holds of this chain to the towers of the settings, until cancelled."""
+    towers = Towers(
+        chain=node.info.name,
+        domain=node.info.channels,
+        node=node.ports.node,
+        operator=node.ports.signer,
+        net=node.ports.net,
+        towers=[parse_tower(one) for one in node.config.lane.towers],
+        entropy=node.ports.entropy,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(towers.run)
+        while True:
+            for entry in book.of(node.info.name):
+                if entry.is_closed:
+                    towers.forget(entry.channel_id)
+                elif entry.standing.voucher is not None:
+                    towers.offer(entry.channel, entry.standing.voucher)
+            if towers.is_kept:
+                node.solved(PROBLEM)
+            else:
+                node.problem(
+                    PROBLEM,
+                    f"no watchtower holds vouchers of {node.info.name}: "
+                    + "; ".join(sorted(towers.troubles.values())),
+                    "look at `deai channel watch` there; a tower serves one chain",
+                )
+            await trio.sleep(KEEP_SECONDS)
 
 
 _NOTHING: Final = Rank(0, 0)

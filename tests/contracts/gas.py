@@ -11,11 +11,15 @@ import json
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from deai.ids import raw
 from deai.money import UNIT
+from deai.orders import Settlement
 from deai.tasks import Policy
 from devnet.evm.rules import ETHEREUM_SSTORE_SET_GAS, SEI_SSTORE_SET_GAS
 from tests.contracts.channels import CLOSE_PERIOD, NO_VOUCHER, Channels, Paid
+from tests.contracts.orders import THAW_PERIOD, Orders, clients
 from tests.contracts.rewards import SHARES, Rewards
 from tests.contracts.world import EPOCH, LEASE, Job, World
 
@@ -34,6 +38,7 @@ def measure(sstore_set_gas: int) -> dict[str, int]:
     _rest(world)
     _channels(world)
     _rewards(world)
+    _orders(world)
     return world.rows
 
 
@@ -190,6 +195,47 @@ def _rewards(world: World) -> None:
     claims = rewards.in_force(LARGE, UNIT + 1, "propose rewards")
     rewards.claim(claims[1], "")  # the new root comes into force
     rewards.claim(claims[0], "claim rewards, 100,000 accounts, again")
+
+
+def _orders(world: World) -> None:
+    orders, several = Orders(world), clients(50)
+    one = several[0]
+    orders.fund(one, row="fund orders, first")
+    orders.fund(one, row="fund orders")
+    orders.fund(one, row="fund orders, another page", page=1)
+    for client in several[1:]:
+        orders.fund(client)
+    # Every owner earns once before: with its first earnings an owner's slot is bought.
+    nonces = iter(range(1, 256))
+    for first in range(1, 16, 3):
+        at = (first, first + 1, first + 2)
+        row = "settle 1 order, 3 seats, first earnings" if first == 1 else ""
+        orders.settle([orders.signed(one, orders.order(one, next(nonces), at=at))], row)
+
+    def batch(size: int, by: int, nodes: int) -> list[Settlement]:
+        """Orders of `by` clients in turn, on so many nodes; not node 0, which was slashed."""
+        made = []
+        for i in range(size):
+            client = several[i % by]
+            at = [1 + (i + step) % nodes for step in (0, 1, 2)]
+            made.append(orders.signed(client, orders.order(client, next(nonces), at=at)))
+        return made
+
+    orders.settle(batch(1, 1, 3), "settle 1 order, 3 seats")
+    orders.settle(batch(10, 10, 15), "settle 10 orders, 10 clients, 15 nodes, 3 seats")
+    orders.settle(batch(50, 50, 15), "settle 50 orders, 50 clients, 15 nodes, 3 seats")
+    orders.settle(batch(50, 1, 3), "settle 50 orders, 1 client, 3 nodes, 3 seats")
+    late = batch(50, 50, 15)
+    late[:49] = [msgspec.structs.replace(bad, signature=bytes(64)) for bad in late[:49]]
+    orders.settle(late, "settle 50 orders, 49 of them badly signed")
+    alone = [orders.order(one, next(nonces), at=(1,)) for _ in range(50)]
+    orders.settle([orders.signed(one, order) for order in alone], "settle 50 orders, none/1")
+    orders.do("request thaw", one, "requestThaw", UNIT)
+    world.evm.wait(THAW_PERIOD + 1)
+    orders.do("withdraw thawed", one, "withdraw", one.address)
+    paid = world.owners[1].address
+    orders.do("collect earnings", world.other, "collect", paid)
+    orders.do("sweep order fees, 1 owner", world.other, "sweep", [paid])
 
 
 def table() -> dict[str, dict[str, int]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
-from deai import channels as c
+from deai import channels as c, orders as o
+from deai.chain.sei.calls import order_words
+from deai.errors import LedgerRejected
 from deai.ids import raw
 from deai.money import UNIT, Amount
 from deai.tasks import Policy, Task, fold_commitments
 from devnet.evm.rules import SEI_SSTORE_SET_GAS
+from rewards import fees as rules
 from tests.contracts.channels import CLOSE_PERIOD, NO_VOUCHER, Channels, Paid
 from tests.contracts.evm import Reverted
+from tests.contracts.orders import FUNDS, THAW_PERIOD, Orders, clients
 from tests.contracts.rewards import Rewards, payee
 from tests.contracts.world import DIGEST, FEE, TIP, Job, World
 
@@ -159,3 +165,58 @@ def test_claims_that_python_made_are_paid(world: World) -> None:
         assert world.token.read("balanceOf", payee(number)) == UNIT
     with pytest.raises(Reverted, match="NothingNew"):
         rewards.claim(first)
+
+
+@pytest.fixture(scope="module")
+def orders(world: World) -> Orders:
+    """The order contract beside the others."""
+    return Orders(world)
+
+
+def test_the_contract_names_an_order_as_python_does(world: World, orders: Orders) -> None:
+    order = orders.order(world.client)
+    words, nodes = order_words(order), [raw(node) for node in order.nodes]
+    assert orders.contract.read("orderIdOf", words, nodes) == raw(o.order_id(order, orders.domain))
+
+
+def test_an_order_settles_as_the_core_judges_it_and_keeps_its_record(
+    world: World, orders: Orders
+) -> None:
+    client = clients(1)[0]
+    record = o.funded(o.OrderBalance(), Amount(FUNDS))
+    orders.fund(client)
+    assert orders.balance(client) == (record.state, record)
+    several = [
+        orders.signed(client, orders.order(client, 1)),
+        orders.signed(client, orders.order(client, 255), silent=[2]),
+        orders.signed(client, orders.order(client, 2), silent=[0, 1]),
+        orders.signed(client, orders.order(client, 3, at=(4,))),
+    ]
+    earned = [0] * 5
+    page, fees = 1, 0
+    for number, one in enumerate(several):
+        members = [orders.member(world.nodes.index(node)) for node in one.order.nodes]
+        with pytest.raises(LedgerRejected, match="NoQuorum") if number == 2 else nullcontext():
+            mask = o.judge(
+                one, record=record, page=page, members=members, now=world.evm.now,
+                least_fee=orders.least_fee, domain=orders.domain,
+            )  # fmt: skip
+        if number == 2:
+            continue
+        record, page = o.charged(record, one.order), page | one.order.bit
+        share = o.payout(one.order, mask, members, rules.paid)
+        fees += share.protocol_fee
+        for node, payment in zip(one.order.nodes, share.payments, strict=True):
+            earned[world.nodes.index(node)] += payment
+    orders.settle(several)
+    assert orders.balance(client) == (record.state, record)
+    assert orders.page(client) == page
+    assert [orders.earned(at)[0] for at in range(5)] == earned
+    assert sum(orders.earned(at)[1] for at in range(5)) == fees
+    record = o.thaw_requested(record, Amount(UNIT), world.evm.now, THAW_PERIOD)
+    orders.do("", client, "requestThaw", UNIT)
+    assert orders.balance(client) == (record.state, record)
+    world.evm.wait(THAW_PERIOD + 1)
+    record, _ = o.withdrawn(record, world.evm.now)
+    orders.do("", client, "withdraw", client.address)
+    assert orders.balance(client) == (record.state, record)

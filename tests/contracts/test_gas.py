@@ -83,3 +83,21 @@ def test_an_account_of_a_hundred_thousand_buys_its_slot_once() -> None:
     assert all(ledger[row]["ethereum"] == ledger[row]["sei"] for row in kept)
     assert ledger["claim rewards, 100,000 accounts, again"]["sei"] <= 80_000
     assert ledger["fund rewards, 100 shares"]["sei"] <= 100 * 2_000
+
+
+def test_fifty_orders_are_settled_at_once_below_their_target(
+    rows: tuple[dict[str, int], dict[str, int]],
+) -> None:
+    measured, _ = rows
+    for who in ("50 clients, 15 nodes", "1 client, 3 nodes"):
+        assert measured[f"settle 50 orders, {who}, 3 seats"] <= 50 * 52_000
+    assert measured["settle 50 orders, 49 of them badly signed"] <= 50 * 52_000
+
+
+def test_no_settlement_buys_a_slot_but_an_owners_first() -> None:
+    ledger = json.loads(LEDGER.read_text())
+    settled = {row: gas for row, gas in ledger.items() if row.startswith("settle ")}
+    first = settled.pop("settle 1 order, 3 seats, first earnings")
+    assert first["sei"] - first["ethereum"] == 3 * (72_000 - 20_000)
+    assert settled
+    assert all(gas["ethereum"] == gas["sei"] for gas in settled.values())

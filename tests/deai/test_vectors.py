@@ -78,3 +78,41 @@ def test_receipts_roots_are_plain_sha_256() -> None:
         for window in case["windows"]:
             root = hashlib.sha256(b"deai receipts/1\x00" + root + raw(window)).digest()
         assert hexed(root) == case["root"]
+
+
+def test_claims_are_what_plain_hashes_say() -> None:
+    vectors = json.loads((SPEC / "vectors" / "rewards.json").read_text())
+
+    def hashed(data: bytes) -> bytes:
+        return keccak.new(digest_bits=256, data=data).digest()
+
+    kind = hashed(b"Claim(address account,uint96 cumulativeAmount)")
+    for case in vectors["cases"]:
+        for claim in case["claims"]:
+            amount = int(claim["cumulativeAmount"]).to_bytes(32, "big")
+            struct = hashed(kind + raw(claim["account"]).rjust(32, b"\0") + amount)
+            digest = hashed(b"\x19\x01" + raw(case["domain"]["separator"]) + struct)
+            node = hashlib.sha256(b"\x00" + digest).digest()
+            assert hexed(node) == claim["leaf"]
+            for k, sibling in enumerate(claim["path"]):
+                pair = raw(sibling) + node if claim["sides"] >> k & 1 else node + raw(sibling)
+                node = hashlib.sha256(b"\x01" + pair).digest()
+            assert hexed(node) == case["root"]
+
+
+def test_statements_are_what_a_plain_messagepack_library_says() -> None:
+    vectors = json.loads((SPEC / "vectors" / "rewards.json").read_text())
+
+    for one in vectors["statements"]:
+        given = one["domain"]
+        domain = {
+            "name": given["name"], "chain_id": given["chainId"],
+            "contract": given["verifyingContract"], "version": given["version"],
+        }  # fmt: skip
+        body = msgpack.packb([
+            1, domain, one["epoch"], one["seconds"], one["carried"], one["received"], one["pot"],
+            one["owed"], one["lines"], one["leaves"], one["total"], raw(one["root"]),
+        ])  # fmt: skip
+        assert hexed(body) == one["body"]
+        tagged = hashlib.sha256(b"deai rewards statement/1\x00" + body).digest()
+        assert hexed(tagged) == one["digest"]

@@ -1,4 +1,4 @@
-"""Vouchers on their way to a tower: who may bring them, what is kept, and how both sides recover."""
+"""Vouchers on their way to a tower: who may bring them, what is kept, how both sides recover."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ async def test_who_is_served_is_bounded(tmp_path: Path, patient_clock: MockClock
             async with calling(place, named) as (_, answer):
                 assert isinstance(answer, Refused)
                 assert answer.code == "not_served"
-            theirs = {"node": other.node, "operator": other.operator}
+            theirs: dict[str, Any] = {"node": other.node, "operator": other.operator}
             async with calling(place, named, **theirs) as (_, answer):
                 assert isinstance(answer, Welcome)
         async with (

@@ -268,6 +268,18 @@ async def test_what_is_not_worth_the_gas_is_left(tmp_path: Path, patient_clock: 
         await place.until(lambda: tower.tower.watch.answered, 5)
 
 
+async def test_what_was_left_for_its_gas_was_not_missed(
+    tmp_path: Path, patient_clock: MockClock
+) -> None:
+    async with open_place(tmp_path) as place, standing(place, least=301) as tower:
+        paid = await place.channel()
+        await keeps(place, tower, paid, 300)
+        await place.ask(paid)
+        await place.pass_(PERIOD)
+        assert tower.events() == ["closing"]
+        assert (tower.tower.watch.answered, tower.tower.watch.missed) == (0, 0)
+
+
 async def test_a_closed_channel_is_forgotten_a_while_later(
     tmp_path: Path, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

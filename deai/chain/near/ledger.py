@@ -33,6 +33,7 @@ from deai.chain.ledger import (
     Head,
     LaneRecord,
     NodeRecord,
+    OrderEarnings,
     Parameters,
     Transaction,
 )
@@ -66,7 +67,7 @@ from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
 from deai.chain.near.steps import NearCall
 from deai.chain.near.views import Views, checked
 from deai.chain.pool import Pool, sensible
-from deai.chain.refusals import no_rewards, refusal
+from deai.chain.refusals import no_orders, no_rewards, refusal
 from deai.channels import Channel, ChannelRecord
 from deai.claims import RewardsRecord
 from deai.errors import ConfigError, LedgerRejected
@@ -74,6 +75,7 @@ from deai.events import LedgerRecord
 from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.network import ChainEntry
+from deai.orders import OrderBalance
 
 TIMEOUT_S: Final = 15.0
 """Above the 10 s after which an endpoint itself gives up waiting."""
@@ -202,6 +204,15 @@ class NearLedger:
 
     async def rewards_paid(self, account: AccountId) -> Amount:
         raise no_rewards()
+
+    async def order_balance(self, client: AccountId) -> OrderBalance:
+        raise no_orders()
+
+    async def order_page(self, client: AccountId, page: int) -> int:
+        raise no_orders()
+
+    async def order_earnings(self, owner: AccountId) -> OrderEarnings:
+        raise no_orders()
 
     async def simulate(self, action: Action) -> int:
         sender, call = self._as_sender(), await self._encode(action)

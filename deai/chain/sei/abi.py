@@ -149,8 +149,8 @@ def read_error(data: bytes) -> LedgerRejected:
         found = _decode([kind for _, kind in fields], data[4:])
     except MalformedMessage:
         return refusal(name)
-    shown = zip((name for name, _ in fields), found, strict=True)
-    return refusal(name, {key: _plain(value) for key, value in shown})
+    shown = zip(fields, found, strict=True)
+    return refusal(name, {key: _shown(kind, value) for (key, kind), value in shown})
 
 
 def error_name(contract: str, selector: bytes) -> str:
@@ -183,6 +183,12 @@ def _type(parameter: Mapping[str, Any]) -> str:
         return kind
     inner = ",".join(_type(one) for one in parameter["components"])
     return f"({inner}){kind.removeprefix('tuple')}"
+
+
+def _shown(kind: str, value: object) -> object:
+    if kind == "bytes4" and isinstance(value, bytes):  # another error, by its selector
+        return _errors().get(value, ("", ()))[0]
+    return _plain(value)
 
 
 def _plain(value: object) -> object:

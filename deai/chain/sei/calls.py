@@ -8,12 +8,13 @@ from typing import Final, Protocol, assert_never
 import msgspec
 
 from deai import actions as act
-from deai.chain.ledger import CHANNELS_CONTRACT, REWARDS_CONTRACT
-from deai.chain.refusals import no_channels, no_rewards
+from deai.chain.ledger import CHANNELS_CONTRACT, ORDERS_CONTRACT, REWARDS_CONTRACT
+from deai.chain.refusals import no_channels, no_orders, no_rewards
 from deai.chain.sei.abi import call_data, values
 from deai.channels import Channel, Voucher
 from deai.claims import Reason
 from deai.ids import AccountId, raw
+from deai.orders import Order, Settlement
 from deai.signing import split
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
@@ -149,6 +150,15 @@ def _encode(  # one row per verb
             return escrow("sweep", gas, action.client, list(action.lanes))
         case act.FundRewards() | act.ProposeRewards() | act.CancelRewards() | act.ClaimRewards():
             return _encode_reward(action, contracts)
+        case (
+            act.FundOrders()
+            | act.SettleOrders()
+            | act.RequestThaw()
+            | act.WithdrawThawed()
+            | act.CollectEarnings()
+            | act.SweepOrderFees()
+        ):
+            return _encode_order(action, contracts)
         case _:
             return _encode_channel(action, contracts)
 
@@ -225,6 +235,35 @@ def _encode_reward(
             assert_never(action)
 
 
+def _encode_order(
+    action: act.OrderAction, contracts: Mapping[str, AccountId]
+) -> tuple[str, bytes, int]:
+    if ORDERS_CONTRACT not in contracts:
+        raise no_orders()
+
+    def orders(function: str, gas: int, *arguments: object) -> tuple[str, bytes, int]:
+        return ORDERS_CONTRACT, call_data(ORDERS_CONTRACT, function, *arguments), gas
+
+    match action:
+        case act.FundOrders():
+            to, page = contracts[ORDERS_CONTRACT], values(("uint256",), action.page)
+            data = call_data("ComputeToken", "transferAndCall", to, action.amount, page)
+            return "ComputeToken", data, 50_000
+        case act.SettleOrders():
+            gas = _each(50_000, 25_000, action.settlements)
+            return orders("settle", gas, *settle_words(action.settlements))
+        case act.RequestThaw():
+            return orders("requestThaw", 28_000, action.amount)
+        case act.WithdrawThawed():
+            return orders("withdraw", 35_000, action.to)
+        case act.CollectEarnings():
+            return orders("collect", 40_000, action.owner)
+        case act.SweepOrderFees():
+            return orders("sweep", _each(35_000, 8_000, action.owners), list(action.owners))
+        case _:
+            assert_never(action)
+
+
 class _OnCommittee(Protocol):
     """What every action on a running task names."""
 
@@ -252,6 +291,32 @@ def _voucher(voucher: Voucher) -> tuple[object, ...]:
 
 def _redemption(channel: Channel, voucher: Voucher) -> tuple[object, object]:
     return _channel(channel), _voucher(voucher)
+
+
+def order_words(order: Order) -> tuple[object, ...]:
+    """An order's terms as the contract's tuple; its nodes travel beside it."""
+    return (
+        order.client, int(order.fee), int(order.policy), order.valid_until, order.nonce,
+        order.spec_hash,
+    )  # fmt: skip
+
+
+def settle_words(batch: Sequence[Settlement]) -> tuple[list[bytes], list[object]]:
+    """Settlements as the contract takes them: every node once, and indices into that table.
+
+    One that names other results than seats is sent without seats, for which it is refused.
+    """
+    table: dict[str, int] = {}
+    words: list[object] = []
+    for one in batch:
+        order = one.order
+        seats = [
+            (table.setdefault(node, len(table)), *split(result or bytes(64)))
+            for node, result in zip(order.nodes, one.results, strict=False)
+            if len(order.nodes) == len(one.results)
+        ]
+        words.append((order_words(order), *split(one.signature), one.output_digest, seats))
+    return [raw(node) for node in table], words
 
 
 def _open(action: _OnCommittee) -> tuple[object, object]:

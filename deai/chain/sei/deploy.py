@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from deai.chain.ledger import CHANNELS_CONTRACT, REWARDS_CONTRACT, Parameters
+from deai.chain.ledger import CHANNELS_CONTRACT, ORDERS_CONTRACT, REWARDS_CONTRACT, Parameters
 from deai.chain.sei.abi import creation_data
 from deai.chain.sei.calls import ContractCall
 from deai.chain.sei.pool import open_pool
@@ -40,6 +40,7 @@ async def deploy(
     *,
     supply: int = SUPPLY,
     admin: AccountId | None = None,
+    proposer: AccountId | None = None,
     outbox_path: Path | None = None,
     crash: Callable[[str], None] = no_crash,
     settings: SenderSettings | None = None,
@@ -48,8 +49,8 @@ async def deploy(
     """Deploy token, registry, escrow, channels, rewards; the whole supply goes to the deployer.
 
     Channels are left out where the parameters give them no challenge period, rewards where they
-    give them no delay. `admin` (default: the deployer) may hand out roles, is the guardian and
-    proposes rewards. The deployer needs
+    give them no delay. `admin` (default: the deployer) may hand out roles and is the guardian;
+    `proposer` (default: the admin) proposes rewards. The deployer needs
     money for gas and must send nothing else meanwhile. Raises `LedgerRejected`,
     `LedgerUnreachable`.
     """
@@ -59,18 +60,19 @@ async def deploy(
         async with open_sender(
             pool, deployer, chain_id, outbox_path, identity, crash=crash, settings=settings
         ) as sender:
-            return await _deploy(sender, deployer, parameters, supply, admin, chain_id)
+            rulers = (admin or deployer.account, proposer or admin or deployer.account)
+            return await _deploy(sender, deployer.account, parameters, supply, rulers, chain_id)
 
 
 async def _deploy(
     sender: Sender,
-    deployer: Signer,
+    by: AccountId,
     parameters: Parameters,
     supply: int,
-    admin: AccountId | None,
+    rulers: tuple[AccountId, AccountId],
     chain_id: int,
 ) -> Deployment:
-    by, ruler = deployer.account, admin if admin is not None else deployer.account
+    ruler, proposer = rulers
 
     async def create(contract: str, *arguments: object) -> tuple[AccountId, int, int]:
         call = ContractCall(None, creation_data(contract, *arguments), 1_000_000)
@@ -108,7 +110,11 @@ async def _deploy(
         )
     if parameters.reward_delay:
         contracts[REWARDS_CONTRACT], _, _ = await create(
-            REWARDS_CONTRACT, token, registry, ruler, ADMIN_DELAY_S, ruler, ruler,
+            REWARDS_CONTRACT, token, registry, ruler, ADMIN_DELAY_S, proposer, ruler,
             parameters.reward_delay,
         )  # fmt: skip
+    if parameters.thaw_period:
+        contracts[ORDERS_CONTRACT], _, _ = await create(
+            ORDERS_CONTRACT, token, registry, parameters.thaw_period
+        )
     return Deployment(contracts=contracts, block=block, chain_id=chain_id)

@@ -17,6 +17,7 @@ from deai.chain.ledger import (
     CHANNELS_CONTRACT,
     MAX_CHANNEL_PAGE,
     OPTIONAL_CONTRACTS,
+    ORDERS_CONTRACT,
     REWARDS_CONTRACT,
     Balances,
     ChainInfo,
@@ -27,11 +28,12 @@ from deai.chain.ledger import (
     Head,
     LaneRecord,
     NodeRecord,
+    OrderEarnings,
     Parameters,
     Transaction,
 )
 from deai.chain.pool import Pool, Request, sensible
-from deai.chain.refusals import no_channels, no_rewards, refusal
+from deai.chain.refusals import no_channels, no_orders, no_rewards, refusal
 from deai.chain.sei.abi import CONTRACTS, call_data, read_answer
 from deai.chain.sei.calls import encode_action
 from deai.chain.sei.follower import MOST_BLOCKS, LogSource, read_head, read_records
@@ -47,6 +49,7 @@ from deai.events import LedgerRecord
 from deai.ids import SEI, AccountId, ChannelId, NodeId, TaskId, hexed, raw
 from deai.money import Amount
 from deai.network import ChainEntry
+from deai.orders import OrderBalance
 from deai.signing import Signer
 from deai.standing import Standing
 
@@ -90,6 +93,8 @@ class SeiLedger:
                 views.append(self._view(CHANNELS_CONTRACT, "closePeriod"))
             if REWARDS_CONTRACT in self._info.contracts:
                 views.append(self._view(REWARDS_CONTRACT, "delay"))
+            if ORDERS_CONTRACT in self._info.contracts:
+                views.append(self._view(ORDERS_CONTRACT, "parameters"))
             registry, escrow, *others = await self._read(*views)
             least_stake, w0, epoch, unbonding, bounty = self._value(
                 "NodeRegistry", "parameters", registry
@@ -97,11 +102,13 @@ class SeiLedger:
             treasury, least_fee, least_lease, least_window, span = self._value(
                 "TaskEscrow", "parameters", escrow
             )
-            period = delay = 0
+            period = delay = thaw = 0
             if CHANNELS_CONTRACT in self._info.contracts:
                 period = self._value(CHANNELS_CONTRACT, "closePeriod", others.pop(0))
             if REWARDS_CONTRACT in self._info.contracts:
                 delay = self._value(REWARDS_CONTRACT, "delay", others.pop(0))
+            if ORDERS_CONTRACT in self._info.contracts:
+                _, _, thaw = self._value(ORDERS_CONTRACT, "parameters", others.pop(0))
             self._parameters = Parameters(
                 min_stake=Amount(least_stake),
                 min_fee=Amount(least_fee),
@@ -115,6 +122,7 @@ class SeiLedger:
                 max_span=span,
                 close_period=period,
                 reward_delay=delay,
+                thaw_period=thaw,
             )
         return self._parameters
 
@@ -232,6 +240,20 @@ class SeiLedger:
         (answer,) = await self._read(self._view(REWARDS_CONTRACT, "claimedBy", account))
         return Amount(self._value(REWARDS_CONTRACT, "claimedBy", answer))
 
+    async def order_balance(self, client: AccountId) -> OrderBalance:
+        balance, thawing, thaws_at, is_open = await self._order_view("balanceOf", client, at=1)
+        return OrderBalance(
+            balance=Amount(balance), thawing=Amount(thawing), thaws_at=thaws_at, is_open=is_open
+        )
+
+    async def order_page(self, client: AccountId, page: int) -> int:
+        word: int = await self._order_view("pageOf", client, page)
+        return word
+
+    async def order_earnings(self, owner: AccountId) -> OrderEarnings:
+        earned, fees, _ = await self._order_view("payeeOf", owner)
+        return OrderEarnings(earned, fees)
+
     async def simulate(self, action: Action) -> int:
         return await self._as_sender().estimate(encode_action(action, self._info.contracts))
 
@@ -253,6 +275,12 @@ class SeiLedger:
     def _require_rewards(self) -> None:
         if REWARDS_CONTRACT not in self._info.contracts:
             raise no_rewards()
+
+    async def _order_view(self, function: str, *arguments: object, at: int = 0) -> Any:  # noqa: ANN401
+        if ORDERS_CONTRACT not in self._info.contracts:
+            raise no_orders()
+        (answer,) = await self._read(self._view(ORDERS_CONTRACT, function, *arguments))
+        return self._value(ORDERS_CONTRACT, function, answer, at)
 
     def _as_sender(self) -> Sender:
         if self._sender is None:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from deai import events as ev
-from deai.chain.ledger import CHANNELS_CONTRACT
+from deai.chain.ledger import CHANNELS_CONTRACT, ORDERS_CONTRACT
 from deai.chain.sei.abi import error_name, interface, read_event
 from deai.chain.sei.calls import split_addresses
 from deai.chain.sei.quantities import quantity
@@ -16,8 +16,9 @@ from deai.channels import Channel
 from deai.claims import Reason, Share
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
-from deai.ids import AccountId, ChannelId, NodeId, TaskId, hexed, raw
+from deai.ids import AccountId, ChannelId, NodeId, OrderId, TaskId, hexed, raw
 from deai.money import Amount
+from deai.orders import Order
 from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task, seat_from_words
 
@@ -197,6 +198,24 @@ def _funded(v: Mapping[str, Any]) -> ev.RewardsFunded:
     return ev.RewardsFunded(_account(v["payer"]), Reason(v["reason"]), Amount(v["amount"]), shares)
 
 
+def _settled(v: Mapping[str, Any]) -> ev.OrderSettled | None:
+    terms, words = v["terms"], v["seats"]
+    policy, seats = terms >> 96 & 0xFF, len(words) // 2
+    if policy not in _POLICIES:
+        return None  # a policy of a later version, as with tasks
+    order = Order(
+        _account(v["client"]), Amount(terms & ((1 << _AMOUNT_BITS) - 1)), Policy(policy),
+        terms >> 104 & ((1 << 40) - 1), terms >> 144, v["specHash"],
+        tuple(NodeId(f"0x{word:064x}") for word in words[:seats]),
+    )  # fmt: skip
+    payments = tuple(Amount(paid) for paid in words[seats:])
+    return ev.OrderSettled(_order(v), order, v["outputDigest"], payments)
+
+
+def _order(values: Mapping[str, Any]) -> OrderId:
+    return OrderId(hexed(values["id"]))
+
+
 _READERS: Final[Mapping[str, Any]] = {
     "Transfer": lambda v: ev.TokensMoved(
         _account(v["from"]), _account(v["to"]), Amount(v["value"])
@@ -271,4 +290,18 @@ _READERS: Final[Mapping[str, Any]] = {
     "RewardsClaimed": lambda v: ev.RewardsClaimed(
         _account(v["account"]), Amount(v["amount"]), Amount(v["cumulative"])
     ),
+    "OrdersFunded": lambda v: ev.OrdersFunded(
+        _account(v["client"]), Amount(v["amount"]), Amount(v["balance"])
+    ),
+    "PageOpened": lambda v: ev.PageOpened(_account(v["client"]), v["page"]),
+    "OrderSettled": _settled,
+    "OrderSkipped": lambda v: ev.OrderSkipped(_order(v), error_name(ORDERS_CONTRACT, v["reason"])),
+    "ThawRequested": lambda v: ev.ThawRequested(
+        _account(v["client"]), Amount(v["amount"]), v["thawsAt"]
+    ),
+    "ThawWithdrawn": lambda v: ev.ThawWithdrawn(
+        _account(v["client"]), _account(v["to"]), Amount(v["amount"])
+    ),
+    "EarningsCollected": lambda v: ev.EarningsCollected(_account(v["owner"]), Amount(v["amount"])),
+    "OrderFeesSwept": lambda v: ev.OrderFeesSwept(_account(v["owner"]), Amount(v["amount"])),
 }

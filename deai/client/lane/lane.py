@@ -301,6 +301,10 @@ class _Stream:
         self, lane: Lane, inputs: Iterable[bytes] | AsyncIterable[bytes], limit: int,
         *, ordered: bool,
     ) -> None:  # fmt: skip
+        self._line: deque[Task] = deque()
+        """Those to be yielded: all of them in the order of the inputs, or those that ended."""
+        self._running: set[Task] = set()
+        """Where there is no order, those that have not ended."""
         self._lane = lane
         self._inputs = iter(inputs) if isinstance(inputs, Iterable) else None
         self._later = None if isinstance(inputs, Iterable) else aiter(inputs)
@@ -309,10 +313,6 @@ class _Stream:
         self._limit = limit
         self._ended = self._ended_in_line if ordered else self._ended_anywhere
         self._ordered = ordered
-        self._line: deque[Task] = deque()
-        """Those to be yielded: all of them in the order of the inputs, or those that ended."""
-        self._running: set[Task] = set()
-        """Where there is no order, those that have not ended."""
         self._held = 0
         self._waiter: trio.lowlevel.Task | None = None
         self._puller: trio.lowlevel.Task | None = None
@@ -343,6 +343,11 @@ class _Stream:
                 return None
             self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next one is here, and has an output."""
+        return bool(self._line) and self._line[0].done is None and self._line[0].error is None
 
     def drop(self) -> None:
         """Nobody wants the rest."""
@@ -444,6 +449,18 @@ class Outputs(_Stream):
             self.drop()
             raise task.error
         return task.output or b""
+
+    async def bunch(self, most: int) -> list[bytes]:
+        """The next output and those that are here behind it; none after the last.
+
+        Raises as `__anext__` does, behind what came before.
+        """
+        found = []
+        async for output in self:
+            found.append(output)
+            if len(found) == most or not self.is_ready:
+                break
+        return found
 
 
 class Ended(_Stream):

@@ -165,6 +165,8 @@ class Session:
             now = trio.current_time()
             if self.links > heard:
                 pause, alive_at = patience.first_pause, now
+            elif self._stopping:
+                return
             elif now - alive_at > patience.give_up and self.is_hopeful:
                 self.is_hopeful = False
                 self._hand_back()
@@ -300,6 +302,11 @@ class Session:
             with trio.move_on_after(self._patience.answer):
                 while talk.payer.deposit < talk.deposit:  # until the node has seen it, too
                     await talk.news()
+        except DeaiError as error:
+            dry = [kind for kind, old in talk.refusals.items() if old.reason_code == "deposit"]
+            talk.refusals.update(dict.fromkeys(dry, error))
+            if not dry:
+                raise
         finally:
             self.is_topping_up = talk.waits_for_deposit = False
             self._refusals = len(talk.refusals)

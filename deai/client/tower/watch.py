@@ -207,14 +207,14 @@ class Watchtower:
 
     def _is_due(self, held: Held) -> bool:
         record = held.record
-        if record is None or record.state is not ChannelState.CLOSING or not held.worth:
+        if record is None or record.state is not ChannelState.CLOSING:
+            return False
+        if held.worth < max(1, self._least):
             return False
         if self.time > record.closes_at:
             if not held.is_missed:
                 held.is_missed, self.missed = True, self.missed + 1
                 self._tell(Happening(event="missed", channel_id=held.id, amount=held.worth))
-            return False
-        if held.worth < self._least:
             return False
         asked_at = record.closes_at - self._period
         if self.time < asked_at + min(self._patience, self._period // 4):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from deai.errors import DeaiError, ProtocolError
+from deai.errors import DeaiError, NodeFault, ProtocolError, WorkloadFault
 from deai.money import UNIT
 from tests.client.lane.node import Cheat
 from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
 
+HASTY = replace(QUICK, silent=1.0, last=0.5)
 LIES = (
     "wrong index",
     "missing result",
@@ -58,13 +60,17 @@ async def collect(outputs: AsyncIterator[bytes]) -> tuple[list[bytes], DeaiError
 async def test_a_node_that_lies_gets_no_more_tasks(how: str, after: int, tmp_path: Path) -> None:
     async with (
         lane_world(tmp_path, Cheat(how, after=after)) as world,
-        world.client() as client,
+        world.client(patience=HASTY) as client,
     ):
         with trio.fail_after(20):
             async with client.lane("shout", max_fee=UNIT) as lane:
-                got, error = await collect(lane.map(b"%d" % n for n in range(2000)))
-                assert isinstance(error, ProtocolError)
-                with pytest.raises(ProtocolError):  # and it stays so
+                got, error = await collect(lane.map(b"%d" % n for n in range(600)))
+                # A result that is left out is seen by the index of the next, or by the silence.
+                silent = how == "missing result"
+                assert isinstance(error, ProtocolError) or (
+                    error is not None and silent and error.reason_code == "silent"
+                )
+                with pytest.raises(type(error)):  # and it stays so
                     await lane.call(b"one more")
         check_paid(world, len(world.nodes[0].computed))
         assert got == [b"%d" % n for n in range(len(got))]
@@ -75,7 +81,7 @@ async def test_an_honest_node_does_what_the_liar_did_not(how: str, tmp_path: Pat
     inputs = [b"%d" % n for n in range(1000)]
     async with (
         lane_world(tmp_path, Cheat(how, after=100), Cheat()) as world,
-        world.client() as client,
+        world.client(patience=HASTY) as client,
     ):
         with trio.fail_after(20):
             async with client.lane("shout", max_fee=UNIT) as lane:
@@ -101,7 +107,7 @@ async def test_a_node_that_stops_working_is_paid_for_what_it_did(
 ) -> None:
     async with lane_world(tmp_path, Cheat("silent", after=300)) as world, world.client() as client:
         async with client.lane("shout", max_fee=UNIT) as lane:
-            outputs, error = await collect(lane.map(b"%d" % n for n in range(2000)))
+            outputs, error = await collect(lane.map(b"%d" % n for n in range(600)))
             assert error is not None
             assert error.reason_code == "silent"
         account = world.nodes[0].account
@@ -127,7 +133,7 @@ async def test_a_node_that_forgets_vouchers_is_not_paid_twice(tmp_path: Path) ->
     async with lane_world(tmp_path, cheat) as world, world.client() as client:
         with trio.fail_after(20):
             async with client.lane("shout", max_fee=UNIT) as lane:
-                _, error = await collect(lane.map(b"%d" % n for n in range(2000)))
+                _, error = await collect(lane.map(b"%d" % n for n in range(600)))
                 assert error is not None
                 assert error.reason_code == "node_forgot"
         check_paid(world, len(world.nodes[0].computed))
@@ -145,8 +151,6 @@ async def test_a_voucher_of_somebody_else_is_not_adopted(tmp_path: Path) -> None
 
 
 async def test_a_fault_is_the_tasks_own_and_costs_nothing(tmp_path: Path) -> None:
-    from deai.errors import WorkloadFault
-
     async with lane_world(tmp_path, Cheat(), Cheat()) as world, world.client() as client:
         async with client.lane("shout", max_fee=UNIT) as lane:
             with pytest.raises(WorkloadFault) as caught:
@@ -157,8 +161,6 @@ async def test_a_fault_is_the_tasks_own_and_costs_nothing(tmp_path: Path) -> Non
 
 
 async def test_a_task_that_nobody_can_do_is_tried_three_times(tmp_path: Path) -> None:
-    from deai.errors import NodeFault
-
     nodes = [Cheat()] * 4
     async with lane_world(tmp_path, *nodes) as world, world.client() as client:
         async with client.lane("shout", max_fee=UNIT) as lane:
@@ -166,15 +168,3 @@ async def test_a_task_that_nobody_can_do_is_tried_three_times(tmp_path: Path) ->
                 await lane.call(b"broken everywhere")
         asked = [node.heard.get("Work", 0) for node in world.nodes]
         assert sorted(asked) == [0, 1, 1, 1]
-
-
-async def test_nobody_pays_twice_for_patience(tmp_path: Path) -> None:
-    """A slow node is waited for: its tasks are asked for once."""
-    patience = QUICK
-    async with (
-        lane_world(tmp_path, Cheat(seconds=0.05)) as world,
-        world.client(patience=patience) as client,
-    ):
-        async with client.lane("shout", max_fee=UNIT) as lane:
-            assert [out async for out in lane.map([b"a", b"b", b"c"])] == [b"A", b"B", b"C"]
-        assert len(world.nodes[0].computed) == 3

@@ -39,6 +39,7 @@ PARAMETERS = msgspec.structs.replace(
     unbonding_seconds=7_201,
     close_period=300,
     reward_delay=400,
+    thaw_period=500,
 )
 SETTINGS = SenderSettings(poll_s=0.03)
 BLOCK_TIME_S = 0.1

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from deai import actions as act
-from deai.claims import MAX_SHARES, NO_ROOT, Claim, Reason, Share
+from deai.claims import MAX_SHARES, NO_ROOT, Claim, Line, Reason, Share
 from deai.errors import InsufficientFunds
 from deai.events import (
     LedgerEvent,
@@ -19,7 +19,7 @@ from deai.events import (
 from deai.ids import AccountId
 from deai.money import UNIT, Amount
 from tests.deai.chain.conftest import WITH_REWARDS
-from tests.support.ledger_conformance import World, events_of, refused
+from tests.support.ledger_conformance import FEE, RIGHT, WRONG, World, events_of, play, refused
 from tests.support.reward_conformance import Rewarding
 
 pytestmark = pytest.mark.parametrize("chain", WITH_REWARDS, indirect=True)
@@ -188,3 +188,21 @@ async def test_no_root_promises_what_is_not_there_or_comes_too_early(world: Worl
     await refused(here.propose(more), "Unfunded", total=held + 1, available=held)
     await here.propose(change(next_, total=Amount(held)))
     await here.delay_over()
+
+
+async def test_the_pot_replaces_what_a_client_paid_to_a_proven_liar(world: World) -> None:
+    here = Rewarding(world)
+    playing = await play(world)
+    pair = [playing.result(1, digest) for digest in (RIGHT, WRONG)]
+    proof = act.ProveEquivocation(playing.task, await playing.committee(), 1, pair[0], pair[1])
+    await playing.as_stranger(proof)
+    await playing.commit(0, 1, 2)
+    await playing.finalise()
+    await here.fund(10_000 * UNIT)  # others on this chain may have been harmed before
+    found = await here.in_force()
+    client = playing.task.client
+    assert Line(client, Reason.REFUND, FEE) in found.lines
+    assert found.owed == 0
+    before = await here.tokens(client)
+    await here.as_holder(act.ClaimRewards(here.claim_of(found, client)))
+    assert await here.tokens(client) - before == FEE

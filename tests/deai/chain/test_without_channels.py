@@ -1,4 +1,4 @@
-"""A network without payment channels and rewards works as before, and says that it has none."""
+"""A network without channels, rewards and orders works as before, and says that it has none."""
 
 from __future__ import annotations
 
@@ -55,6 +55,33 @@ async def says_so(ledger: Ledger, by: Signer) -> None:
         _ = ledger.info.channels
     assert (await ledger.parameters()).close_period == 0
     await tells_of_no_rewards(ledger, by)
+    await tells_of_no_orders(ledger, by)
+
+
+async def tells_of_no_orders(ledger: Ledger, by: Signer) -> None:
+    """Every view and every verb of signed orders is refused with one error."""
+    actions: list[act.OrderAction] = [
+        act.FundOrders(Amount(5)),
+        act.SettleOrders(()),
+        act.RequestThaw(Amount(5)),
+        act.WithdrawThawed(by.account),
+        act.CollectEarnings(by.account),
+        act.SweepOrderFees((by.account,)),
+    ]
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: ledger.order_balance(by.account),
+        lambda: ledger.order_page(by.account, 0),
+        lambda: ledger.order_earnings(by.account),
+        *(lambda action=action: ledger.submit(action) for action in actions),
+        *(lambda action=action: ledger.simulate(action) for action in actions),
+    ]
+    for ask in asked:
+        with pytest.raises(NotSetUp, match="this network settles no signed orders") as caught:
+            await ask()
+        assert (caught.value.reason_code, bool(caught.value.hint)) == ("no_orders", True)
+    with pytest.raises(NotSetUp, match="no signed orders"):
+        _ = ledger.info.orders
+    assert (await ledger.parameters()).thaw_period == 0
 
 
 async def tells_of_no_rewards(ledger: Ledger, by: Signer) -> None:
@@ -88,7 +115,7 @@ async def test_a_ledger_in_memory_says_so(world: World) -> None:
         if name not in OPTIONAL_CONTRACTS
     }
     info = msgspec.structs.replace(world.reader.info, contracts=contracts)
-    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0)
+    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0, thaw_period=0)
     chain = MemoryChain(RULES, holder=world.holder.account, parameters=parameters, info=info)
     await says_so(chain.ledger(world.holder), world.holder)
 
@@ -99,7 +126,7 @@ async def test_a_deployment_without_their_contract_says_so_and_works(
     embedded: ChainProcess,
 ) -> None:
     by = embedded.signer()
-    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0)
+    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0, thaw_period=0)
     done = await deploy([embedded.rpc_url], by, parameters, settings=SETTINGS)
     assert set(done.contracts) == {"ComputeToken", "NodeRegistry", "TaskEscrow"}
     entry = ChainEntry(
@@ -122,7 +149,11 @@ async def test_a_near_deployment_without_their_contract_says_so_and_works(near: 
     by, hot = near.signer(), near.signer().key
     key = NearKey(by.account, by.key)
     parameters = msgspec.structs.replace(
-        PARAMETERS, close_period=0, reward_delay=0, treasury=AccountId("treasury.near")
+        PARAMETERS,
+        close_period=0,
+        reward_delay=0,
+        thaw_period=0,
+        treasury=AccountId("treasury.near"),
     )
     done = await deploy_on_near([near.rpc_url], key, parameters, settings=settings())
     assert set(done.contracts) == {"ComputeToken", "NodeRegistry", "TaskEscrow"}
@@ -141,5 +172,6 @@ async def test_a_near_deployment_without_their_contract_says_so_and_works(near: 
 @pytest.mark.parametrize(
     "chain", [pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network])], indirect=True
 )
-async def test_near_has_no_rewards_and_says_so(world: World) -> None:
+async def test_near_has_no_rewards_and_orders_and_says_so(world: World) -> None:
     await tells_of_no_rewards(await world.ledger(world.holder), world.holder)
+    await tells_of_no_orders(await world.ledger(world.holder), world.holder)

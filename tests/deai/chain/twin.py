@@ -15,6 +15,7 @@ import msgspec
 from deai import actions as act
 from deai.chain.ledger import (
     MAX_CHANNEL_PAGE,
+    ORDERS_CONTRACT,
     REWARDS_CONTRACT,
     Balances,
     ChainInfo,
@@ -26,6 +27,7 @@ from deai.chain.ledger import (
     LaneRecord,
     Ledger,
     NodeRecord,
+    OrderEarnings,
     Parameters,
     Transaction,
 )
@@ -33,9 +35,10 @@ from deai.chain.memory import MemoryChain
 from deai.channels import ChannelRecord
 from deai.claims import RewardsRecord
 from deai.errors import LedgerRejected
-from deai.events import ChannelOpened, LedgerEvent, LedgerRecord
-from deai.ids import AccountId, ChannelId, NodeId, TaskId
+from deai.events import ChannelOpened, LedgerEvent, LedgerRecord, OrderSettled
+from deai.ids import AccountId, ChannelId, NodeId, TaskId, owner_of
 from deai.money import Amount
+from deai.orders import OrderBalance
 from deai.signing import Signer
 from rewards.rules import RULES
 
@@ -131,6 +134,8 @@ class Twin:
                 nodes.add(node)
             if (channel := getattr(record.event, "channel_id", None)) is not None:
                 channels.add(channel)
+            if isinstance(record.event, OrderSettled):
+                accounts |= {owner_of(node) for node in record.event.order.nodes}
             if isinstance(record.event, ChannelOpened):
                 nodes.add(record.event.channel.node)
                 accounts |= {record.event.channel.owner, record.event.channel.client}
@@ -146,6 +151,11 @@ class Twin:
             assert await real.rewards() == await mine.rewards()
             for account in accounts:
                 assert await real.rewards_paid(account) == await mine.rewards_paid(account)
+        if ORDERS_CONTRACT in real.info.contracts:
+            for account in accounts:
+                assert await real.order_balance(account) == await mine.order_balance(account)
+                assert await real.order_earnings(account) == await mine.order_earnings(account)
+                assert await real.order_page(account, 0) == await mine.order_page(account, 0)
         for account in accounts:
             theirs, ours = await real.balances(account), await mine.balances(account)
             assert (theirs.vault, theirs.tokens) == (ours.vault, ours.tokens), account
@@ -209,6 +219,15 @@ class RecordedLedger:
 
     async def rewards_paid(self, account: AccountId) -> Amount:
         return await self._ledger.rewards_paid(account)
+
+    async def order_balance(self, client: AccountId) -> OrderBalance:
+        return await self._ledger.order_balance(client)
+
+    async def order_page(self, client: AccountId, page: int) -> int:
+        return await self._ledger.order_page(client, page)
+
+    async def order_earnings(self, owner: AccountId) -> OrderEarnings:
+        return await self._ledger.order_earnings(owner)
 
     async def simulate(self, action: act.Action) -> int:
         return await self._ledger.simulate(action)

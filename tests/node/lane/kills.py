@@ -63,8 +63,8 @@ from tests.node.lane.support import LaneBench
 from workloads.inputs import InstalledWorkloads
 
 IN_FLIGHT: Final = 128
-LONGEST_LIFE: Final = 0.25
-"""Seconds from when both talk to the kill, at most."""
+LIVES: Final = (0.02, 0.2, 0.2, 1.5)
+"""Seconds from when both talk to the kill, at most: in a long one credit grows to full windows."""
 COMES_UP: Final = 60.0
 PATIENCE: Final = Patience(give_up=COMES_UP, first_pause=0.01, longest_pause=0.1, last=COMES_UP)
 NODE: Final = node_id(signer("owner").account, 0)
@@ -205,7 +205,7 @@ async def _client(
         say("loaded")
         if not is_last:
             await trio.sleep_forever()
-        await trio.sleep(LONGEST_LIFE)
+        await trio.sleep(LIVES[-1])
         load.stopped = True
         if load.running:
             await load.rest.wait()
@@ -320,7 +320,7 @@ class Kills:
         node, address = self.node()
         client = self.client(address)
         for _ in range(kills):
-            time.sleep(self.random.uniform(0, LONGEST_LIFE))
+            time.sleep(self.random.uniform(0, self.random.choice(LIVES)))
             victim = self.random.choice(("node", "client", "both"))
             if victim != "client":
                 node.kill()

@@ -1,4 +1,4 @@
-"""Node and client of the lane are killed under load; `DEAI_KILLS` says how often (1,000 and more)."""
+"""Node and client of the lane are killed under load, as often as `DEAI_KILLS` says."""
 
 from __future__ import annotations
 

@@ -34,6 +34,10 @@ abstract contract SpecReader is Base {
         return vm.parseJsonBytes(_read(file), key);
     }
 
+    function flag(string calldata file, string calldata key) external pure returns (bool) {
+        return vm.parseJsonBool(_read(file), key);
+    }
+
     function exists(string calldata file, string calldata key) external pure returns (bool) {
         return vm.keyExistsJson(_read(file), key);
     }

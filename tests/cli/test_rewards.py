@@ -1,0 +1,184 @@
+"""`deai rewards`: pay in, propose, check and claim; nobody's word is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from deai import actions as act
+from deai.chain.memory import MemoryChain
+from deai.claims import Statement
+from deai.codec import Codec
+from deai.hashing import ZERO
+from deai.ids import AccountId, hexed
+from deai.keys import create_key
+from deai.money import UNIT, Amount
+from tests.cli.conftest import Shell
+from tests.cli.network import Neighbourhood
+from tests.client.support.world import PARAMETERS, signer
+
+PAYER, RULER = signer("payer").account, signer("holder")
+OTHER = AccountId("0x" + "77" * 20)
+SECONDS = PARAMETERS.epoch_seconds
+
+
+@pytest.fixture
+def here(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Neighbourhood:
+    """A network; the home's account is the client's."""
+    made = Neighbourhood(shell.home)
+    made.install(monkeypatch)
+    return made
+
+
+@pytest.fixture
+def ruler(shell: Shell, here: Neighbourhood, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A second home, of who holds the tokens and proposes."""
+    home = shell.home.parent / "ruler"
+    (home / "keys").mkdir(parents=True)
+    create_key(
+        home / "keys" / "client.json", home / "keys" / "passphrase", secret=RULER._key.secret
+    )
+    (home / "network.json").write_bytes((shell.home / "network.json").read_bytes())
+    return Shell(home, monkeypatch, shell.capsys)
+
+
+def epoch_over(chain: MemoryChain) -> int:
+    epoch = chain.now // SECONDS
+    chain.advance((epoch + 1) * SECONDS - chain.now)
+    return epoch
+
+
+def propose(chain: MemoryChain, action: act.ProposeRewards) -> None:
+    async def send() -> None:
+        await chain.ledger(RULER).submit(action)
+
+    trio.run(send)
+
+
+def test_money_goes_in_waits_and_comes_out(shell: Shell, here: Neighbourhood, ruler: Shell) -> None:
+    chain = here.chain
+    paid = ruler.json(
+        "rewards", "fund", "10CT", "--for", f"{PAYER}=3CT", "--for", f"{OTHER}=2CT", "--as", "audit"
+    )
+    assert paid.status == 0
+    assert (paid.document["reason"], paid.document["amount"]) == ("audit", str(10 * UNIT))
+    assert [one["amount"] for one in paid.document["shares"]] == [str(3 * UNIT), str(2 * UNIT)]
+    epoch = epoch_over(chain)
+
+    before = shell.json("rewards", "status").document
+    assert (before["account"], before["epoch"], before["waiting"]) == (PAYER, None, None)
+    assert (before["owed"], before["claimable"], before["later"]) == ("0", "0", str(3 * UNIT))
+    proposed = ruler.json("rewards", "propose")
+    assert proposed.status == 0
+    document = proposed.document
+    assert (document["epoch"], document["state"], document["ok"]) == (epoch, "waiting", True)
+    assert (document["received"], document["pot"]) == (str(10 * UNIT), str(5 * UNIT))
+    assert document["transaction"]
+    again = ruler.json("rewards", "propose", str(epoch)).document
+    assert (again["state"], again["transaction"]) == ("waiting", None)
+
+    waiting = shell.json("rewards", "claim").document
+    assert (waiting["transaction"], waiting["waiting"]["epoch"]) == (None, epoch)
+    chain.advance(PARAMETERS.reward_delay)
+    ready = shell.json("rewards", "status").document
+    assert (ready["epoch"], ready["claimable"], ready["later"]) == (epoch, str(3 * UNIT), "0")
+    got = shell.json("rewards", "claim")
+    assert got.status == 0
+    assert (got.document["paid"], got.document["claimable"]) == (str(3 * UNIT), "0")
+    assert shell.json("account", "show").document["tokens"] == str(3 * UNIT)
+    assert shell.json("rewards", "claim").document["transaction"] is None
+
+    theirs = shell.json("rewards", "claim", "--account", OTHER).document
+    assert (theirs["account"], theirs["paid"]) == (OTHER, str(2 * UNIT))
+    assert chain.holdings()[OTHER] == 2 * UNIT
+    assert shell.json("account", "show").document["tokens"] == str(3 * UNIT)
+
+
+def test_anybody_computes_an_epoch_to_the_same_bytes(
+    shell: Shell, here: Neighbourhood, ruler: Shell, tmp_path: Path
+) -> None:
+    ruler.json("rewards", "fund", "5", "--for", f"{OTHER}=5", "--as", "delegation")
+    epoch = epoch_over(here.chain)
+    ruler.json("rewards", "propose")
+    files = [tmp_path / "one", tmp_path / "two"]
+    found = [
+        by.json("rewards", "verify", str(epoch), "--output", str(file))
+        for by, file in zip((shell, ruler), files, strict=True)
+    ]
+    assert [one.status for one in found] == [0, 0]
+    assert found[0].document == found[1].document
+    assert files[0].read_bytes() == files[1].read_bytes()
+    statement = Codec[Statement](Statement, 1 << 20).decode(files[0].read_bytes())
+    document = found[0].document
+    assert (hexed(statement.root), hexed(statement.digest)) == (
+        document["root"], document["statement"],
+    )  # fmt: skip
+    assert document["proposed"]["root"] == document["root"]
+    assert document["lines"] == [{"account": OTHER, "reason": "delegation", "amount": "5"}]
+    assert "is what the events say" in shell("rewards", "verify", str(epoch)).out
+
+
+def test_a_lie_is_told_from_the_truth_and_cancelled(
+    shell: Shell, here: Neighbourhood, ruler: Shell
+) -> None:
+    ruler.json("rewards", "fund", "50", "--for", f"{OTHER}=5")
+    epoch = epoch_over(here.chain)
+    propose(here.chain, act.ProposeRewards(epoch, b"\x13" * 32, Amount(50), ZERO))
+    wrong = shell.json("rewards", "verify", str(epoch))
+    assert (wrong.status, wrong.document["ok"], wrong.document["state"]) == (1, False, "waiting")
+    assert "NOT what the events say" in shell("rewards", "verify", str(epoch)).out
+    gone = ruler.json("rewards", "cancel", str(epoch))
+    assert (gone.status, bool(gone.document["transaction"])) == (0, True)
+    assert ruler.json("rewards", "cancel", str(epoch)).error["code"] == "nothing_waits"
+    assert shell.json("rewards", "verify", str(epoch)).document["state"] == "cancelled"
+    right = ruler.json("rewards", "propose", str(epoch)).document
+    assert (right["state"], right["ok"]) == ("waiting", True)
+
+
+def test_under_a_root_that_is_no_sum_of_events_nothing_is_claimed(
+    shell: Shell, here: Neighbourhood, ruler: Shell
+) -> None:
+    ruler.json("rewards", "fund", "50", "--for", f"{PAYER}=5")
+    epoch = epoch_over(here.chain)
+    propose(here.chain, act.ProposeRewards(epoch, b"\x13" * 32, Amount(50), ZERO))
+    here.chain.advance(PARAMETERS.reward_delay)
+    for command in ("claim", "status"):
+        error = shell.json("rewards", command).error
+        assert (error["code"], bool(error["hint"])) == ("root_differs", True)
+
+
+def test_what_cannot_be_meant_is_refused_by_name(
+    shell: Shell, here: Neighbourhood, ruler: Shell
+) -> None:
+    now = here.chain.now // SECONDS
+    assert shell.json("rewards", "verify", str(now)).error["code"] == "epoch_not_over"
+    assert shell.json("rewards", "verify", "1", "--account", "x").status == 2
+    assert ruler.json("rewards", "propose").error["code"] == "nothing_owed"
+    assert ruler.json("rewards", "fund", "5", "--for", OTHER).error["code"] == "bad_share"
+    assert ruler.json("rewards", "fund", "5", "--for", f"{OTHER}=6").error["code"]
+    poor = shell.json("rewards", "fund", "5")
+    assert (poor.status, poor.document["needs"]["tokens"]) == (5, "5")
+    assert shell.json("rewards", "status", "--account", "0x1").status == 2
+
+
+def test_a_network_without_rewards_says_so(shell: Shell, here: Neighbourhood) -> None:
+    del here.chain.info.contracts["RewardDistributor"]
+    for command in (("status",), ("claim",), ("verify", "1"), ("fund", "1")):
+        assert shell.json("rewards", *command).error["code"] == "no_rewards"
+
+
+def test_screens_say_in_words_what_the_documents_say(
+    shell: Shell, here: Neighbourhood, ruler: Shell
+) -> None:
+    assert "Transaction" in ruler("rewards", "fund", "5CT", "--for", f"{PAYER}=5CT", "--yes").out
+    epoch = epoch_over(here.chain)
+    out = ruler("rewards", "propose", "--yes").out
+    assert f"{epoch}: " in out
+    assert "audit" in out
+    here.chain.advance(PARAMETERS.reward_delay)
+    screen = shell("rewards", "status").out
+    assert "Can be claimed" in screen
+    assert "5.000000 CT" in screen
+    assert "Transaction" in shell("rewards", "claim", "--yes").out

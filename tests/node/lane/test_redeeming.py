@@ -1,0 +1,231 @@
+"""When vouchers become money, and what the node tells about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import trio
+
+from deai.actions import RedeemVoucher
+from deai.channels import Channel, Voucher
+from deai.ids import SEI, ChannelId, NodeId
+from deai.lane.messages import Halt
+from deai.lane.payee import Standing
+from deai.money import UNIT, Amount
+from node import documents, metrics
+from node.admin.app import make_app
+from node.config import Lane
+from node.lane.policy import Circumstances, why_redeem
+from node.lane.tables import Entry
+from tests.node.lane.support import PRICE, LaneClient, lane_client, lane_provider
+from tests.node.support.names import key, until
+from tests.node.support.world import CONFIG, Provider, open_world
+
+LANE = Lane(redeem_amount="5CT", redeem_hours=2.0, redeem_least="1CT", max_gas_price=50)
+NODE = NodeId("0x" + "01" * 20 + "00" * 12)
+CHANNEL = ChannelId("0x" + "11" * 32)
+
+
+def entry(tokens: float, *, redeemed: float = 0, since: int = 0, closes_at: int = 0) -> Entry:
+    promised = Amount(int(tokens * UNIT))
+    voucher = Voucher(CHANNEL, 1, promised, bytes(32), bytes(64))
+    return Entry(
+        id=1, chain=SEI, channel_id=CHANNEL, epoch=1,
+        channel=Channel(key("a").account, NODE, key("b").account),
+        standing=Standing(number=1, voucher=voucher), redeemed=int(redeemed * UNIT),
+        owed_since=since, closes_at=closes_at,
+    )  # fmt: skip
+
+
+def at(
+    now: int = 100, *, gas_price: int = 10, is_draining: bool = False, chain_time: int = 1000
+) -> Circumstances:
+    return Circumstances(
+        now=now, chain_time=chain_time, gas_price=gas_price, is_draining=is_draining
+    )
+
+
+POLICY: dict[str, tuple[Entry, Circumstances, bool, str]] = {
+    "nothing to redeem": (entry(9, redeemed=9), at(), True, ""),
+    "too little and too young": (entry(4), at(), False, ""),
+    "enough": (entry(5), at(), False, "amount"),
+    "enough, most of it redeemed before": (entry(9, redeemed=5), at(), False, ""),
+    "old enough": (entry(2), at(2 * 3600), False, "age"),
+    "a second too young": (entry(2), at(2 * 3600 - 1), False, ""),
+    "old and worth nothing": (entry(0.9), at(10**9), False, ""),
+    "asked for, whatever it is worth": (entry(0.1), at(gas_price=99), True, "asked"),
+    "gas is dear": (entry(9), at(10**9, gas_price=51), False, ""),
+    "gas is dear, but the client closes": (
+        entry(2, closes_at=1000), at(gas_price=51), False, "closing"
+    ),
+    "the client has closed": (entry(9, closes_at=999), at(), False, ""),
+    "the node leaves": (entry(1), at(gas_price=51, is_draining=True), False, "draining"),
+    "the node leaves over a trifle": (entry(0.5), at(is_draining=True), False, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("account", "seen", "asked", "why"), POLICY.values(), ids=POLICY.keys())
+def test_vouchers_are_redeemed_when_they_are_worth_it(
+    account: Entry, seen: Circumstances, asked: bool, why: str
+) -> None:
+    assert why_redeem(account, LANE, seen, is_asked=asked) == why
+
+
+async def earned(client: LaneClient, tasks: int) -> None:
+    await client.connect()
+    await client.agree()
+    await client.work_off(*[b"x"] * tasks)
+
+
+def config(**lane: Any) -> Any:
+    return msgspec.structs.replace(CONFIG, lane=Lane(**lane))
+
+
+async def test_a_channel_is_redeemed_when_enough_is_owed_and_the_chain_says_it(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world, config=config(redeem_amount="0.5CT"))
+        async with lane_client(world, node) as client:
+            await earned(client, 40)
+            await trio.sleep(6)
+            assert (await client.record()).claimed == 0
+            await client.work_off(*[b"x"] * 20)
+            await client.until_claimed(60 * PRICE)
+            (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
+            await until(lambda: account.redeemed == 60 * PRICE)
+            found = await documents.earnings(node.whole)
+            assert found["paid"] == str(60 * PRICE)
+            assert found["pending"] == "0"
+            assert [one["paid"] for one in found["by_day"]] == [str(60 * PRICE)]
+            assert sum(int(one["paid"]) for one in found["by_workload"]) == 60 * PRICE
+            assert found["channels"]["tasks"] == 60
+
+
+async def test_ten_channels_share_a_transaction(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        clients = []
+        async with trio.open_nursery() as nursery:
+
+            async def one(name: str) -> None:
+                async with lane_client(world, node, name) as client:
+                    await earned(client, 3)
+                    clients.append(client)
+
+            for number in range(12):
+                nursery.start_soon(one, f"client-{number}")
+        lanes = node.live.lanes
+        assert lanes is not None
+        assert len(lanes.redeeming.ask()) == 12
+        for client in clients:
+            await client.until_claimed(3 * PRICE)
+        blocks = {
+            record.position.block
+            for record in world.chain.records
+            if type(record.event).__name__ == "VoucherRedeemed"
+        }
+        assert len(blocks) == 2
+
+
+async def test_what_somebody_else_redeemed_is_noticed_and_not_sent_again(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await earned(client, 5)
+            (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
+            voucher = account.standing.voucher
+            assert voucher is not None
+            stranger = world.chain.ledger(key("bank"))
+            await stranger.submit(RedeemVoucher(client.channel, voucher))
+            await until(lambda: account.redeemed == 5 * PRICE)
+            lanes = node.live.lanes
+            assert lanes is not None
+            assert lanes.redeeming.ask() == []
+
+
+async def test_a_stale_close_while_the_node_was_away_is_answered_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await earned(client, 30)
+            await client.hang_up()
+            await node.kill()
+            await client.request_close()
+            await node.start()
+            await client.until_claimed(30 * PRICE)
+
+
+async def test_a_refused_redemption_is_a_problem_and_is_tried_again(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await earned(client, 30)
+            lanes = node.live.lanes
+            assert lanes is not None
+            world.chain.set_reachable(False)
+            lanes.redeeming.ask()
+            await until(lambda: "redeem_failed" in node.live.problems)
+            world.chain.set_reachable(True)
+            await client.until_claimed(30 * PRICE)
+            await until(lambda: "redeem_failed" not in node.live.problems)
+
+
+async def ask(node: Provider, method: str, path: str) -> Any:
+    transport = httpx.ASGITransport(app=make_app(node.whole, "t" * 40))
+    headers = {"authorization": "Bearer " + "t" * 40}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        answer = await http.request(method, path, headers=headers)
+    return (
+        answer.json() if answer.headers["content-type"].startswith("application/json") else answer
+    )
+
+
+async def test_the_admin_interface_shows_channels_and_redeems(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world, config=config(unpaid_windows=4))
+        async with lane_client(world, node) as client:
+            assert (await ask(node, "GET", "/channels"))["items"] == []
+            await earned(client, 200)
+            await client.ask_for(*[b"y"] * 3)
+            await client.hear_until(lambda: len(client.unpaid) == 3)
+            (shown,) = (await ask(node, "GET", "/channels"))["items"]
+            assert shown["channel_id"] == client.id
+            assert shown["state"] == "open"
+            assert shown["linked"]
+            assert shown["owed"] == str(3 * PRICE)
+            assert shown["credit"] == str(10 * PRICE)
+            assert shown["unredeemed"] == str(200 * PRICE)
+            assert shown["windows"] == {"unpaid": 1, "allowed": 4}
+            assert shown["tasks"] == {"paid": 200, "unpaid": 3, "executing": 0, "queued": 0}
+            assert shown["latest_voucher"]["number"] == client.number
+            status = (await ask(node, "GET", "/status"))["lane"]
+            assert (status["linked"], status["tasks"]) == (1, 200)
+            text = metrics.render(node.whole, 0).decode()
+            assert "deai_node_lane_clients 1.0" in text
+            assert "deai_node_lane_owed_tokens 0.03" in text
+            asked = await ask(node, "POST", "/redeem?chain=near")
+            assert asked["items"] == []
+            asked = await ask(node, "POST", "/redeem")
+            assert [one["amount"] for one in asked["items"]] == [str(200 * PRICE)]
+            await client.until_claimed(200 * PRICE)
+            bad = await ask(node, "GET", "/channels?cursor=-1")
+            assert bad["error"]["code"] == "bad_request"
+
+
+async def test_a_client_that_does_not_pay_is_a_reason(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await client.connect()
+            await client.agree()
+            await client.ask_for(b"free")
+            await client.hear_one(Halt)
+            why = await ask(node, "GET", "/why")
+            assert "lane_unpaid" in {one["code"] for one in why["reasons"]}
