@@ -71,18 +71,6 @@ async def find_places(tools: Tools, wish: Wish) -> tuple[Place, ...]:
     raise _no_channel(fit, closing, wish.nodes)
 
 
-async def has_channel(tools: Tools, nodes: Sequence[NodeId] = ()) -> bool:
-    """Whether this home has a session key for any node (or any of these): a cheap first look."""
-    folder = tools.home / "keys" / "channels"
-
-    def look() -> bool:
-        if nodes:
-            return any(session_key_file(tools.home, node).exists() for node in nodes)
-        return folder.is_dir() and any(folder.glob("*.json"))
-
-    return bool(await tools.offload(look))
-
-
 async def _place(tools: Tools, one: Ranked, wish: Wish) -> Place | None:
     path = session_key_file(tools.home, one.node)
     info = tools.ledger.info

@@ -109,7 +109,6 @@ class Talk:
         self.refusals: dict[Kind, DeaiError] = {}
         """Kinds that this node does not do, and why."""
         self.results = 0
-        self.paid_tasks = 0
         self.paid = 0
         """Base units that vouchers of this process promised."""
         self.vouchers = 0
@@ -345,7 +344,6 @@ class Talk:
         before = int(self.payer.promised.cumulative)
         issued = sign()
         self.vouchers += 1
-        self.paid_tasks += issued.pay.tasks
         self.paid += int(issued.promised.cumulative) - before
         self._book.issued(issued, lambda: self._durable(issued))
 

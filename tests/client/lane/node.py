@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import trio
 
@@ -348,9 +347,3 @@ class _Conversation:
 
 def _sha(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
-
-
-def document(node: LaneNode) -> dict[str, Any]:
-    """What a test compares."""
-    account = node.account
-    return {"paid": account.paid, "cumulative": account.cumulative, "due": len(account.due)}

@@ -134,7 +134,9 @@ async def test_two_vouchers_for_one_window_pay_once(tmp_path: Path) -> None:
             assert account.promised == 210 * PRICE
 
 
-async def test_a_voucher_after_the_close_is_not_taken(tmp_path: Path) -> None:
+async def test_a_voucher_after_the_close_is_not_taken(
+    tmp_path: Path, patient_clock: MockClock
+) -> None:
     soon = msgspec.structs.replace(DEFAULT_PARAMETERS, close_period=20)
     async with open_world(tmp_path, soon) as world:
         node, prepare = await working(world)
@@ -148,7 +150,7 @@ async def test_a_voucher_after_the_close_is_not_taken(tmp_path: Path) -> None:
             await client.pay(10)
             await client.hear_until(lambda: client.acknowledged == client.number)
             await client.until_claimed(210 * PRICE)
-            await finish(client)
+            await finish(client, patient_clock)
             ended = await client.hear_one(Halt)
             assert isinstance(ended, Halt)
             assert ended.code == "closed"
@@ -157,11 +159,9 @@ async def test_a_voucher_after_the_close_is_not_taken(tmp_path: Path) -> None:
             assert refused.code == "no_channel"
 
 
-async def finish(client: LaneClient) -> None:
+async def finish(client: LaneClient, clock: MockClock) -> None:
     """End the channel after its closing time."""
     period = (await client.world.chain.ledger().parameters()).close_period
-    clock = trio.lowlevel.current_clock()
-    assert isinstance(clock, MockClock)
     clock.autojump_threshold = 0.001
     with trio.move_on_after(period + 1):
         await client.hear_until(lambda: False, 2 * period)
