@@ -91,8 +91,8 @@ class Account:
     """Vouchers taken that the disk does not have yet."""
     is_late: bool = False
     """It let its credit run out, and has not paid since."""
-    is_gone: bool = False
-    """The node has dropped it."""
+    is_stale: bool = False
+    """The chain was not asked about it for too long."""
     idle: trio.Event = field(default_factory=trio.Event)
     """Nothing is executing."""
     _runs: deque[_Run] = field(default_factory=deque)
@@ -109,7 +109,7 @@ class Account:
         """How many tasks credit, windows, deposit and memory cover now."""
         if self.record.state is not ChannelState.OPEN or self.owes_too_many_faults:
             return 0
-        if self.shelf.bytes > MAX_SHELF_BYTES:
+        if self.is_stale or self.shelf.bytes > MAX_SHELF_BYTES:
             return 0
         return self.payee.may_start(agreement.price)
 
@@ -227,7 +227,7 @@ class Account:
 
     def see(self, record: ChannelRecord, at: float) -> bool:
         """What the chain says now; whether it is still this epoch and holds something."""
-        self.record, self.read_at = record, at
+        self.record, self.read_at, self.is_stale = record, at, False
         same = record.epoch == self.payee.epoch and bool(record.deposit)
         if same:
             self.payee.deposit = record.deposit

@@ -283,7 +283,6 @@ class Lanes:
         if account.payee.due:
             account.late()
             self.book.changed(account.entry)
-        account.is_gone = True
         self.accounts.pop(account.payee.id, None)
 
     def _windows(self) -> int:
@@ -334,6 +333,7 @@ class Lanes:
             windows, now = self._windows(), trio.current_time()
             for account in list(self.accounts.values()):
                 account.payee.windows = windows
+                account.is_stale = now - account.read_at > STALE
                 if account.session is not None and now - account.read_at > READ_EVERY:
                     self._wanted.add(account.payee.id)
             due = [

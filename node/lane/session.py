@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 import trio
@@ -33,14 +33,12 @@ from deai.lane.messages import (
     Refused,
     Work,
 )
-from deai.lane.receipts import Terms, sign_window
+from deai.lane.receipts import sign_window
 from deai.net import Link
-from deai.ports import Batch, BatchExecutor, Failure, Workbench
-from deai.signing import Signer
+from deai.ports import Batch, BatchExecutor, Failure
 from node.lane.account import MAX_BATCH_BYTES, Account, Agreement
-from node.lane.book import LaneBook
 from node.lane.columns import Parcel, as_messages
-from node.lane.terms import Refusal
+from node.lane.house import House
 
 logger = structlog.get_logger(__name__)
 
@@ -70,49 +68,6 @@ MAX_TIMEOUT: Final = 600.0
 _MAX_SIGNATURES: Final = 1024
 _TOLD_SHARE: Final = 8
 """Credit is told again when it has changed by this part of itself."""
-
-
-class House(Protocol):
-    """What a session asks of the node around it."""
-
-    @property
-    def book(self) -> LaneBook:
-        """The accounts."""
-        ...
-
-    @property
-    def signer(self) -> Signer:
-        """Signs windows."""
-        ...
-
-    @property
-    def workbench(self) -> Workbench:
-        """Where the work is done."""
-        ...
-
-    def judge(self, terms: Terms, account: Account) -> Refusal | None:
-        """Whether tasks of these terms are taken."""
-        ...
-
-    def closed_because(self) -> tuple[str, str] | None:
-        """Why the node starts nothing for anybody now: a code, and words for people."""
-        ...
-
-    def now(self) -> int:
-        """Unix seconds."""
-        ...
-
-    def look_again(self, account: Account) -> None:
-        """Read the channel from the chain soon."""
-        ...
-
-    def counted(self, name: str, by: int = 1) -> None:
-        """Count something."""
-        ...
-
-    def said_no(self, code: str, message: str, hint: str = "") -> None:
-        """Remember why work was not done, for `deai node why`."""
-        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -508,6 +463,8 @@ class Session:
             return None
         if (closed := self._house.closed_because()) is not None:
             return Halt(*closed)
+        if account.is_stale:
+            return Halt("chain", "the chain does not answer, so the deposit cannot be checked")
         if account.owes_too_many_faults:
             return Halt("too_many_faults", "more bad tasks than are looked at for nothing")
         price = self._queue[0].agreement.price

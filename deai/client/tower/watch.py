@@ -188,7 +188,9 @@ class Watchtower:
             task_status.started()
             while True:
                 for held in list(self._shelf.held.values()):
-                    if held.id not in self._answering and self._is_due(held):
+                    if held.id in self._answering or held.id in self._wanted:
+                        continue  # what is known of it is about to change
+                    if self._is_due(held):
                         self._answering.add(held.id)
                         answers.start_soon(self._answer, held)
                 with trio.move_on_after(TICK):

@@ -85,7 +85,7 @@ class Payer:
                 open_client(
                     ledger=self.world.chain.ledger(self.signer),
                     net=net,
-                    catalogue=self.providers[0].bench.catalogue,  # type: ignore[arg-type]
+                    catalogue=self.providers[0].bench.catalogue,
                     home=home or self.home,
                     sources=(PeerList(one.address for one in self.providers),),
                     journal=journal,

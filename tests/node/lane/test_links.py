@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
 from deai.channels import Channel
 from deai.errors import PeerUnreachable
@@ -223,6 +224,29 @@ async def test_a_chain_that_does_not_answer_lets_nobody_in(tmp_path: Path) -> No
             assert answer.code == "chain"
             world.chain.set_reachable(True)
             assert isinstance(await client.connect(), Welcome)
+
+
+async def test_nothing_is_started_on_the_word_of_a_chain_that_fell_silent(
+    tmp_path: Path, patient_clock: MockClock
+) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await client.connect()
+            await client.agree()
+            await client.work_off(b"a")
+            world.chain.set_reachable(False)
+            lanes = node.live.lanes
+            assert lanes is not None
+            patient_clock.autojump_threshold = 0
+            await until(lambda: lanes.accounts[client.id].is_stale)
+            patient_clock.autojump_threshold = 0.02
+            await client.ask_for(b"b")
+            halt = await client.hear_one(Halt)
+            assert isinstance(halt, Halt)
+            assert halt.code == "chain"
+            world.chain.set_reachable(True)
+            await client.hear_until(lambda: client.outputs.get(1) == b"B")
 
 
 async def test_a_reconnect_storm_leaves_one_account_and_counts_nothing_twice(
