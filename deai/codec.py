@@ -42,6 +42,7 @@ def _from_wire(kind: type[object], value: object) -> object:
 
 
 ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+_PLAIN: Final = frozenset((type(None), bool, int, float, str))
 JSON_ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_wire, order="sorted")
 
 
@@ -144,7 +145,7 @@ def _ordered(value: object, depth: int, budget: list[int]) -> object:
     budget[0] -= 1
     if depth > MAX_VALUE_DEPTH or budget[0] < 0:
         raise MalformedMessage("nested too deeply or too many items")
-    if value is None or isinstance(value, bool | int | float | str):
+    if type(value) in _PLAIN or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
         return [_ordered(item, depth + 1, budget) for item in value]

@@ -8,7 +8,7 @@ The order of a conversation (docs/protocol.md draws it):
 
     client → node   AskOffer            node → client   OfferReply
     client → node   Propose             node → client   Accepted | DeclinedSeat
-    client → node   Assigned, then BlobHeader and BlobChunk of the input
+    client → node   Assigned, then BlobHeader and BlobChunk of the input, if it was not in Propose
     node → client   Progress …, Committed, then (all seats on chain) Opened
     client → node   Opened of the others; node → client   BlobHeader, BlobChunk of the output
     client → node   the others' outputs (tolerance policies); node → client   ApprovedOutputs
@@ -51,6 +51,8 @@ TASK_PROTOCOL: Final = "/deai/task/1"
 """On Sei; other chains have their name behind it. A link is about the tasks of one chain."""
 BEAT_PROTOCOL: Final = "/deai/beat/1"
 MAX_LEAVES: Final = 1024
+EARLY_INPUT_BYTES: Final = 16 * 1024
+"""Largest input that may travel with a proposal."""
 
 Reason = Annotated[str, msgspec.Meta(max_length=512)]
 Code = Annotated[str, msgspec.Meta(max_length=48, pattern=r"^[a-z_]+\Z")]
@@ -77,6 +79,9 @@ class Propose(_Message, frozen=True):
     spec: TaskSpec
     seat: SeatIndex
     attempt: AttemptIndex
+    input: Annotated[bytes, msgspec.Meta(max_length=EARLY_INPUT_BYTES)] | None = None
+    """The whole input, where it is small and the node took the last seat asked for on this link:
+    then it can begin as soon as the chain names it. Else it follows in chunks (`Assigned`)."""
 
 
 class Accepted(_Message, frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, Protocol
 
 import coincurve
@@ -194,10 +194,12 @@ def split(signature: bytes) -> tuple[bytes, bytes]:
     return signature[:32], signature[32:]
 
 
+@lru_cache(maxsize=4096)
 def recover(digest: bytes, signature: bytes) -> AccountId:
     """The account that signed `digest`; raise `BadSignature` if there is none.
 
-    High-s signatures are refused: each message has one valid signature per nonce (EIP-2).
+    High-s signatures are refused: each message has one valid signature per nonce (EIP-2). The
+    latest answers are remembered: offers and accepts are met again and again.
     """
     if len(signature) != SIGNATURE_BYTES:
         raise BadSignature(f"a signature has {SIGNATURE_BYTES} bytes, not {len(signature)}")

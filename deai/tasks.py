@@ -237,6 +237,8 @@ def spec_hash(spec: TaskSpec) -> bytes:
     return keccak(_SPEC_TAG, encode_canonical(spec))
 
 
+# Whoever speaks of a task names it and its signed words many times: the latest are remembered.
+@lru_cache(maxsize=1024)
 def task_id(task: Task, domain: Domain) -> TaskId:
     """The chain's name of a task: the EIP-712 digest of all its fields."""
     fields = (
@@ -246,6 +248,7 @@ def task_id(task: Task, domain: Domain) -> TaskId:
     return TaskId(hexed(domain.digest(_TASK, fields)))
 
 
+@lru_cache(maxsize=1024)
 def accept_digest(
     domain: Domain, task: TaskId, seat: int, attempt: int, node: NodeId, valid_until: int
 ) -> bytes:
@@ -258,6 +261,7 @@ def commit_digest(domain: Domain, task: TaskId, seat: int, attempt: int, value: 
     return domain.digest(_COMMIT, (raw(task), seat, attempt, value))
 
 
+@lru_cache(maxsize=1024)
 def result_digest(
     domain: Domain, task: TaskId, seat: int, attempt: int, output: bytes, evidence: bytes
 ) -> bytes:

@@ -191,7 +191,8 @@ class Engagement:
             self.told.clear()
             # Whatever opened this link was answered on it: that is the first sign of life.
             self.progress_at = trio.current_time()
-        self.changed()
+        if self.chain is not None:  # before, there is nothing to say
+            self.changed()
 
     def detach(self, link: Link[TaskMessage]) -> None:
         """A link is gone."""
@@ -222,7 +223,9 @@ class Engagement:
         """What the planner may know now."""
         if self._wake.is_set():
             self._wake = trio.Event()
-        self.held = {action: until for action, until in self.held.items() if until > clock}
+        if self.held:
+            self.held = {action: until for action, until in self.held.items() if until > clock}
+        is_evident = self.evidence_at is not None and self.evidence() is not None
         view = View(
             key=self.key,
             node=node,
@@ -248,7 +251,7 @@ class Engagement:
             told=frozenset(self.told),
             asked=frozenset(self.asked),
             committed_at=self.committed_at,
-            evidence_at=self.evidence_at if self.evidence() is not None else None,
+            evidence_at=self.evidence_at if is_evident else None,
             window_at=self.window_at,
             news_at=self.news_at,
             ready_at=self.ready_at,

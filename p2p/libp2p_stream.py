@@ -61,6 +61,9 @@ class LibP2PStream:
         except LIBP2P_ERRORS as error:
             raise PeerUnreachable(f"cannot write to the peer: {error!r}") from error
 
+    def write_now(self, data: bytes) -> bool:
+        return False  # encryption, muxer and socket each may wait
+
     async def end(self) -> None:
         try:
             await self._stream.close_write()

@@ -51,6 +51,10 @@ class ByteStream(Protocol):
         """Write all of `data`; raise `PeerUnreachable`."""
         ...
 
+    def write_now(self, data: bytes) -> bool:
+        """Write all of `data` if that needs no waiting; False if nothing was written."""
+        ...
+
     async def end(self) -> None:
         """End our half: the peer reads what was written, then nothing. Raise `PeerUnreachable`."""
         ...
@@ -88,6 +92,7 @@ class StreamLink(Generic[M]):
         self._outgoing = bytearray()
         self._frames_out = 0  # in it
         self._out_wake = trio.Event()
+        self._is_idle = False  # the writer sleeps, and there is nothing to write
         self._is_writing = False
         self._drained = trio.Event()
         self._send_windows = {
@@ -278,7 +283,9 @@ class StreamLink(Generic[M]):
                 return
             else:
                 self._out_wake = trio.Event()
+                self._is_idle = True
                 await self._out_wake.wait()
+                self._is_idle = False
 
     async def _watch(self) -> None:
         interval, timeout = self._limits.ping_interval, self._limits.ping_timeout
@@ -296,11 +303,17 @@ class StreamLink(Generic[M]):
                 self._unanswered += 1
 
     def _put(self, kind: Kind, body: bytes) -> None:
-        if not self._down.is_set():
-            self._outgoing += encode_frame(kind, body)
-            self._frames_out += 1
-            self._counters.frames_sent += 1
-            self._out_wake.set()
+        if self._down.is_set():
+            return
+        frame = encode_frame(kind, body)
+        self._counters.frames_sent += 1
+        # Nothing waits to be written, and the writer sleeps: no need to wake it.
+        if self._is_idle and not self._outgoing and self._stream.write_now(frame):
+            self._counters.bytes_sent += len(frame)
+            return
+        self._outgoing += frame
+        self._frames_out += 1
+        self._out_wake.set()
 
     def _break(self, reason: PeerUnreachable | MalformedMessage) -> None:
         self._broken = True

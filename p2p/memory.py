@@ -82,7 +82,9 @@ class MemoryNetwork:
 
     def is_passable(self, ends: frozenset[PeerId]) -> bool:
         """Whether anything passes between these two now."""
-        return ends not in self._parted and not ends & self._frozen
+        return not (self._parted or self._frozen) or (
+            ends not in self._parted and not ends & self._frozen
+        )
 
     async def connect(self, source: MemoryNet, peer: PeerAddress, protocol_id: str) -> ByteStream:
         """Open a stream from `source`; raise `PeerUnreachable`, or wait while nothing passes."""
@@ -223,6 +225,12 @@ class _MemoryStream:
         await trio.lowlevel.checkpoint_if_cancelled()  # a pipe takes everything at once
         self._check()
         self._sink.put(trio.current_time() + self._wire.network.latency, data)
+
+    def write_now(self, data: bytes) -> bool:
+        if self._is_aborted or self._wire.is_cut:
+            return False
+        self._sink.put(trio.current_time() + self._wire.network.latency, data)
+        return True
 
     async def end(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -21,6 +21,7 @@ class InstalledWorkloads:
     def __init__(self, specs: Iterable[WorkloadSpec]) -> None:
         # The newest version of each; older ones remain in the worker for tasks that name them.
         self._specs = {spec.id: spec for spec in sorted(specs, key=lambda s: (s.id, s.version))}
+        self._infos = {spec.id: _describe(spec) for spec in self._specs.values()}
 
     @classmethod
     def load(cls, extra: Iterable[str] = (), only: Iterable[str] = ()) -> InstalledWorkloads:
@@ -40,11 +41,11 @@ class InstalledWorkloads:
 
     def list(self) -> tuple[WorkloadInfo, ...]:
         """Every workload, sorted by name."""
-        return tuple(_describe(spec) for spec in self._specs.values())
+        return tuple(self._infos.values())
 
     def info(self, workload: str) -> WorkloadInfo:
         """One of them; raise `WorkloadFault`."""
-        return _describe(self.spec(workload))
+        return self._infos[self.spec(workload).id]
 
     def spec(self, workload: str) -> WorkloadSpec:
         """The whole contract of one; raise `WorkloadFault`."""

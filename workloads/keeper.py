@@ -120,11 +120,14 @@ class Bay:
     async def taken(self, slots: trio.Semaphore | None = None) -> AsyncIterator[int]:
         """Wait, first come first served, and hold one place (of `slots`, if given)."""
         slots = slots or self.slots
-        self.waiting += 1
         try:
-            await slots.acquire()
-        finally:
-            self.waiting -= 1
+            slots.acquire_nowait()
+        except trio.WouldBlock:
+            self.waiting += 1
+            try:
+                await slots.acquire()
+            finally:
+                self.waiting -= 1
         self.taken_ever += 1
         holder = self.taken_ever
         self.holders.append(holder)

@@ -168,22 +168,12 @@ class WorkerPool(Keeper):
         failure: ExecutionFailed | None = NodeFault(
             f"the worker did not finish within {timeout:g} s", code="timeout"
         )
-
-        async def watch(scope: trio.CancelScope) -> None:
-            nonlocal failure
-            held = await worker.process.until_memory_exceeds(self._config.memory_bytes)
-            failure = NodeFault(f"the worker holds {held} bytes", code="memory_limit")
-            scope.cancel()
-
-        with trio.move_on_after(timeout):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch, nursery.cancel_scope)
-                try:
-                    result = await converse()
-                    failure = None
-                except ExecutionFailed as error:
-                    failure = error
-                nursery.cancel_scope.cancel()
+        with trio.move_on_after(timeout), worker.process.limited(self._config.memory_bytes):
+            try:
+                result = await converse()
+                failure = None
+            except ExecutionFailed as error:
+                failure = error
         if failure is None:
             assert result is not None
             worker.sound = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +28,15 @@ class WorkerProcess:
     def __init__(self, pid: int, handle: int, to_worker: int, from_worker: int) -> None:
         self.pid = pid
         self._handle = handle
-        self._sink = trio.lowlevel.FdStream(to_worker)
-        self._source = trio.lowlevel.FdStream(from_worker)
+        self._sink = to_worker
+        self._source = from_worker
+        os.set_blocking(to_worker, False)
+        os.set_blocking(from_worker, False)
         self._buffer = bytearray()
+        self._most: int | None = None
+        """Bytes that it may hold now, beyond those that it was born with."""
+        self._look_at = 0.0
+        """When its memory is looked at next."""
         self.born_with = self.resident_bytes()
 
     async def send(self, message: wire.Request, blobs: Sequence[bytes] = ()) -> None:
@@ -37,15 +44,12 @@ class WorkerProcess:
         pieces: list[bytes | memoryview] = [wire.frame(message)]
         for blob in blobs:
             pieces += wire.data_frames(blob)
-        try:
-            # Short pieces travel in one write: a small task is then one system call.
-            if sum(map(len, pieces)) <= wire.MAX_MESSAGE_BYTES:
-                await self._sink.send_all(b"".join(pieces))
-                return
-            for piece in pieces:
-                await self._sink.send_all(piece)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+        # Short pieces travel in one write: a small task is then one system call.
+        if sum(map(len, pieces)) <= wire.MAX_MESSAGE_BYTES:
+            pieces = [b"".join(pieces)]
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for piece in pieces:
+            await self._write(piece)
 
     async def receive(self) -> wire.Reply:
         """The next message."""
@@ -73,31 +77,19 @@ class WorkerProcess:
     def write_now(self, data: memoryview) -> int:
         """Write what the pipe takes at once; return how much. Raises `NodeFault`."""
         try:
-            return os.write(self._sink.fileno(), data)
+            return os.write(self._sink, data)
         except BlockingIOError:
             return 0
-        except (OSError, trio.ClosedResourceError) as error:
+        except OSError as error:
             raise NodeFault("the worker closed its pipe", code="worker_died") from error
 
     async def until_writable(self) -> None:
         """Wait until the pipe takes more."""
-        try:
-            await trio.lowlevel.wait_writable(self._sink.fileno())
-        except trio.ClosedResourceError as error:
-            raise NodeFault("the worker closed its pipe", code="worker_died") from error
+        await self._until(trio.lowlevel.wait_writable, self._sink)
 
     async def receive_frames(self) -> list[tuple[int, bytes]]:
         """Every frame that is complete after the next read: kinds and payloads, maybe none."""
-        try:
-            await trio.lowlevel.wait_readable(self._source.fileno())
-            piece = os.read(self._source.fileno(), READ_BYTES)
-        except BlockingIOError:
-            return []
-        except (OSError, trio.ClosedResourceError) as error:
-            raise NodeFault("the worker closed its pipe", code="worker_died") from error
-        if not piece:
-            raise NodeFault("the worker ended", code="worker_died")
-        self._buffer += piece
+        self._buffer += await self._read()
         frames: list[tuple[int, bytes]] = []
         start, size = 0, wire.HEADER.size
         while len(self._buffer) - start >= size:
@@ -115,16 +107,63 @@ class WorkerProcess:
 
     async def _take(self, length: int) -> bytes:
         while len(self._buffer) < length:
-            try:
-                piece = await self._source.receive_some(READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise NodeFault("the worker closed its pipe", code="worker_died") from error
-            if not piece:
-                raise NodeFault("the worker ended", code="worker_died")
-            self._buffer += piece
+            self._buffer += await self._read()
         taken = bytes(self._buffer[:length])
         del self._buffer[:length]
         return taken
+
+    async def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = self.write_now(rest)
+            rest = rest[written:]
+            if not written:
+                await self.until_writable()
+
+    async def _read(self) -> bytes:
+        while True:
+            await self._until(trio.lowlevel.wait_readable, self._source)
+            try:
+                piece = os.read(self._source, READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise NodeFault("the worker closed its pipe", code="worker_died") from error
+            if not piece:
+                raise NodeFault("the worker ended", code="worker_died")
+            return piece
+
+    @contextmanager
+    def limited(self, most: int) -> Iterator[None]:
+        """Inside, it may hold `most` bytes more than when it was born.
+
+        Waiting for one that holds more raises `NodeFault` of code `memory_limit`.
+        """
+        self._most, self._look_at = most, trio.current_time() + MEMORY_POLL
+        try:
+            yield
+        finally:
+            self._most = None
+
+    async def _until(self, is_ready: Callable[[int], Awaitable[None]], descriptor: int) -> None:
+        is_waiting = True
+        while is_waiting:
+            look_at = self._look_at if self._most is not None else math.inf
+            with trio.move_on_at(look_at):
+                try:
+                    await is_ready(descriptor)
+                    is_waiting = False
+                except (OSError, ValueError, trio.ClosedResourceError) as error:
+                    raise NodeFault("the worker closed its pipe", code="worker_died") from error
+            if trio.current_time() >= look_at:
+                self._look()
+
+    def _look(self) -> None:
+        # Nothing announces memory: it has to be looked at.
+        self._look_at = trio.current_time() + MEMORY_POLL
+        held = self.resident_bytes() - self.born_with
+        if self._most is not None and held > self._most:
+            raise NodeFault(f"the worker holds {held} bytes", code="memory_limit")
 
     def resident_bytes(self) -> int:
         """Resident, less files it maps; the template's copied-on-write pages count. 0 if gone."""
@@ -133,13 +172,6 @@ class WorkerProcess:
         except (FileNotFoundError, ProcessLookupError):
             return 0
         return (int(fields[1]) - int(fields[2])) * _PAGE
-
-    async def until_memory_exceeds(self, most: int) -> int:
-        """Wait until it holds `most` bytes more than when it was born; return how many."""
-        # Nothing announces memory: it has to be looked at.
-        while (held := self.resident_bytes() - self.born_with) <= most:
-            await trio.sleep(MEMORY_POLL)
-        return held
 
     def has_ended(self) -> bool:
         """Whether the process is over already."""
@@ -163,10 +195,12 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """Close the pipes and the handle."""
-        with trio.CancelScope(shield=True):
-            await self._sink.aclose()
-            await self._source.aclose()
+        for descriptor in (self._sink, self._source):
+            trio.lowlevel.notify_closing(descriptor)
+            os.close(descriptor)
+        self._sink = self._source = -1
         os.close(self._handle)
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 def _parse(header: bytes | bytearray) -> tuple[int, int]:

@@ -56,6 +56,8 @@ GENESIS_TIME: Final = 1_800_000_000
 MEMORY_CHAIN_ID: Final = 713_715
 YIELD_EVERY: Final = 16
 """Calls of one ledger after which others get a turn."""
+TURNS_FOR_NEWS: Final = 3
+"""Turns of the loop that a sender waits for its block."""
 IDLE_BATCH_S: Final = 1.0
 
 T = TypeVar("T")
@@ -386,7 +388,12 @@ class MemoryLedger:
 
     async def submit(self, action: act.Action, *, key: str = "") -> Transaction:
         await self._turn()
-        return self._chain.execute(self._sender(), action, key or act.intent_key(action))
+        done = self._chain.execute(self._sender(), action, key or act.intent_key(action))
+        # As on any chain, a sender hears of its block no earlier than those who follow it: they
+        # and whoever they wake take their turns first. It hears of it whatever they do.
+        for _ in range(TURNS_FOR_NEWS):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return done
 
     @asynccontextmanager
     async def follow(self, cursor: Cursor | None) -> AsyncIterator[AsyncIterator[EventBatch]]:

@@ -204,6 +204,7 @@ class Client:
             entry=posted.entry,
             proposal=posted.proposal,
             resumed=posted.transaction is None,
+            early=posted.early,
             on_output=handle.has_output,
         )
         following.marks["posted"] = trio.current_time()

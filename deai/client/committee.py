@@ -6,13 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import trio
 
 from deai.client.matching import Ranked
-from deai.client.sessions import Sessions
+from deai.client.sessions import Session, Sessions
 from deai.errors import BadSignature, PeerUnreachable
 from deai.ids import AccountId, NodeId, PeerId, TaskId
-from deai.messages import Accepted, CancelTask, DeclinedSeat, Propose, Refused, TaskMessage
+from deai.messages import (
+    EARLY_INPUT_BYTES,
+    Accepted,
+    CancelTask,
+    DeclinedSeat,
+    Propose,
+    Refused,
+    TaskMessage,
+)
 from deai.signing import Domain, verify
 from deai.tasks import Accept, Task, TaskSpec, accept_digest, task_id
 
@@ -31,6 +40,8 @@ class Seated:
 
     ranked: Ranked
     accept: Accept
+    early: Session | None = None
+    """The link on which the input went with the proposal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +102,13 @@ async def ask_around(
     candidates: Iterable[Ranked],
     taken: Iterable[AccountId] = (),
     now: int,
+    data: bytes | None = None,
 ) -> Asked:
     """Fill `seats` from `candidates`, all seats at once, one owner a seat, in ranked order.
 
-    `taken` are owners that may not be asked; `now` is chain time. Never raises: a node that does
-    not answer in time is a refusal like any other.
+    `taken` are owners that may not be asked; `now` is chain time; `data` is the input, which goes
+    with the proposal where it is small and the node will very likely take the seat. Never raises:
+    a node that does not answer in time is a refusal like any other.
     """
     identity = task_id(task, domain)
     queue = list(candidates)
@@ -103,6 +116,7 @@ async def ask_around(
     found: dict[int, Seated] = {}
     refusals: list[Refusal] = []
     answers = _Answers()
+    early = data if data is not None and len(data) <= EARLY_INPUT_BYTES else None
     stop = sessions.listen(identity, answers)
 
     def take() -> Ranked | None:
@@ -114,10 +128,10 @@ async def ask_around(
 
     async def fill(seat: int, one: Ranked | None) -> None:
         while one is not None:
-            proposal = Propose(task, spec, seat, attempt)
+            proposal = Propose(task, spec, seat, attempt, early)
             answer = await _ask(sessions, answers, identity, proposal, one, domain, now)
-            if isinstance(answer, Accept):
-                found[seat] = Seated(one, answer)
+            if isinstance(answer, Seated):
+                found[seat] = answer
                 return
             refusals.append(answer)
             # Another node of this owner may still take a seat.
@@ -157,10 +171,12 @@ async def _ask(
     one: Ranked,
     domain: Domain,
     now: int,
-) -> Accept | Refusal:
+) -> Seated | Refusal:
     candidate = one.candidate
     try:
         session = await sessions.open(candidate.peer, timeout=DIAL_TIMEOUT)
+        if not session.is_warm and proposal.input is not None:
+            proposal = msgspec.structs.replace(proposal, input=None)
         receiver = answers.expect(candidate.peer.peer_id, proposal.seat)
         with trio.fail_after(ANSWER_TIMEOUT):
             await session.send(proposal)
@@ -169,6 +185,7 @@ async def _ask(
         return Refusal(one.node, "unreachable", str(error))
     except trio.TooSlowError:
         return Refusal(one.node, "slow", f"no answer in {ANSWER_TIMEOUT:g} s")
+    session.is_warm = isinstance(answer, Accepted)
     if isinstance(answer, DeclinedSeat | Refused):
         return Refusal(one.node, answer.code, answer.reason)
     if not isinstance(answer, Accepted):
@@ -182,4 +199,5 @@ async def _ask(
         verify(digest, answer.signature, candidate.record.operator)
     except BadSignature as error:
         return Refusal(one.node, "bad_accept", f"its accept is not signed by its key: {error}")
-    return Accept(answer.node, answer.valid_until, answer.signature)
+    accept = Accept(answer.node, answer.valid_until, answer.signature)
+    return Seated(one, accept, session if proposal.input is not None else None)

@@ -7,6 +7,7 @@ that node told. Both only look at what is known now, so either may start at any 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import trio
@@ -22,6 +23,7 @@ from deai.client.members import Member
 from deai.client.planner import ClientView, Step, plan, verified_seat
 from deai.client.relay import Relay
 from deai.client.requests import Prepared
+from deai.client.sessions import Session
 from deai.client.substitutes import Substitutes
 from deai.client.telling import Teller
 from deai.client.tools import ChainClock, Tools
@@ -57,9 +59,12 @@ class Following:
         entry: Entry | None = None,
         proposal: Proposal | None = None,
         resumed: bool = False,
+        early: Mapping[int, Session] = MappingProxyType({}),
         on_output: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         """`resumed`: an earlier life or another process may have talked to the members before.
+
+        `early` are the links on which a seat's first holder was sent the input before.
 
         `started` is the local time at which the submission began. `on_output` is called once,
         with the verified output, which is here before the task is settled.
@@ -83,6 +88,7 @@ class Following:
         self._on_output: Callable[[bytes], None] | None = on_output
         self._chronicle = Chronicle(tools.ledger, task, since)
         self._resumed = resumed
+        self._early = early
         self._view: TaskView | None = None
         self._wake = trio.Event()
         self._looked_at = float("-inf")
@@ -204,6 +210,7 @@ class Following:
                 continue
             member = Member(index, seat, places[seat], now)
             member.was_connected = self._resumed
+            member.early = self._early.get(index) if seat.attempt == 0 else None
             if index < len(self.members):
                 self._scopes[index].cancel()
                 self.members[index] = member

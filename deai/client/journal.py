@@ -59,7 +59,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS requests_key ON requests (chain, account, key)
 CREATE UNIQUE INDEX IF NOT EXISTS requests_lane ON requests (chain, account, lane)
     WHERE is_open = 1;
 CREATE INDEX IF NOT EXISTS requests_digest ON requests (digest) WHERE is_open = 1;
-CREATE INDEX IF NOT EXISTS requests_task ON requests (task_id);
+CREATE INDEX IF NOT EXISTS requests_task ON requests (task_id) WHERE task_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS proposals (
     task_id TEXT PRIMARY KEY, request INTEGER NOT NULL REFERENCES requests ON DELETE CASCADE,
     body BLOB NOT NULL
@@ -191,10 +191,30 @@ class Journal:
                   encode_json(spec), policy, created)  # fmt: skip
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            return self._unwaiting(self._reserve, values)
+            number = self._unwaiting(self._reserve, values)
         except sqlite3.OperationalError:
             # Somebody is writing: waited for beside the loop.
-            return await self._run(self._reserve, self._db, values)
+            number = await self._run(self._reserve, self._db, values)
+        if number is None:
+            return None
+        return Entry(
+            id=number,
+            digest=digest,
+            key=key or None,
+            chain=chain,
+            account=account,
+            lane=lane,
+            nonce=nonce,
+            since=since,
+            seed=seed,
+            spec=spec,
+            policy=policy,
+            created=created,
+            is_open=True,
+            task_id=None,
+            document=None,
+            output="",
+        )
 
     async def move(self, entry: Entry, lane: int, nonce: int, since: int) -> Entry | None:
         """Give a request that never reached the chain another lane; None if it is taken."""
@@ -232,10 +252,16 @@ class Journal:
     ) -> Entry:
         """The task ended on chain: keep its document and where the output lies.
 
-        `first` is called in the same thread before that: what the document names is there.
+        `first` is called in a thread before that: what the document names is there.
         Not flushed: if the power fails the task is open again, and the chain says how it ended.
         """
-        await self._run(self._end, entry, document, output, first)
+        await self._run(first)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._unwaiting(self._end, entry, document, output)
+        except sqlite3.Error:
+            # Somebody is writing, or the disk is full: tried, and told, beside the loop.
+            await self._run(self._end, self._db, entry, document, output)
         return msgspec.structs.replace(entry, is_open=False, document=document, output=output)
 
     async def drop(self, entry: Entry) -> None:
@@ -284,7 +310,7 @@ class Journal:
         finally:
             self._reader.execute(f"PRAGMA busy_timeout={_PATIENCE * 1000}")
 
-    def _reserve(self, db: sqlite3.Connection, values: tuple[Any, ...]) -> Entry | None:
+    def _reserve(self, db: sqlite3.Connection, values: tuple[Any, ...]) -> int | None:
         try:
             with _transaction(db, flush=False):
                 cursor = db.execute(
@@ -292,7 +318,7 @@ class Journal:
                     " spec, policy, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     values,
                 )
-                return _get(db, int(cursor.lastrowid or 0))
+                return int(cursor.lastrowid or 0)
         except sqlite3.IntegrityError:
             return None
 
@@ -313,11 +339,10 @@ class Journal:
             db.execute("UPDATE requests SET task_id = ? WHERE id = ?", (proposal.task_id, entry.id))
 
     def _end(
-        self, entry: Entry, document: dict[str, Any], output: str, first: Callable[[], None]
+        self, db: sqlite3.Connection, entry: Entry, document: dict[str, Any], output: str
     ) -> None:
-        first()
-        with _transaction(self._db, flush=False):
-            self._db.execute(
+        with _transaction(db, flush=False):
+            db.execute(
                 "UPDATE requests SET is_open = 0, document = ?, output = ? WHERE id = ?",
                 (msgspec.json.encode(document), output, entry.id),
             )

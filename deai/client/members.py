@@ -10,6 +10,7 @@ from typing import Literal
 
 from deai.chain.tasks_view import TaskView
 from deai.client.blobs import BlobReceiver
+from deai.client.sessions import Session
 from deai.errors import BadSignature, MalformedMessage
 from deai.hashing import digest_of_leaves
 from deai.ids import NodeId
@@ -47,6 +48,8 @@ class Member:
     done: float = 0.0
     is_connected: bool = False
     has_input: bool = False
+    early: Session | None = None
+    """The link on which the input went with the proposal."""
     was_connected: bool = False
     sent: set[Item] = field(default_factory=set)
     asks: list[Wanted] = field(default_factory=list)

@@ -56,6 +56,8 @@ class Relay:
         member.sent.clear()
         member.is_connected = True
         member.asked_at = trio.current_time()
+        if member.early is session:
+            self._has_sent(member, ("input", 0))
         self._of.poke()
         return session
 

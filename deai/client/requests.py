@@ -109,7 +109,7 @@ def prepare(
     seats = request.seats or (1 if policy is Policy.NONE else DEFAULT_SEATS)
     _check_numbers(request, policy, seats)
     parameters = catalogue.parameters(info.id, dict(request.params))
-    values = decode_value(parameters)
+    values = decode_value(parameters) if info.models else None
     model = values.get("model", "") if isinstance(values, dict) else ""
     estimate = catalogue.check(info.id, parameters, request.data)
     input_digest = blob_digest(request.data)

@@ -50,6 +50,8 @@ class Session:
         self.scope = trio.CancelScope()
         self.used_at = trio.current_time()
         """When something was last sent or heard."""
+        self.is_warm = False
+        """Whether the node took the last seat that it was asked to take on this link."""
         self._offers: list[trio.MemorySendChannel[Signed]] = []
 
     @property

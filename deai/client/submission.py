@@ -6,8 +6,8 @@ committee's accepts are on disk before the transaction that uses them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from deai.client.lanes import already_posted, keep_lane, reserve
 from deai.client.matching import Ranked
 from deai.client.offering import POST_MARGIN, Plan, Scene, look_around, plan_for
 from deai.client.requests import Prepared
+from deai.client.sessions import Session
 from deai.client.tools import Tools
 from deai.errors import ConfigError, InsufficientFunds, LedgerRejected, TaskDeclined
 from deai.ids import NodeId, TaskId
@@ -48,6 +49,8 @@ class Posted:
     proposal: Proposal
     transaction: Transaction | None
     plan: Plan | None
+    early: Mapping[int, Session] = field(default_factory=dict)
+    """By seat: the link on which the input went with the proposal."""
     matched_at: float | None = None
     """Local time at which the committee was complete, if that was in this life."""
 
@@ -71,9 +74,10 @@ class Submission:
         `LedgerUnreachable`, after which the same request goes on where it was.
         """
         scene: Scene | None = None
+        planned: Plan | None = None
         is_new = False
         if entry is None:
-            entry, is_new, scene = await self._begin()
+            entry, is_new, scene, planned = await self._begin()
         busy_until = trio.current_time() + BUSY_PATIENCE
         for number in range(ROUNDS):
             if not is_new:
@@ -83,7 +87,7 @@ class Submission:
                     return Posted(bound, found, None, None)
                 entry = await keep_lane(self._tools, entry)
             try:
-                posted = await self._round(entry, scene, is_new=is_new, fresh=number > 0)
+                posted = await self._round(entry, scene, planned, is_new=is_new, fresh=number > 0)
             except (TaskDeclined, InsufficientFunds, ConfigError) as error:
                 if isinstance(error, TaskDeclined) and trio.current_time() < busy_until:
                     passing = {n for n, one in self._refused.items() if one.code in PASSING}
@@ -91,7 +95,7 @@ class Submission:
                         # Nodes were busy: that passes, and then they may take it.
                         self._excluded -= passing
                         await trio.sleep(BUSY_PAUSE)
-                        is_new, scene = False, None
+                        is_new, scene, planned = False, None, None
                         continue
                 await self._give_up(entry)
                 if self._refused and isinstance(error, TaskDeclined):
@@ -101,14 +105,14 @@ class Submission:
                 return posted
             if len(self._dead) > MOST_REJECTED:
                 break
-            is_new, scene = False, None
+            is_new, scene, planned = False, None, None
         found = await already_posted(self._tools, entry)
         if found is not None:
             return Posted(await self._tools.journal.bind(entry, found.task_id), found, None, None)
         await self._give_up(entry)
         raise self._declined()
 
-    async def _begin(self) -> tuple[Entry, bool, Scene]:
+    async def _begin(self) -> tuple[Entry, bool, Scene, Plan]:
         """Look before reserving: most requests that cannot be met leave no trace."""
         tools, prepared = self._tools, self._prepared
         seed = tools.random(32)
@@ -117,19 +121,28 @@ class Submission:
         await tools.purse.check(tools.account, plan.fee * prepared.seats + prepared.request.tip)
         entry, is_new = await reserve(tools, prepared, seed, self._created)
         tools.crash("request_reserved")
-        return entry, is_new, scene
+        return entry, is_new, scene, plan
 
     async def _round(
-        self, entry: Entry, scene: Scene | None, *, is_new: bool, fresh: bool
+        self,
+        entry: Entry,
+        scene: Scene | None,
+        planned: Plan | None,
+        *,
+        is_new: bool,
+        fresh: bool,
     ) -> Posted | None:
-        """One committee; None if it did not come together or the contract refused it."""
+        """One committee; None if it did not come together or the contract refused it.
+
+        `planned` is the plan for `scene`, if it is made already.
+        """
         tools = self._tools
         saved = None if is_new else await self._still_good(entry)
         if saved is not None:
             return await self._post(entry, saved, None)
         if scene is None:
             scene = await look_around(tools, self._prepared, entry.seed, fresh=fresh)
-        plan = plan_for(self._prepared, scene, self._excluded, self._patience)
+        plan = planned or plan_for(self._prepared, scene, self._excluded, self._patience)
         task = self._task(entry, plan, scene)
         if not is_new:
             await tools.purse.check(tools.account, task.escrowed)
@@ -149,7 +162,9 @@ class Submission:
         )
         await tools.journal.propose(entry, proposal)
         tools.crash("proposal_saved")
-        return await self._post(entry, proposal, plan)
+        posted = await self._post(entry, proposal, plan)
+        early = {seat: one.early for seat, one in enumerate(seated) if one.early is not None}
+        return posted if posted is None else replace(posted, early=early)
 
     def _task(self, entry: Entry, plan: Plan, scene: Scene) -> Task:
         return Task(
@@ -177,6 +192,7 @@ class Submission:
             attempt=0,
             candidates=[one for one in (*plan.chosen, *rest) if one.node not in self._excluded],
             now=scene.head.time,
+            data=self._prepared.data,
         )
 
     def _learn(self, asked: Asked) -> None:
@@ -219,7 +235,7 @@ class Submission:
             return None
         tools.crash("posted")
         entry = msgspec.structs.replace(entry, task_id=proposal.task_id)
-        return Posted(entry, proposal, transaction, plan, matched_at)
+        return Posted(entry, proposal, transaction, plan, matched_at=matched_at)
 
     async def _still_good(self, entry: Entry) -> Proposal | None:
         """A committee of an earlier life whose accepts can still be used."""

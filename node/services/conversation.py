@@ -199,7 +199,11 @@ class Conversation:
         if is_client and message.members != engagement.members:
             engagement.members = message.members
             if engagement.has_input:
-                await self._node.ports.journal.assigned(engagement.key, message.members)
+                # Nothing is said to any member before the result, whose flush is this one's too.
+                is_late = engagement.result is not None
+                await self._node.ports.journal.assigned(
+                    engagement.key, message.members, flush=is_late
+                )
                 self._node.ports.crash("assigned.journalled")
             # Else it is written with the input: before, nothing is said to any member, and after
             # a crash the client, which still has to bring the input, says it again.

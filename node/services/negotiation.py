@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from deai.chain.ledger import ChainInfo, NodeRecord, Parameters
 from deai.errors import NodeFault
-from deai.hashing import MAX_BLOB_BYTES
+from deai.hashing import MAX_BLOB_BYTES, blob_digest
 from deai.ids import AccountId, PeerId
 from deai.messages import Accepted, DeclinedSeat, Propose
 from deai.ports import WorkloadInfo
@@ -137,6 +137,11 @@ def _about_the_spec(proposal: Propose, seen: Situation) -> Refusal | None:
         return Refusal(
             "too_large", f"inputs up to {seen.config.max_input_mib} MiB", "node.max_input_mib"
         )
+    data = proposal.input
+    if data is not None and not (
+        len(data) == spec.input_bytes and blob_digest(data) == spec.input_digest
+    ):
+        return Refusal("bad_spec", "the input is not the one that the spec names")
     return None
 
 
@@ -241,6 +246,8 @@ class Negotiator:
             since=node.head.number if node.head is not None else 0,
             accepted_at=node.chain_time,
             client_peer=peer,
+            has_input=proposal.input is not None,
+            input=proposal.input,
         )
         engagement = Engagement.of(saved)
         # Registered before the journal's disk is waited for: two proposals that arrive together
@@ -273,10 +280,20 @@ class Negotiator:
         if same and known.chain is None and node.mode is Mode.RUNNING:
             await self._renew(known, peer)
         if same:
+            await self._take_input(known, proposal.input)
             return self._answer(known)
         return DeclinedSeat(
             key.task_id, proposal.seat, "capacity", f"the node holds seat {key.seat} of this task"
         )
+
+    async def _take_input(self, known: Engagement, data: bytes | None) -> None:
+        """The input with a repeated proposal, where it had not come yet."""
+        if data is None or known.has_input or known.result is not None:
+            return
+        if blob_digest(data) == known.spec.input_digest:
+            known.small_input, known.has_input = data, True
+            await self._node.ports.journal.has_input(known.key, known.members, data)
+            known.changed()
 
     async def _renew(self, known: Engagement, peer: PeerId) -> None:
         """Promise the seat for longer, unless this peer has kept slots waiting too long already."""

@@ -56,11 +56,11 @@ class Journal:
         await self._file.write(
             lambda: self._db.execute(
                 "INSERT OR IGNORE INTO engagements (task_id, seat, attempt, task, spec,"
-                " valid_until, signature, since, accepted_at, client_peer, chain)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " valid_until, signature, since, accepted_at, client_peer, chain, has_input, input)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (key.task_id, key.seat, key.attempt, encode_canonical(saved.task),
                  encode_canonical(saved.spec), saved.valid_until, saved.signature, saved.since,
-                 saved.accepted_at, saved.client_peer, self.chain),
+                 saved.accepted_at, saved.client_peer, self.chain, saved.has_input, saved.input),
             )
         )  # fmt: skip
 
@@ -68,9 +68,11 @@ class Journal:
         """Record a longer promise for a seat that nobody assigned yet."""
         await self._set(key, "valid_until=?, signature=?", valid_until, signature)
 
-    async def assigned(self, key: SeatKey, members: tuple[Member, ...]) -> None:
+    async def assigned(
+        self, key: SeatKey, members: tuple[Member, ...], *, flush: bool = True
+    ) -> None:
         """Record how the other members can be reached."""
-        await self._set(key, "members=?", encode_canonical(members))
+        await self._set(key, "members=?", encode_canonical(members), flush=flush)
 
     async def has_input(
         self, key: SeatKey, members: tuple[Member, ...] = (), data: bytes | None = None

@@ -36,7 +36,7 @@ CREATE TABLE engagements (
   ended_at INTEGER, outcome TEXT, payment TEXT, reason TEXT,
   chain TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (task_id, seat, attempt)) STRICT;
-CREATE INDEX engagements_ended ON engagements (ended_at);
+CREATE INDEX engagements_ended ON engagements (ended_at) WHERE ended_at IS NOT NULL;
 CREATE TABLE results (
   task_id TEXT NOT NULL, seat INTEGER NOT NULL, attempt INTEGER NOT NULL,
   digest BLOB NOT NULL, evidence BLOB NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,

@@ -13,6 +13,7 @@ from deai.actions import RequestUnstake
 from deai.client.handle import TaskOutcome
 from deai.client.requests import TaskRequest
 from deai.errors import InsufficientFunds, TaskDeclined, UsageError, WorkloadFault
+from deai.messages import EARLY_INPUT_BYTES, BlobHeader, Propose
 from deai.money import UNIT, Amount
 from deai.receipts import read_receipt, verify_receipt
 from deai.tasks import FaultCode
@@ -56,6 +57,39 @@ async def test_the_receipt_of_a_task_verifies_offline_together_with_its_output(
         assert report.ok, [check for check in report.checks if not check.ok]
         assert all(seat.accept_signature and seat.result_signature for seat in receipt.seats)
         assert not verify_receipt(receipt, b"another output").ok
+
+
+@pytest.mark.parametrize("policy", ["exact/1", "none/1"])
+async def test_whoever_takes_seats_gets_the_next_small_input_with_the_proposal(
+    tmp_path: Path, autojump_clock: MockClock, policy: str
+) -> None:
+    scripts = [Script() for _ in range(1 if policy == "none/1" else 3)]
+    async with open_world(*scripts) as world, world.client(tmp_path) as client:
+        for _ in range(3):
+            assert (await run(client, policy=policy)).ok
+        for node in world.nodes:
+            proposed = [one.input for one in node.seen if isinstance(one, Propose)]
+            sent = [one for one in node.seen if isinstance(one, BlobHeader) and one.kind == "input"]
+            assert proposed == [None, b"", b""]
+            assert len(sent) == 1
+
+
+async def test_a_large_input_and_one_for_a_node_that_declined_wait_for_the_assignment(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    script = Script()
+    async with open_world(script) as world, world.client(tmp_path) as client:
+        large = b"text\n" * (EARLY_INPUT_BYTES // 5 + 1)
+        options = {"workload": "embedding", "policy": "none/1"}
+        for data in (b"small", large, b"small"):
+            assert (await run(client, data=data, **options)).ok
+        script.declines = "price"
+        with pytest.raises(TaskDeclined):
+            await run(client, data=b"small", **options)
+        script.declines = ""
+        assert (await run(client, data=b"small", **options)).ok
+        proposed = [one.input for one in world.nodes[0].seen if isinstance(one, Propose)]
+        assert proposed == [None, None, b"small", b"small", None]
 
 
 @pytest.mark.parametrize("policy", ["exact/1", "none/1"])

@@ -11,7 +11,16 @@ import trio.testing
 
 from deai.hashing import leaf
 from deai.lifecycle import SeatState, TaskState
-from deai.messages import Assigned, BlobChunk, BlobHeader, DeclinedSeat, Opened, Refused
+from deai.messages import (
+    Accepted,
+    Assigned,
+    BlobChunk,
+    BlobHeader,
+    DeclinedSeat,
+    Opened,
+    Propose,
+    Refused,
+)
 from deai.tasks import FaultCode, Policy, fault_digest
 from node.planner import INPUT_WAIT
 from tests.node.support.bench import SmallBench
@@ -124,6 +133,27 @@ async def test_an_input_with_another_digest_is_refused_and_the_right_one_still_t
         await link.send(BlobChunk(name, "input", 0, 0, b"hello"))
         await until(lambda: client.heard[name, 0].committed)
         assert nodes[0].live.counters["bad_blobs"] >= 2
+
+
+async def test_an_input_that_came_with_the_proposal_is_computed_also_after_a_crash(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        client, nodes = await world.client(), [await world.provider(f"node{n}") for n in range(3)]
+        task, spec = client.make(b"hello")
+        accepts = []
+        for seat, node in enumerate(nodes):
+            # The second time on a link that has not brought it yet.
+            for data in (None, b"hello") if seat == 1 else (b"hello",):
+                reply = await client.ask(node, Propose(task, spec, seat, 0, data))
+            assert isinstance(reply, Accepted)
+            accepts.append(reply)
+        await nodes[0].kill()
+        await nodes[0].start()
+        await client.post(task, accepts)
+        name = client.name(task)
+        await until(lambda: all(node.live.engagements[name].result for node in nodes))
+        assert {node.live.engagements[name].small_output for node in nodes} == {b"HELLO"}
 
 
 async def test_nothing_runs_for_a_committee_that_is_not_on_chain(

@@ -131,6 +131,8 @@ DECLINED: dict[str, tuple[str, Propose, Situation]] = {
     "deadline in the past": ("deadline", proposal(commit_deadline=NOW - 1), SEEN),
     "deadline years away": ("deadline", proposal(commit_deadline=NOW + 10**7), SEEN),
     "window of a second": ("bad_spec", proposal(window=1), SEEN),
+    "another input": ("bad_spec", msgspec.structs.replace(proposal(), input=b"HELLO"), SEEN),
+    "a longer input": ("bad_spec", msgspec.structs.replace(proposal(), input=b"hello!"), SEEN),
 }
 
 

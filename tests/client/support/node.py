@@ -105,6 +105,10 @@ class Work:
     is_asked: bool = False
     is_over: bool = False
 
+    @property
+    def has_input(self) -> bool:
+        return len(self.input) == self.chunks
+
 
 class ScriptedNode:
     """One node process."""
@@ -148,12 +152,14 @@ class ScriptedNode:
                     view, seat = await self._view(id_), self.works[id_].seat
                     if not view.released >> seat & 1:  # it is told of every change of the committee
                         await self.ledger.submit(ReleaseSeat(view.task, view.committee, seat))
+                elif self.works[id_].has_input:
+                    self._start(id_, self.works[id_])
             case BlobHeader(kind="input", task_id=id_) if id_ in self.works:
                 self.works[id_].chunks = len(message.leaves)
             case BlobChunk(kind="input", task_id=id_) if id_ in self.works:
                 work = self.works[id_]
                 work.input[message.index] = message.data
-                if len(work.input) == work.chunks and not self.script.releases:
+                if work.has_input and not self.script.releases:
                     self._start(id_, work)
             case Opened(task_id=id_) if id_ in self.works:
                 self.works[id_].openings[message.seat] = message.digest
@@ -214,6 +220,8 @@ class ScriptedNode:
         self.works[id_] = Work(
             message.task, message.spec, message.seat, message.attempt, link, salt
         )
+        if message.input is not None:  # else it comes in chunks
+            self.works[id_].input, self.works[id_].chunks = {0: message.input}, 1
         until = (await self.ledger.head()).time + 60
         digest = accept_digest(
             self.ledger.info.escrow, id_, message.seat, message.attempt, self.node, until
