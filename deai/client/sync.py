@@ -15,7 +15,7 @@ from deai.client.alone import one_error
 from deai.client.client import Client
 from deai.client.handle import TaskHandle, TaskOutcome
 from deai.client.lane import Lane
-from deai.client.lane.lane import Outputs
+from deai.client.lane.stream import Outputs
 from deai.client.updates import TaskUpdate
 from deai.errors import DeaiError
 from deai.ids import NodeId

@@ -301,7 +301,7 @@ class Session:
             await self._owner.top_up(self)
             with trio.move_on_after(self._patience.answer):
                 while talk.payer.deposit < talk.deposit:  # until the node has seen it, too
-                    await talk.news()
+                    await talk.news.wait()
         except DeaiError as error:
             dry = [kind for kind, old in talk.refusals.items() if old.reason_code == "deposit"]
             talk.refusals.update(dict.fromkeys(dry, error))

@@ -256,9 +256,10 @@ class Talk:
         while self.is_open and (tasks := payer.to_pay(flush=flush)):
             self._promise(lambda tasks=tasks: payer.issue(self._key, tasks))  # type: ignore[misc]
 
-    async def news(self) -> None:
-        """Wait for the next receipts, or word of credit and deposit."""
-        await self._news.wait()
+    @property
+    def news(self) -> trio.Event:
+        """Happens with the next receipts, or the next word of credit and deposit."""
+        return self._news
 
     def topped_up(self, deposit: Amount) -> None:
         """The chain holds this much for the epoch now."""
