@@ -34,7 +34,7 @@ from benchmarks import transport
 from benchmarks.report import Report, parser
 from deai.actions import OpenChannel, TransferTokens
 from deai.chain.ledger import Ledger
-from deai.channels import Channel, ChannelRecord, channel_id
+from deai.channels import Channel, channel_id
 from deai.client import connect
 from deai.client.access import open_account
 from deai.client.lane.book import BookReader
@@ -67,6 +67,7 @@ WARM_UP_S: Final = 3.0
 """Credit is earned: the first seconds of a channel are not measured."""
 RAY: Final = Path(__file__).resolve().parent.parent / ".venv-ray" / "bin" / "python"
 SLOW_DISK: Final = "benchmarks.paid_tasks:slow_disk"
+REDEEMED_WITHIN_S: Final = 120
 PAYLOAD: Final = os.urandom(100)
 DIGEST: Final = hashlib.sha256(PAYLOAD).digest()
 
@@ -168,10 +169,15 @@ class Network:
             await ledger.submit(OpenChannel(self.node, session, 1, DEPOSIT))
             payer.id = channel_id(Channel(account, self.node, session), ledger.info.channels)
 
-    async def record(self, payer: Payer) -> ChannelRecord:
-        """The channel as the chain has it."""
+    async def redeemed(self, payers: list[Payer]) -> None:
+        """Have the node redeem, and wait until the chain has paid what the tasks cost."""
+        deai("channel", "redeem", "--all", "--home", self.home)
         async with self.devnet.ledger() as ledger:
-            return await ledger.channel(payer.id)
+            with trio.fail_after(REDEEMED_WITHIN_S):
+                for one in payers:
+                    while (record := await ledger.channel(one.id)).claimed < one.spent:
+                        await trio.sleep(0.2)
+                    assert record.claimed == one.spent, (record, one)
 
     @asynccontextmanager
     async def lane(self, payer: Payer, *, delay: float = 0.0) -> AsyncIterator[Lane]:
@@ -340,10 +346,7 @@ async def measure(network: Network, seconds: float, clients: int, cases: set[str
         payers += (many := await network.payers(clients))
         report.add("many_clients_per_s", await many_clients(network, many, seconds), "1/s")
     verified = sum([await network.verify(one) for one in payers])
-    deai("channel", "redeem", "--all", "--home", network.home)
-    for one in payers:
-        record = await network.record(one)
-        assert record.claimed == one.spent, (record, one)
+    await network.redeemed(payers)
     report.add("verified_and_redeemed", verified, "tasks")
     return report
 
