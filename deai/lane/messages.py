@@ -12,7 +12,8 @@ travel in columns, many in a message; an index of a receipt is the order on the 
 The client asks for work as it likes up to the node's bounds; the node computes what credit and
 deposit cover, in order, and holds the rest. A `Halt` says why no more is computed for now.
 After a lost link both say where they stand (`Hello`, `Welcome`): the node sends the unpaid
-results that the client has not seen, the client the vouchers that the node has not.
+results and the receipts that the client has not seen, the client the vouchers that the node has
+not.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ MAX_TASKS: Final = 512
 MAX_MESSAGE_BYTES: Final = 192 * 1024
 """Of inputs or outputs in one message that holds more than one."""
 
+MAX_UNHEARD: Final = 4096
+"""Vouchers whose receipts a client may not have heard: more than it ever lets be under way."""
+
 TaskNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 TermsNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 Blob: TypeAlias = Annotated[bytes, msgspec.Meta(max_length=MAX_TASK_BYTES)]
@@ -56,7 +60,8 @@ class Hello(_Message, frozen=True):
     """The channel that pays, and where the client stands in it.
 
     `life` is random per process of the client: in the same life it still knows every task that it
-    asked for. `received` counts the results it has seen in this epoch, `number` its vouchers.
+    asked for. `received` counts the results it has seen in this epoch, `number` its vouchers, of
+    which it heard that the first `acknowledged` are durable at the node.
     `signature` is the session key's over the peer that sends this (`deai.lane.greeting`).
     """
 
@@ -65,6 +70,7 @@ class Hello(_Message, frozen=True):
     life: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
     received: Number
     number: Number
+    acknowledged: Number
     signature: Signature
 
 

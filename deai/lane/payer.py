@@ -183,10 +183,13 @@ class Payer:
         """Where we stand; `peer` is our own id on the link, for which the session key speaks."""
         signature = sign_greeting(self.domain, key, self.channel, self.epoch, peer)
         number = self.promised.number
-        return Hello(self.channel, self.epoch, life, self.received, number, signature)
+        heard = number - len(self.unacknowledged)
+        return Hello(self.channel, self.epoch, life, self.received, number, heard, signature)
 
     def resume(self, welcome: Welcome) -> list[Issued]:
         """The vouchers that the node has not, in order, to be sent again.
+
+        Receipts follow for those that it has and has not acknowledged to us.
 
         A node that shows a newer voucher of ours than we know (our journal was lost) is believed:
         it carries our signature. Raises `ProtocolError` for a node that has forgotten a voucher
@@ -196,16 +199,14 @@ class Payer:
         if welcome.number > known:
             self._adopt(welcome)
             return []
-        while self.unacknowledged and self.unacknowledged[0].pay.number <= welcome.number:
-            self.unacknowledged.popleft()  # durable there; the signature was lost on the way
-        first = self.unacknowledged[0].pay.number if self.unacknowledged else known + 1
-        if first != welcome.number + 1:
+        acknowledged = known - len(self.unacknowledged)
+        if welcome.number < acknowledged:
             raise ProtocolError(
-                f"the node has {welcome.number} vouchers and acknowledged {first - 1}",
+                f"the node has {welcome.number} vouchers and acknowledged {acknowledged}",
                 code="node_forgot",
             )
         self.credit, self.deposit = welcome.credit, welcome.deposit
-        return list(self.unacknowledged)
+        return [one for one in self.unacknowledged if one.pay.number > welcome.number]
 
     def _adopt(self, welcome: Welcome) -> None:
         voucher = welcome.voucher

@@ -56,6 +56,7 @@ class LaneBook:
         try:
             self._db = _connect(path)
             self._read(max_pages)
+            self._reader = _connect(path, read_only=True)
         except sqlite3.Error as error:
             raise_sqlite(error)
         self.path = path
@@ -87,6 +88,7 @@ class LaneBook:
 
     def close(self) -> None:
         """Let the file go."""
+        self._reader.close()
         self._db.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -123,6 +125,23 @@ class LaneBook:
             statement = "INSERT INTO vouchers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             rows.append((statement, (*values, signature, leaves, now)))
         self.writer.put(rows, done)
+
+    def signatures(self, entry: Entry, after: int, until: int) -> list[bytes]:
+        """Ours over the windows of the vouchers in between, all durable; empty where we have none.
+
+        Raises as opening does.
+        """
+        try:
+            found = dict(
+                self._reader.execute(
+                    "SELECT number, signature FROM vouchers WHERE account=? AND number>?"
+                    " AND number<=?",
+                    (entry.id, after, until),
+                )
+            )
+        except sqlite3.Error as error:
+            raise_sqlite(error)
+        return [found.get(number, b"") for number in range(after + 1, until + 1)]
 
     def changed(self, entry: Entry) -> None:
         """Write the standing, after a client was late."""

@@ -29,7 +29,14 @@ from deai.events import (
 )
 from deai.ids import ChannelId
 from deai.lane.greeting import verify_greeting
-from deai.lane.messages import Halt, Hello, LaneMessage, Welcome, lane_dialect
+from deai.lane.messages import (
+    MAX_UNHEARD,
+    Halt,
+    Hello,
+    LaneMessage,
+    Welcome,
+    lane_dialect,
+)
 from deai.lane.payee import Payee
 from deai.lane.receipts import Terms
 from deai.money import Amount
@@ -205,6 +212,8 @@ class Lanes:
             raise _Refused(
                 f"the channel is {state} in epoch {record.epoch}", code="no_channel"
             )  # fmt: skip
+        if hello.number - hello.acknowledged > MAX_UNHEARD:
+            raise MalformedMessage(f"no receipts for {hello.number - hello.acknowledged} vouchers")
         account = self._account(id_, hello, record)
         await account.idle.wait()
         try:
@@ -229,6 +238,10 @@ class Lanes:
         )
         account.session = session  # which its owner runs from here on
         session.resend(account.shelf.since(first))
+        # Of vouchers that it does not know itself any more a client wants no receipts.
+        until = min(int(payee.standing.number), hello.number)
+        if unseen := self.book.signatures(account.entry, hello.acknowledged, until):
+            session.recall(until, unseen)
         return session
 
     async def record(self, id_: ChannelId) -> ChannelRecord:

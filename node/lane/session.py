@@ -141,6 +141,11 @@ class Session:
         self._parcels += parcels
         self._to_write.set()
 
+    def recall(self, number: int, signatures: list[bytes]) -> None:
+        """Before `run`: receipts up to `number` that the client has not seen."""
+        self._number, self._acknowledged = number, signatures
+        self._to_write.set()
+
     def end(self, halt: Halt | None = None) -> None:
         """Read no more; what is being computed is still finished."""
         if halt is not None:

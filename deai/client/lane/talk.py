@@ -142,10 +142,8 @@ class Talk:
     def welcomed(self, welcome: Welcome) -> None:
         """Go on from where the node stands; raises `ProtocolError` or `BadSignature`."""
         payer = self.payer
-        known, waiting = payer.promised.number, list(payer.unacknowledged)
+        known = payer.promised.number
         again = payer.resume(welcome)
-        if arrived := waiting[: len(waiting) - len(again)]:
-            self._book.acknowledged((one, b"") for one in arrived)  # their signatures are lost
         if payer.promised.number != known:
             self._book.adopted(payer.id, payer.epoch, payer.promised)
         if welcome.next_index < payer.received:

@@ -83,6 +83,8 @@ class Account:
     due: deque[tuple[bytes, int, int, int, bytes]] = field(default_factory=deque)
     """Leaf, price, terms, id, output of what no voucher covers."""
     due_amount: int = 0
+    signatures: list[bytes] = field(default_factory=list)
+    """Over the windows, voucher for voucher."""
     written_off: int = 0
     paid_ahead_most: int = 0
 
@@ -176,6 +178,9 @@ class _Conversation:
                 Amount(account.deposit), self.node.cheat.places, 4 << 20,
             )
         )  # fmt: skip
+        until = min(number, self.hello.number)
+        if unheard := account.signatures[self.hello.acknowledged : until]:
+            await self.link.send(Receipts(until, unheard))
         for place, (_, _, terms, id_, output) in enumerate(account.due, account.paid):
             if place >= seen:
                 await self.link.send(Results(terms, place, [id_], [output]))
@@ -333,7 +338,8 @@ class _Conversation:
             signature = node.base.operator.sign(bytes(32))
         elif how == "no window signature":
             signature = b""
-        elif how == "swallows vouchers":
+        account.signatures.append(signature)
+        if how == "swallows vouchers":
             return
         receipts = Receipts(pay.number + (how == "receipts for more"), [signature])
         await self.link.send(receipts)

@@ -170,6 +170,7 @@ async def test_a_client_killed_there_agrees_with_its_node_in_the_next_life(
         assert standing.promised.cumulative == account.cumulative == account.settled
         assert standing.promised.number == account.number
         assert standing.unacknowledged == 0
+        assert standing.signed == standing.windows, "receipts that were not heard came again"
         assert account.cumulative >= before
 
 

@@ -74,6 +74,8 @@ class Pair:
     got: int = 0
     crashed: bool = False
     unsigned: int = 0
+    signed: list[bytes] = field(default_factory=list)
+    """By the node, on its disk, voucher for voucher."""
 
     def __post_init__(self) -> None:
         self.connect()
@@ -137,6 +139,7 @@ class Pair:
             if taken.window is not None:
                 signature = sign_window(DOMAIN, OPERATOR, taken.window)
                 assert taken.window.tasks == len(taken.leaves)
+            self.signed.append(signature)
             self.receipts.append(Receipts(taken.standing.number, [signature]))
 
     def read_receipts(self) -> None:
@@ -160,6 +163,9 @@ class Pair:
         first = self.node.resume(self.client.hello(SESSION, PEER, self.life.to_bytes(8, "big")))
         for issued in self.client.resume(welcome(self.node)):
             self.pays.append(issued.pay)
+        heard = self.client.promised.number - len(self.client.unacknowledged)
+        for number, signature in enumerate(self.signed[heard:], heard + 1):
+            self.receipts.append(Receipts(number, [signature]))
         at = first - self.node.standing.paid
         for index, due in enumerate(list(self.node.due)[at:], first):
             self.results.append((index, 1, due.price))

@@ -369,7 +369,7 @@ class Kills:
 
     def judge(self, ours: list[_Row], number: int) -> None:
         """The client's whole book against the tasks that it received."""
-        if number != ours[-1].number:
+        if number != ours[-1].number or not all(one.is_acknowledged for one in ours):
             self.problem(f"the node has {number} vouchers, the client signed {ours[-1].number}")
         leaves: dict[int, bytes] = {}
         for one in ours:

@@ -43,7 +43,7 @@ from deai.lane.messages import (
     Work,
     lane_dialect,
 )
-from deai.lane.receipts import Terms, task_leaves, terms_hash
+from deai.lane.receipts import Terms, WindowReceipt, task_leaves, terms_hash
 from deai.merkle import merkle_root
 from deai.money import UNIT, Amount
 from deai.net import Link, Net
@@ -210,7 +210,10 @@ class LaneClient:
         signature = sign_greeting(
             self.domain, self.session, self.channel, self.epoch, self.net.peer_id
         )
-        made = Hello(self.channel, self.epoch, self.life, self.received, self.number, signature)
+        made = Hello(
+            self.channel, self.epoch, self.life, self.received, self.number, self.acknowledged,
+            signature,
+        )  # fmt: skip
         return msgspec.structs.replace(made, **changed)
 
     async def connect(self, **changed: Any) -> LaneMessage:
@@ -319,6 +322,12 @@ class LaneClient:
         self.receipts = receipts
         made = Pay(self.number, tasks, Amount(self.cumulative), root or ZERO, signed.signature)
         return msgspec.structs.replace(made, **changed)
+
+    def window(self, pay: Pay, first: int) -> WindowReceipt:
+        """What the node has to sign for a voucher."""
+        return WindowReceipt(
+            self.id, self.epoch, pay.number, first, pay.tasks, pay.cumulative_amount, pay.root
+        )
 
     async def pay(self, tasks: int, *, more: int = 0) -> None:
         await self.peer.send(self.voucher(tasks, more=more))

@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from deai.channels import Channel
 from deai.errors import PeerUnreachable
 from deai.lane.greeting import sign_greeting
-from deai.lane.messages import Ask, Halt, Welcome, lane_dialect
+from deai.lane.messages import MAX_UNHEARD, Ask, Halt, Welcome, lane_dialect
+from deai.lane.receipts import verify_window
 from tests.node.lane.support import PRICE, LaneBench, lane_client, lane_provider
 from tests.node.support.names import key, peer, until
 from tests.node.support.world import CONFIG, World, open_world
@@ -93,6 +94,51 @@ async def test_vouchers_that_the_node_did_not_get_are_taken_after_the_link_is_ba
             await client.peer.send(first)
             await client.peer.send(second)
             await client.hear_until(lambda: client.acknowledged == client.number)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_receipts_that_were_not_heard_come_again_when_the_link_is_back(
+    tmp_path: Path, is_killed: bool
+) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await client.connect()
+            await client.agree()
+            await client.work_off(*[b"x"] * 200)
+            await client.ask_for(*[b"y"] * 4)
+            await client.hear_until(lambda: len(client.unpaid) == 4)
+            heard = len(client.signatures)
+            pays = [client.voucher(2), client.voucher(2)]
+            windows = [
+                client.window(pay, first) for pay, first in zip(pays, (200, 202), strict=True)
+            ]
+            for pay in pays:
+                await client.peer.send(pay)
+            lanes = node.live.lanes
+            assert lanes is not None
+            account = lanes.accounts[client.id]
+            await until(lambda: account.payee.standing.number == client.number)
+            await lanes.book.writer.flushed()
+            if is_killed:
+                await client.hang_up()
+                await node.kill()
+                await node.start()
+            await client.connect()
+            await client.hear_until(lambda: client.acknowledged == client.number)
+            again = client.signatures[heard:]
+            for window, signature in zip(windows, again, strict=True):
+                verify_window(client.domain, node.signer.account, window, signature)
+
+
+async def test_a_client_cannot_ask_for_receipts_without_end(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            answer = await client.connect(number=MAX_UNHEARD + 1, acknowledged=0)
+            assert isinstance(answer, Halt)
+            with pytest.raises(PeerUnreachable):
+                await client.hear()
 
 
 async def test_a_killed_node_knows_every_voucher_it_acknowledged(tmp_path: Path) -> None:
