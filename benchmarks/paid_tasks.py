@@ -120,7 +120,7 @@ class Network:
         head = head.partition("behaviour")[0]
         config.write_text(
             f'{head}{settings}\n[node.prices.default]\nbase_fee = "{PRICE}"\nunit_fee = "0"\n'
-            f"[node.lane]\nunpaid_windows = {windows}\nclients = {2 * CLIENTS}\n"
+            f"[node.lane]\nunpaid_windows = {windows}\nclients = {2 * CLIENTS}\nworkers = {CLIENTS}\n"
         )
         deai("devnet", "kill", "node-0", "--dir", str(self.folder))
         deai("devnet", "start", "node-0", "--dir", str(self.folder))

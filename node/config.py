@@ -64,6 +64,9 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Whether it is offered, on chains that have channels."""
     clients: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
     """Channels served at once."""
+    workers: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    """Locked workers for its clients, one each, taken in turns where they are fewer; 0: as many as
+    memory allows, 4 to 64."""
     unpaid_windows: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     """Windows of 64 tasks that a client may have unpaid, as far as its credit covers them; 0: 4,
     and up to 16 on a slow disk."""

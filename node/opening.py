@@ -59,6 +59,7 @@ async def open_workbench(home: Home, config: NodeConfig) -> AsyncIterator[Workbe
         max_input_bytes=config.max_input_mib << 20,
         queue=config.capacity + config.queue,
         workloads=config.workloads,
+        lane_workers=config.lane.workers,
     )
     async with open_worker_pool(pool_config) as pool:
         yield pool
