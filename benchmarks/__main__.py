@@ -46,6 +46,21 @@ PROMISES: Final = {
     "embedded_chain": {"transfers_per_s": Promise(300)},
     "near_chain": {"calls_per_s": Promise(300)},
     "near_escrow_latency": {"post_to_completed_p50_s": Promise(6, at_most=True)},
+    "paid_tasks": {
+        "map_per_s": Promise(10_000),
+        "await_per_s": Promise(10_000),
+        "times_ray_actor_calls": Promise(2),
+        "one_window_per_s": Promise(5_000),
+        "slow_disk_per_s": Promise(5_000),
+        "many_clients_per_s": Promise(5_000),
+        "offered_p50_ms": Promise(20, at_most=True),
+        "offered_p99_ms": Promise(100, at_most=True),
+    },
+    "journal": {"durable_per_s": Promise(10_000)},
+    "channel_contracts": {
+        "sei_redeem_each_of_10": Promise(25_000, at_most=True),
+        "near_redeem": Promise(6, at_most=True),
+    },
 }
 """By benchmark and figure; `docs/benchmarks.md` explains each."""
 
