@@ -101,7 +101,7 @@ def page() -> str:
             "A payment channel",
             "none",
             channels.CHANNEL_TRANSITIONS,
-            "No task is paid through one yet. While a channel holds "
+            "Its vouchers pay for the tasks of the fast lane. While a channel holds "
             f"money, nobody needs the other side to get out:\n\n{leaving}",
         ),
         (
