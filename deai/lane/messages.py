@@ -91,6 +91,9 @@ class Welcome(_Message, frozen=True):
     deposit: Amount
     tasks: Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
     bytes: Annotated[int, msgspec.Meta(ge=MAX_TASK_BYTES, le=1 << 28)]
+    spent: Amount = Amount(0)
+    """What the results that the client has received cost, with those of another life of it that
+    it had paid ahead and never saw."""
 
 
 class Ask(_Message, frozen=True):

@@ -42,7 +42,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What of one epoch has to be durable.
 
     `number` vouchers cover `paid` receipts that cost `settled`; `paid_task` is the dearest task
-    that was paid, `paid_since_late` what vouchers paid since the last late one.
+    that was paid, `paid_since_late` what vouchers paid since the last late one. `written_off` is
+    what results cost that a client did not know any more: it may not owe it twice.
     """
 
     number: Number = 0
@@ -50,6 +51,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     settled: Amount = Amount(0)
     paid_task: Amount = Amount(0)
     paid_since_late: Amount = Amount(0)
+    written_off: Amount = Amount(0)
     voucher: Voucher | None = None
 
     @property
@@ -94,8 +96,6 @@ class Payee:
     executing: int = 0
     life: bytes = b""
     """Of the client's process that asked for what is due."""
-    written_off: int = 0
-    """Base units of results that a restarted client no longer knew."""
     _due_amount: int = 0
     _executing_amount: int = 0
 
@@ -113,10 +113,21 @@ class Payee:
         return int(self.standing.settled) + self._due_amount - int(self.standing.cumulative)
 
     @property
+    def written_off(self) -> int:
+        """Base units of results that a restarted client no longer knew."""
+        return int(self.standing.written_off)
+
+    @property
     def credit(self) -> Amount:
-        """What the client may owe at most, in base units."""
+        """What the client may owe at most, in base units, beside what was written off."""
         standing = self.standing
-        return credit(int(standing.paid_task), int(standing.paid_since_late))
+        whole = credit(int(standing.paid_task), int(standing.paid_since_late))
+        return Amount(max(0, int(whole) - self.written_off))
+
+    def spent(self, received: int) -> Amount:
+        """What the results before this index cost."""
+        some = islice(self.due, max(0, received - int(self.standing.paid)))
+        return Amount(int(self.standing.settled) + sum(one.price for one in some))
 
     def may_start(self, price: int) -> int:
         """How many tasks of this price credit, windows and deposit cover now."""
@@ -182,12 +193,15 @@ class Payee:
         for _ in covered:
             self._due_amount -= self.due.popleft().price
         gained = int(pay.cumulative_amount) - int(before.cumulative)
+        # What comes for results of before a crash pays for those that were written off first.
+        surplus = 0 if is_known else int(pay.cumulative_amount) - settled
         self.standing = Standing(
             number=pay.number,
             paid=before.paid + len(covered),
             settled=Amount(settled) if is_known else pay.cumulative_amount,
             paid_task=Amount(max([int(before.paid_task), *(one.price for one in covered)])),
             paid_since_late=Amount(before.paid_since_late + gained),
+            written_off=Amount(max(0, int(before.written_off) - surplus)),
             voucher=voucher,
         )
         window = WindowReceipt(
@@ -199,6 +213,21 @@ class Payee:
     def late(self) -> None:
         """The client let its credit run out and did not pay: it begins anew."""
         self.standing = msgspec.structs.replace(self.standing, paid_since_late=Amount(0))
+
+    def write_off(self, tasks: int) -> None:
+        """Nobody knows the last so many results any more, and nobody pays for them.
+
+        What was paid ahead is spent for them, the rest lowers the credit for good: else a client
+        would get one more task for nothing with each new life.
+        """
+        lost = sum(self.due.pop().price for _ in range(tasks))
+        self._due_amount -= lost
+        standing, covered = self.standing, min(lost, max(0, -self.owed))
+        self.standing = msgspec.structs.replace(
+            standing,
+            settled=Amount(int(standing.settled) + covered),
+            written_off=Amount(int(standing.written_off) + lost - covered),
+        )
 
     def resume(self, hello: Hello) -> int:
         """A client is here again: the index from which results are to be sent once more.
@@ -214,10 +243,6 @@ class Payee:
                 raise MalformedMessage(f"{hello.received} results received, {end} sent")
             self.due.extend([Due(None, 0)] * (received - paid))
         elif hello.life != self.life and received < end:
-            for _ in range(end - received):
-                lost = self.due.pop().price
-                self._due_amount -= lost
-                self.written_off += lost
-            self.late()
+            self.write_off(end - received)
         self.life = hello.life
         return received

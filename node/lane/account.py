@@ -219,6 +219,11 @@ class Account:
             if not run.tasks:
                 self._runs.pop()
 
+    def write_off(self) -> None:
+        """It is forgotten here, and what it owes with it."""
+        self.payee.write_off(len(self.payee.due))
+        self.entry.standing = self.payee.standing
+
     def late(self) -> None:
         """It let its credit run out: trust begins anew."""
         self.payee.late()

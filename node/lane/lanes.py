@@ -234,8 +234,12 @@ class Lanes:
                 payee.deposit,
                 MAX_QUEUED,
                 MAX_QUEUED_BYTES,
+                payee.spent(first),
             )
         )
+        if self.accounts.get(id_) is not account:
+            # Its channel was closed, or its place was given away, while the client was slow.
+            raise _Refused("the channel was closed meanwhile", code="busy")
         account.session = session  # which its owner runs from here on
         session.resend(account.shelf.since(first))
         # Of vouchers that it does not know itself any more a client wants no receipts.
@@ -294,7 +298,7 @@ class Lanes:
     def _drop(self, account: Account) -> None:
         """Keep only what is on disk; who owed something begins anew when it comes again."""
         if account.payee.due:
-            account.late()
+            account.write_off()
             self.book.changed(account.entry)
         self.accounts.pop(account.payee.id, None)
 

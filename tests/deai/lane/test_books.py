@@ -50,11 +50,11 @@ def payer(promised: Promised | None = None, kept: tuple[Issued, ...] = ()) -> Pa
     return Payer(CHANNEL, DOMAIN, 1, DEPOSIT, promised or Promised(), unacknowledged=deque(kept))
 
 
-def welcome(node: Payee) -> Welcome:
+def welcome(node: Payee, received: int = 0) -> Welcome:
     standing = node.standing
     return Welcome(
         standing.voucher, standing.number, standing.paid, node.next_index, node.credit,
-        node.deposit, 1024, 1 << 22,
+        node.deposit, 1024, 1 << 22, node.spent(received),
     )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ class Pair:
         self.pays.clear()
         self.receipts.clear()
         first = self.node.resume(self.client.hello(SESSION, PEER, self.life.to_bytes(8, "big")))
-        for issued in self.client.resume(welcome(self.node)):
+        for issued in self.client.resume(welcome(self.node, first)):
             self.pays.append(issued.pay)
         heard = self.client.promised.number - len(self.client.unacknowledged)
         for number, signature in enumerate(self.signed[heard:], heard + 1):
@@ -446,11 +446,58 @@ def test_what_a_restarted_client_does_not_know_is_written_off_and_costs_its_cred
     pair = paid(200)
     for name in ("start", "finish", "read_results"):
         pair.step(name)
-    owed = pair.node.owed
+    owed, credit = pair.node.owed, pair.node.credit
     assert owed > 7
     pair.step("crash_client")
     assert (pair.node.written_off, pair.node.owed) == (owed, 0)
-    assert pair.node.credit == 7
+    assert pair.node.credit == credit - owed
+
+
+def test_no_number_of_new_lives_gives_a_client_more_than_its_credit_for_nothing() -> None:
+    pair = paid(200)
+    limit, given = pair.node.credit, 0
+    for _ in range(100):
+        if count := pair.node.may_start(7):
+            pair.node.started(count, 7)
+            pair.node.delivered(leaves(pair.node.next_index, count), 7)
+            given += count * 7
+        pair.step("crash_client")
+    assert given <= limit
+
+
+def test_one_payment_ahead_buys_one_task_however_many_lives_a_client_has() -> None:
+    pair = Pair(price=7)
+    pair.step("pay")
+    pair.step("read_pay")
+    given = 0
+    for _ in range(10):
+        pair.step("start")
+        given += sum(count for count, _ in pair.running)
+        pair.step("crash_client")
+    assert given <= 2  # the one that was paid, and one on the credit that it earned
+    assert pair.node.written_off <= 7
+    # An honest client that has lost it learns so, and pays for the next one.
+    assert pair.client.must_pay_ahead(7)
+
+
+def test_a_node_says_only_once_that_what_was_paid_ahead_is_spent() -> None:
+    client, node = payer(), payee()
+    for expected in (7, 0):
+        node.take(client.pay_ahead(SESSION, 7).pay)
+        lie = msgspec.structs.replace(welcome(node), spent=client.promised.cumulative)
+        client.resume(lie)
+        assert client.spent == 7
+        assert client.ahead == 7 - expected
+
+
+def test_an_old_voucher_is_not_adopted_as_the_newest() -> None:
+    client, node = payer(), payee()
+    node.take(client.pay_ahead(SESSION, 7).pay)
+    old = welcome(node)
+    node.take(client.pay_ahead(SESSION, 50).pay)
+    client.unacknowledged.clear()
+    with pytest.raises(ProtocolError, match="old voucher"):
+        client.resume(msgspec.structs.replace(old, number=9))
 
 
 def test_a_window_ahead_has_no_leaves_and_no_root() -> None:

@@ -71,8 +71,8 @@ async def test_another_life_of_the_client_does_not_get_what_it_cannot_know(
             assert isinstance(answer, Welcome)
             assert answer.next_index == 200
             assert account.payee.written_off == 5 * PRICE
-            # Which costs its credit, so that nobody lives from forgetting.
-            assert answer.credit == PRICE
+            # Which costs its credit for good, so that nobody lives from forgetting.
+            assert answer.credit == 10 * PRICE - 5 * PRICE
             assert account.shelf.bytes == 0
 
 
@@ -350,14 +350,14 @@ async def crowd(world: World, clients: int) -> None:
         await until(lambda: lanes.accounts[a.id].session is None)
         assert isinstance(await c.connect(), Welcome)
         assert a.id not in lanes.accounts
-        # Who left owing has to earn its credit again.
+        # What was owed when it left is owed for good: its credit is so much smaller.
         await c.hang_up()
         await until(lambda: lanes.accounts[c.id].session is None)
         a.life = b"life-two"
         back = await a.connect()
         assert isinstance(back, Welcome)
         assert back.number == a.number
-        assert back.credit == PRICE
+        assert back.credit == 50 * PRICE // 20 - PRICE
 
 
 async def test_so_many_clients_and_no_more(tmp_path: Path) -> None:
