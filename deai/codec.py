@@ -64,15 +64,23 @@ class Codec(Generic[T]):
 
     def decode(self, data: bytes) -> T:
         """Read one value; raise `MalformedMessage` for anything but its canonical form."""
-        if len(data) > self._max_bytes:
-            raise MalformedMessage(f"{len(data)} bytes exceed {self._max_bytes}")
-        try:
-            value = self._decoder.decode(data)
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise MalformedMessage(str(error)) from error
+        value = self.decode_any_form(data)
         if ENCODER.encode(value) != data:
             raise MalformedMessage("not in canonical form")
         return value
+
+    def decode_any_form(self, data: bytes | memoryview) -> T:
+        """As `decode`, for bytes that nobody hashes or signs: also in other forms of the value.
+
+        One value may then have several forms (an integer in more bytes than it needs), which is
+        harmless where only the value counts, and saves encoding it once more.
+        """
+        if len(data) > self._max_bytes:
+            raise MalformedMessage(f"{len(data)} bytes exceed {self._max_bytes}")
+        try:
+            return self._decoder.decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise MalformedMessage(str(error)) from error
 
 
 def encode_canonical(value: object) -> bytes:

@@ -28,6 +28,8 @@ Done: TypeAlias = Callable[[], None]
 
 RETRY: Final = 0.25
 """Seconds between two tries while the disk refuses."""
+LAZY: Final = 0.05
+"""Seconds for which rows that nobody waits for may wait for others to share their flush."""
 _SMOOTHING: Final = 0.2
 _PASSING: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -64,6 +66,7 @@ class Writer:
         self._db = db
         self.delay = delay
         self._queue: list[tuple[tuple[Row, ...], Done]] = []
+        self._is_urgent = False
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = False
@@ -78,22 +81,28 @@ class Writer:
         """What a flush takes, smoothed."""
         self.flushes = 0
 
-    def put(self, rows: Iterable[Row], done: Done) -> None:
+    def put(self, rows: Iterable[Row], done: Done, *, lazy: bool = False) -> None:
         """Write rows in one transaction; `done` is called on the loop once they are durable.
 
-        Rows become durable in the order in which they were put.
+        Rows become durable in the order in which they were put; lazy ones with the next that are
+        not, or after `LAZY` seconds.
         """
         self._waiting += 1
         if self._idle.is_set():
             self._idle = trio.Event()
         with self._lock:
             self._queue.append((tuple(rows), done))
-            is_first = len(self._queue) == 1
-        if is_first:
+            # The thread has to know of the first row, and of the first that is urgent.
+            has_news = len(self._queue) == 1 or not (lazy or self._is_urgent)
+            self._is_urgent = self._is_urgent or not lazy
+        if has_news:
             self._wake.set()
 
     async def flushed(self) -> None:
         """Wait until everything that was put is durable; raises what ended the writer."""
+        with self._lock:
+            self._is_urgent = True
+        self._wake.set()
         while self._waiting and not self._ended.is_set():
             await self._idle.wait()
         if self._failure is not None:
@@ -133,23 +142,25 @@ class Writer:
 
     def _next(self) -> list[tuple[tuple[Row, ...], Done]]:
         """Everything that waits; nothing once the writer is to stop and is done."""
+        deadline = 0.0
         while True:
             with self._lock:
-                batch, self._queue = self._queue, []
+                left = deadline - time.monotonic() if deadline else LAZY
+                if self._stop or (self._queue and (self._is_urgent or left <= 0)):
+                    batch, self._queue, self._is_urgent = self._queue, [], False
+                    return batch
+                if self._queue and not deadline:
+                    deadline = time.monotonic() + LAZY
+                is_empty = not self._queue
                 self._wake.clear()
-            if batch or self._stop:
-                return batch
-            self._wake.wait()
+            self._wake.wait(None if is_empty else left)
 
     def _write(self, batch: list[tuple[tuple[Row, ...], Done]]) -> bool:
         """Whether it is durable; False if the writer was stopped while the disk refused."""
         while True:
             began = time.perf_counter()
             try:
-                with _transaction(self._db):
-                    for rows, _ in batch:
-                        for statement, values in rows:
-                            self._db.execute(statement, values)
+                self._execute([row for rows, _ in batch for row in rows])
             except sqlite3.OperationalError as error:
                 reason = _PASSING.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
                 if reason is None:
@@ -168,6 +179,15 @@ class Writer:
             self.flushes += 1
             self.problem = ""
             return True
+
+    def _execute(self, rows: list[Row]) -> None:
+        if len(rows) == 1:
+            # A transaction of its own: each statement more may have to wait for the interpreter.
+            self._db.execute(*rows[0])
+            return
+        with _transaction(self._db):
+            for statement, values in rows:
+                self._db.execute(statement, values)
 
     def _written(self, batch: list[tuple[tuple[Row, ...], Done]]) -> None:
         self._waiting -= len(batch)

@@ -197,7 +197,8 @@ class Book:
             for one, sign in done
         ]
         self._crash("receipt_heard")
-        self.writer.put(rows, lambda: self._crash("receipt_durable"))
+        # A node sends again what a crash makes us forget.
+        self.writer.put(rows, lambda: self._crash("receipt_durable"), lazy=True)
 
     def adopted(self, channel: ChannelId, epoch: int, promised: Promised) -> None:
         """Write a promise of ours that a node showed and this file has lost."""
@@ -209,7 +210,9 @@ class Book:
 
     def noted(self, channel: ChannelId, epoch: int, credit: int, received: int, owed: int) -> None:
         """Note the node's credit, and what was received and not promised, for who looks."""
-        self.writer.put(((_GRANT, (channel, epoch, str(credit), received, str(owed))),), _nothing)
+        self.writer.put(
+            ((_GRANT, (channel, epoch, str(credit), received, str(owed))),), _nothing, lazy=True
+        )
 
     def proof(self, channel: ChannelId, epoch: int, index: int) -> WindowProof | None:
         """As `BookReader.proof`."""

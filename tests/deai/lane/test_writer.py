@@ -177,3 +177,21 @@ def test_whatever_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
         kept = rows(path)
         assert set(told) <= set(kept)
         first = kept[-1] + 1
+
+
+async def test_rows_nobody_waits_for_share_the_next_flush_or_have_one_soon(tmp_path: Path) -> None:
+    path, told = tmp_path / "lane.db", list[int]()
+    async with writing(path) as (writer, _):
+        flushed = trio.Event()
+        writer.put([(INSERT, (0,))], partial(told.append, 0), lazy=True)
+        writer.put([(INSERT, (1,))], partial(told.append, 1), lazy=True)
+        writer.put([(INSERT, (2,))], lambda: (told.append(2), flushed.set()))
+        with trio.fail_after(AT_EASE):
+            await flushed.wait()
+        assert told == [0, 1, 2]
+        assert writer.flushes == 1
+        alone = trio.Event()
+        writer.put([(INSERT, (3,))], alone.set, lazy=True)
+        with trio.fail_after(AT_EASE):
+            await alone.wait()
+    assert rows(path) == [0, 1, 2, 3]
