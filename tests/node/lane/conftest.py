@@ -1,12 +1,15 @@
-"""The disk's thread needs a moment of real time, in which the test's clock must not jump."""
+"""Every test here runs by a clock that jumps, except while the lane's writer is at the disk."""
 
 from __future__ import annotations
 
 import pytest
 from trio.testing import MockClock
 
+from tests.support.disk_clock import disk_clock, use_clock
+
 
 @pytest.fixture(autouse=True)
-def patient_clock(autojump_clock: MockClock) -> MockClock:
-    autojump_clock.autojump_threshold = 0.02
-    return autojump_clock
+def patient_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    clock = disk_clock(monkeypatch)
+    use_clock(request, clock)
+    return clock
