@@ -11,8 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,7 +26,7 @@ from deai.errors import ConfigError, DeaiError, MalformedMessage, NotSetUp, Usag
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from deai.ids import AccountId
+    from deai.ids import AccountId, NodeId
     from deai.money import Amount
     from deai.network import Network
 
@@ -287,6 +288,19 @@ def typed(name: str, parse: Callable[[str], T], text: str, *, code: str = "", hi
         ) from error
     except MalformedMessage as error:
         raise UsageError(f"{name}: {error}", hint=error.hint or hint, code=code) from error
+
+
+def typed_node(settings: Settings, name: str, text: str) -> NodeId:
+    """A node id of the chain that is meant; raises `UsageError` that says which chain it is of."""
+    from deai.ids import NEAR, SEI, node_on
+
+    hint = NODES_HINT
+    other = SEI if settings.chain == NEAR else NEAR
+    with suppress(MalformedMessage):
+        node_on(other, text)
+        hint = f"that is a node on {other}: say --chain {other}"
+    read = partial(node_on, settings.chain)
+    return typed(name, read, text, code="bad_node_id", hint=hint)
 
 
 def emit(settings: Settings, document: Any, render: Callable[[Console], None]) -> None:  # noqa: ANN401

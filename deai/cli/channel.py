@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deai.cli import channel_book, channel_node
-from deai.cli.base import NODES_HINT, ExitWith, Settings, emit, group, run_trio, typed
+from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed, typed_node
 from deai.cli.channel_watch import watch
 from deai.cli.sending import KEY, NEEDS_FUNDS, YES, lacking, named, send, show_needs
 
@@ -311,9 +311,7 @@ def _own(settings: Settings) -> AccountId:
 
 
 def _node(settings: Settings, text: str) -> NodeId:
-    from deai.ids import node_on
-
-    return typed("NODE", partial(node_on, settings.chain), text, hint=NODES_HINT)
+    return typed_node(settings, "NODE", text)
 
 
 def _row(chain: str, id_: ChannelId, of: Channel, record: ChannelRecord) -> dict[str, Any]:

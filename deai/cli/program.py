@@ -20,7 +20,10 @@ from deai.errors import ConfigError, DeaiError, NotSetUp
 OWN: Final = {
     "task": ("deai.cli.task:task", "Submit tasks, follow them, fetch results, check receipts."),
     "account": ("deai.cli.account:account", "The account that pays for tasks."),
-    "channel": ("deai.cli.channel:channel", "Deposits for one node each, which pay for small tasks."),
+    "channel": (
+        "deai.cli.channel:channel",
+        "Deposits for one node each; they pay small tasks.",
+    ),
     "rewards": ("deai.cli.rewards:rewards", "What accounts are owed each epoch; claim it."),
     "network": ("deai.cli.network:network", "Ask a coordinator about the network."),
     "stake": ("deai.cli.stake:stake", "Register nodes, add and withdraw stake."),

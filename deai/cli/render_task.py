@@ -22,7 +22,10 @@ def outcome(console: Console, document: Document) -> None:
         where = result["path"] or "not here: no node delivered it"
         size = f", {result['bytes']:,} bytes" if result["bytes"] is not None else ""
         rows.append(("Result", f"{where}{size}, digest {short(result['digest'])}"))
-        rows.append(("Agreed", f"{result['agreed']} of {result['seats']} seats"))
+        if document.get("lane") == "channel":
+            rows.append(("Agreed", "nobody compared it: one node, paid by voucher"))
+        else:
+            rows.append(("Agreed", f"{result['agreed']} of {result['seats']} seats"))
     rows += [("Receipt", document["receipt"] or ""), *_money(document), ("Time", _time(document))]
     pairs(console, rows)
     say(console)
@@ -181,6 +184,8 @@ def _warnings(console: Console, document: Document) -> None:
 
 def _money(document: Document) -> list[tuple[str, str]]:
     payees = len(document["payments"])
+    if document.get("lane") == "channel":
+        return [("Paid", tokens(document["paid"]))]  # nothing was ever held
     parts = ("escrowed", "held", "paid", "refunded", "protocol_fee")
     decimals = decimals_of(*(int(document[part]) for part in parts))
     money = {part: format_tokens(int(document[part]), decimals) for part in parts}

@@ -13,13 +13,13 @@ import click
 from deai.cli import task_input, task_lane, task_map, task_output
 from deai.cli.base import (
     INTERRUPTED,
-    NODES_HINT,
     ExitWith,
     Settings,
     emit,
     group,
     run_trio,
     typed,
+    typed_node,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ def _request(settings: Settings, workload: str, options: dict[str, Any]) -> Task
     from deai.client.adapters import load_catalogue
     from deai.client.requests import TaskRequest
     from deai.errors import UsageError
-    from deai.ids import node_on
     from deai.money import parse_amount
 
     for name in ("policy", "idempotency_key"):
@@ -120,16 +119,7 @@ def _request(settings: Settings, workload: str, options: dict[str, Any]) -> Task
         seats=options["seats"] or 0,
         max_fee=(settings.max_fee if given is None else typed("--max-fee", parse_amount, given)),
         deadline=0.0 if deadline is None else task_input.parse_duration(deadline),
-        nodes=tuple(
-            typed(
-                "--node",
-                partial(node_on, settings.chain),
-                node,
-                code="bad_node_id",
-                hint=NODES_HINT,
-            )
-            for node in options["nodes"]
-        ),
+        nodes=tuple(typed_node(settings, "--node", node) for node in options["nodes"]),
         tip=typed("--tip", parse_amount, options["tip"]),
         idempotency_key=options["idempotency_key"] or "",
     )

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from deai.cli import task_input
-from deai.cli.base import INTERRUPTED, NODES_HINT, ExitWith, Settings, emit, run_trio, typed
+from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, run_trio, typed, typed_node
 from deai.errors import DeaiError, LimitExceeded, UsageError, WorkloadFault
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def map_(settings: Settings, workload: str, **options: Any) -> None:  # noqa: AN
         document = run_trio(_run, settings, job)
     except KeyboardInterrupt:
         raise _left(settings, job) from None
+    except DeaiError:
+        if job.tasks:
+            sys.stderr.write(_far(job))
+        raise
     finally:
         job.close()
     if job.output is None:
@@ -110,6 +114,8 @@ class _Job:
     total: int | None
     tasks: int = 0
     failed: int = 0
+    first_failed: str = ""
+    """Why, of those that this run computed."""
 
     def close(self) -> None:
         """Let the files go."""
@@ -124,7 +130,6 @@ class _Job:
 
 def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
     from deai.client.adapters import load_catalogue
-    from deai.ids import node_on
     from deai.money import parse_amount
 
     if settings.json and options["output"] is None:
@@ -140,10 +145,7 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
         raise UsageError(str(error), hint=error.hint, code="bad_parameter") from error
     source, given = options["source"], options["max_fee"]
     form = options["form"] or ("json" if source.endswith(".jsonl") else "text")
-    nodes = tuple(
-        typed("--node", partial(node_on, settings.chain), one, code="bad_node_id", hint=NODES_HINT)
-        for one in options["nodes"]
-    )
+    nodes = tuple(typed_node(settings, "--node", one) for one in options["nodes"])
     named = f"{info.id}\0{info.version}\0".encode() + hashlib.sha256(parameters).digest()
     max_fee = settings.max_fee if given is None else typed("--max-fee", parse_amount, given)
     top_up = typed("--top-up", parse_amount, options["top_up"]) if options["top_up"] else 0
@@ -210,6 +212,7 @@ async def _run(settings: Settings, job: _Job) -> dict[str, Any]:
     return {
         "tasks": job.tasks,
         "failed": job.failed,
+        "first_failed": job.first_failed or None,
         "resumed": kept,
         "paid": str(sum(share.paid for share in shares)),
         "nodes": [
@@ -234,6 +237,8 @@ def _write(job: _Job, task: Task) -> None:
     job.results.add(job.tasks, job.key(task.data), task.output, error)
     job.tasks += 1
     job.failed += error is not None
+    if error is not None and not job.first_failed:
+        job.first_failed = f"line {job.tasks}: {error}"
 
 
 async def _progress(settings: Settings, job: _Job) -> None:
@@ -256,6 +261,11 @@ async def _progress(settings: Settings, job: _Job) -> None:
             say(console, text)
 
 
+def _far(job: _Job) -> str:
+    then = "the same command goes on behind them" if job.output else "they were printed"
+    return f"stopped after {job.tasks:,} lines; {then}\n"
+
+
 def _left(settings: Settings, job: _Job) -> ExitWith:
     text = f"stopped after {job.tasks} tasks; what was received is paid"
     hint = "the same command goes on behind them" if job.output else "name an --output to go on"
@@ -274,8 +284,9 @@ def render(console: Console, document: dict[str, Any]) -> None:
         console,
         [
             ("Tasks", f"{document['tasks']} ({document['failed']} failed)"),
+            ("First failed", document["first_failed"] or ""),
             ("Before", f"{document['resumed']} of them" if document["resumed"] else ""),
-            ("Paid", f"{tokens(document['paid'])} in {document['vouchers']} vouchers"),
+            ("Paid", f"{tokens(document['paid'])} in {document['vouchers']:,} vouchers"),
             ("Nodes", str(len(document["nodes"]))),
             ("Time", f"{document['seconds']} s, {document['rate']:,} tasks/s"),
             ("Output", document["output"] or ""),

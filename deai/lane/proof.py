@@ -15,7 +15,7 @@ import msgspec
 from deai.channels import Channel, ChannelKey, Epoch, channel_id
 from deai.codec import decode_json, encode_json
 from deai.errors import BadSignature, DeaiError, MalformedMessage
-from deai.ids import hexed, parse_digest
+from deai.ids import NEAR, SEI, hexed, parse_digest
 from deai.lane.receipts import (
     MAX_WINDOW,
     Name,
@@ -191,6 +191,8 @@ class _Kind(msgspec.Struct):
 
 def _channel(receipt: LaneReceipt) -> str:
     shown = receipt.channel
+    if receipt.chain != (NEAR if isinstance(receipt.domain.chain_id, str) else SEI):
+        return f"the domain is not of the chain {receipt.chain!r}"
     channel = Channel(shown.client, shown.node, shown.session_key)
     try:
         computed = channel_id(channel, receipt.domain)

@@ -203,6 +203,20 @@ def test_wrong_words_are_a_usage_error(
     assert set(refused.error) == {"code", "message", "hint"}
 
 
+def test_a_node_of_the_other_chain_is_told_as_such(shell: Shell, rich: Neighbourhood) -> None:
+    theirs = f"{'ab' * 32}#0"
+    source = shell.home / "lines.txt"
+    source.write_text("a\n")
+    there = [("channel", "show", theirs), ("channel", "open", theirs, "1CT")]
+    asked = ("echo", "--input", str(source), "--output", str(shell.home / "out"), "--node", theirs)
+    there += [("task", "submit", *asked), ("task", "map", *asked)]
+    for arguments in there:
+        refused = shell.json(*arguments)
+        assert (refused.status, refused.error["code"]) == (2, "bad_node_id")
+        assert "say --chain near" in refused.error["hint"]
+    assert "--json" in shell.json("channel", "show", "0x12").error["hint"]
+
+
 def test_pages_for_people(shell: Shell, rich: Neighbourhood) -> None:
     shown = shell("channel", "open", NODE, "10CT", "--yes").out
     assert "10.000000 CT" in shown

@@ -211,6 +211,7 @@ def test_a_deposit_that_runs_out_stops_it_and_more_lets_it_go_on(
     assert done.error["code"] == "deposit"
     assert "deai channel top-up" in done.error["hint"]
     assert len(rows(output)) == 20
+    assert "stopped after 20 lines; the same command goes on" in done.err
     done = shell.json(*command, "--max-fee", "1CT", "--top-up", "1CT")
     assert done.status == 0, done.out + done.err
     assert (done.document["resumed"], done.document["tasks"]) == (20, 50)
@@ -259,6 +260,7 @@ def test_one_task_over_the_lane_leaves_a_receipt_that_is_checked_offline(
         ('"index": 1', '"index": 0'),
         ('"max_units": 1', '"max_units": 2'),
         (f'"price": "{PRICE}"', f'"price": "{PRICE - 1}"'),
+        ('"chain": "sei"', '"chain": "near"'),
     ):
         assert old in text
         Path(receipt).write_text(text.replace(old, new))
@@ -292,3 +294,13 @@ def test_the_summary_is_readable(
     assert done.status == 0
     assert [json.loads(line)["output"] for line in done.out.splitlines()] == ["A", "B"]
     assert "Paid" in done.err
+    assert "First failed" not in done.err
+    source.write_bytes(b"a\n" + b"x" * 70_000 + b"\n")
+    done = shell("task", "map", "echo", "--input", str(source), "--max-fee", "1CT")
+    assert done.status == 1
+    assert "line 2: the input has 70000 bytes" in done.err
+    source.write_text("a")
+    done = shell("task", "submit", "echo", "--input", str(source), "--max-fee", "1CT")
+    assert done.status == 0
+    assert "one node, paid by voucher" in done.out
+    assert "Escrowed" not in done.out
