@@ -35,7 +35,7 @@ from devnet.layout import Layout
 from devnet.network import Devnet, opened
 
 CHANNELS: Final = 10
-QUICK_CHANNELS: Final = 3
+QUICK_CHANNELS: Final = 2
 DEPOSIT: Final = Amount(UNIT)
 FIRST: Final = Amount(UNIT // 10)
 SECOND: Final = Amount(UNIT // 5)

@@ -54,11 +54,11 @@ from p2p.identity import Identity
 from p2p.net import open_net
 
 SECONDS: Final = 30.0
-QUICK_SECONDS: Final = 2.0
+QUICK_SECONDS: Final = 0.5
 IN_FLIGHT: Final = 256
 OFFERED_PER_S: Final = 1_000
 CLIENTS: Final = 64
-QUICK_CLIENTS: Final = 4
+QUICK_CLIENTS: Final = 2
 PRICE: Final = 10**12
 """Base units per task."""
 DEPOSIT: Final = Amount(20 * UNIT)
@@ -68,6 +68,7 @@ WARM_UP_S: Final = 3.0
 RAY: Final = Path(__file__).resolve().parent.parent / ".venv-ray" / "bin" / "python"
 SLOW_DISK: Final = "benchmarks.paid_tasks:slow_disk"
 REDEEMED_WITHIN_S: Final = 120
+SOAK_TASKS: Final = 3_000_000
 PAYLOAD: Final = os.urandom(100)
 DIGEST: Final = hashlib.sha256(PAYLOAD).digest()
 
@@ -239,12 +240,16 @@ class Meter:
         return self.tasks / (time.perf_counter() - self.began)
 
 
-async def by_map(lane: Lane, seconds: float, in_flight: int = IN_FLIGHT) -> float:
-    """Tasks per second through `map`."""
-    end = time.perf_counter() + seconds
+async def by_map(
+    lane: Lane, seconds: float, in_flight: int = IN_FLIGHT, *, tasks: int = 1 << 62
+) -> float:
+    """Tasks per second through `map`, for so long or so many."""
+    end, left = time.perf_counter() + seconds, tasks
 
     def inputs() -> Iterator[bytes]:
-        while time.perf_counter() < end:
+        nonlocal left
+        while time.perf_counter() < end and left:
+            left -= 1
             yield PAYLOAD
 
     meter = Meter()
@@ -304,8 +309,31 @@ async def many_clients(network: Network, payers: list[Payer], seconds: float) ->
     return sum(rates)
 
 
-async def measure(network: Network, seconds: float, clients: int, cases: set[str]) -> Report:
-    """Every case; raises where anything does not add up."""
+def resident_mib(pids: list[int]) -> float:
+    """Memory that these processes hold."""
+    return float(sum(psutil.Process(pid).memory_info().rss for pid in pids)) / (1 << 20)
+
+
+async def soak(network: Network, payer: Payer, report: Report) -> None:
+    """Memory of both sides after a tenth of three million tasks, and after all of them."""
+    async with network.lane(payer) as lane:
+        daemon, _ = network.processes()
+        parts = {"client": [os.getpid()], "node": daemon}
+        await by_map(lane, 1e9, tasks=SOAK_TASKS // 10)
+        before = {name: resident_mib(pids) for name, pids in parts.items()}
+        report.add("soak_per_s", await by_map(lane, 1e9, tasks=SOAK_TASKS * 9 // 10), "1/s")
+        for name, pids in parts.items():
+            report.add(f"soak_{name}_mib", resident_mib(pids), "MiB")
+            report.add(f"soak_{name}_mib_grown", resident_mib(pids) - before[name], "MiB")
+
+
+async def measure(
+    network: Network, seconds: float, clients: int, cases: set[str], *, quick: bool
+) -> Report:
+    """Every case; raises where anything does not add up.
+
+    A quick run starts the node anew only once, with all that the cases want of it.
+    """
     report = Report(
         "paid_tasks",
         parameters={
@@ -332,18 +360,27 @@ async def measure(network: Network, seconds: float, clients: int, cases: set[str
             p50, p99 = await offered(lane, seconds)
             report.add("offered_p50_ms", 1000 * p50, "ms")
             report.add("offered_p99_ms", 1000 * p99, "ms")
+    slow = f'behaviour = "{SLOW_DISK}"'
+    if quick and cases & {"strict", "slow", "clients"}:
+        network.restart(slow, windows=1)
     if "strict" in cases:
-        network.restart(windows=1)
+        if not quick:
+            network.restart(windows=1)
         async with network.lane(payer) as lane:
             await by_map(lane, warm)
             report.add("one_window_per_s", await by_map(lane, seconds), "1/s")
     if "slow" in cases:
-        network.restart(f'behaviour = "{SLOW_DISK}"')
+        if not quick:
+            network.restart(slow)
         async with network.lane(payer, delay=SLOW_FLUSH_S) as lane:
             await by_map(lane, warm)
             report.add("slow_disk_per_s", await by_map(lane, seconds, 4 * IN_FLIGHT), "1/s")
-    if "clients" in cases:
+    if "soak" in cases:
         network.restart()
+        await soak(network, payer, report)
+    if "clients" in cases:
+        if not quick:
+            network.restart()
         payers += (many := await network.payers(clients))
         report.add("many_clients_per_s", await many_clients(network, many, seconds), "1/s")
     payers = [one for one in payers if one.id in network.terms]  # those of the cases that ran
@@ -411,20 +448,25 @@ def ray_calls(report: Report, seconds: float) -> None:
 
 
 CASES: Final = ("main", "offered", "strict", "slow", "clients")
+LONG_CASES: Final = ("soak",)
+"""Only when they are named."""
 
 
 def main() -> None:
     """Start a network, measure, stop it."""
     flags = parser(__doc__)
     flags.add_argument("--seconds", type=float, help="of each case")
-    flags.add_argument("--case", action="append", choices=CASES, help="only these; repeatable")
+    flags.add_argument(
+        "--case", action="append", choices=CASES + LONG_CASES, help="only these; repeatable"
+    )
     options = flags.parse_args()
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     clients = QUICK_CLIENTS if options.quick else CLIENTS
 
     async def run() -> Report:
         async with running() as network:
-            return await measure(network, seconds, clients, set(options.case or CASES))
+            cases = set(options.case or CASES)
+            return await measure(network, seconds, clients, cases, quick=options.quick)
 
     report = trio.run(run)
     report.baseline("transport_alone_per_s", trio.run(transport_alone, seconds / 10), "1/s")
