@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK_LIMIT_S = 900
 """Quick runs take a minute on a quiet machine; tests seldom have one."""
 NAMES = names()
+STARTS_A_CHAIN = {
+    "channel_contracts", "embedded_chain", "escrow_latency", "near_chain", "near_escrow_latency",
+    "node_footprint", "paid_tasks",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -35,9 +39,7 @@ def document() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.chain)
-        if name in ("embedded_chain", "escrow_latency", "near_chain", "node_footprint")
-        else name
+        pytest.param(name, marks=pytest.mark.chain) if name in STARTS_A_CHAIN else name
         for name in NAMES
     ],
 )

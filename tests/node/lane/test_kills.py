@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[3]
-KILLS: Final = int(os.environ.get("DEAI_KILLS", "30"))
+KILLS: Final = int(os.environ.get("DEAI_KILLS", "15"))
 
 
 @pytest.mark.slow
