@@ -23,7 +23,7 @@ def disk_clock(patch: pytest.MonkeyPatch) -> MockClock:
     put = Writer.put
     under_way = 0
 
-    def counted(writer: Writer, rows: Iterable[Row], done: Done) -> None:
+    def counted(writer: Writer, rows: Iterable[Row], done: Done, *, lazy: bool = False) -> None:
         nonlocal under_way
 
         def written() -> None:
@@ -35,7 +35,7 @@ def disk_clock(patch: pytest.MonkeyPatch) -> MockClock:
 
         under_way += 1
         clock.autojump_threshold = inf
-        put(writer, rows, written)
+        put(writer, rows, written, lazy=lazy)
 
     patch.setattr(Writer, "put", counted)
     return clock

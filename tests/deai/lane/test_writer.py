@@ -183,9 +183,14 @@ async def test_rows_nobody_waits_for_share_the_next_flush_or_have_one_soon(tmp_p
     path, told = tmp_path / "lane.db", list[int]()
     async with writing(path) as (writer, _):
         flushed = trio.Event()
+
+        def last() -> None:
+            told.append(2)
+            flushed.set()
+
         writer.put([(INSERT, (0,))], partial(told.append, 0), lazy=True)
         writer.put([(INSERT, (1,))], partial(told.append, 1), lazy=True)
-        writer.put([(INSERT, (2,))], lambda: (told.append(2), flushed.set()))
+        writer.put([(INSERT, (2,))], last)
         with trio.fail_after(AT_EASE):
             await flushed.wait()
         assert told == [0, 1, 2]
