@@ -19,7 +19,17 @@ from deai.client.lane.tasks import Kind, Task
 from deai.client.tools import no_crash
 from deai.errors import DeaiError, PeerUnreachable
 from deai.ids import NodeId
-from deai.lane.messages import Faults, Halt, LaneMessage, Pay, Results, Welcome
+from deai.lane.messages import (
+    Agreed,
+    Faults,
+    Halt,
+    LaneMessage,
+    Pay,
+    Receipts,
+    Refused,
+    Results,
+    Welcome,
+)
 from deai.net import Dialect, Link, Net, PeerAddress
 
 AT_ONCE: Final = 64
@@ -154,7 +164,7 @@ class Session:
         patience = self._patience
         pause, alive_at = patience.first_pause, trio.current_time()
         while not (self._stopping and self.talk.is_settled):
-            heard = self.links
+            heard, results = self.links, self.talk.results
             try:
                 with self._link_scope, one_error():
                     await self._hold()
@@ -164,7 +174,10 @@ class Session:
             self._link_scope = trio.CancelScope()
             now = trio.current_time()
             if self.links > heard:
-                pause, alive_at = patience.first_pause, now
+                alive_at = now
+                self._give_up_if_silent()
+                if self.talk.results > results:
+                    pause = patience.first_pause
             elif self._stopping:
                 return
             elif now - alive_at > patience.give_up and self.is_hopeful:
@@ -192,7 +205,8 @@ class Session:
             talk.welcomed(message)
             self.links += 1
             self.is_hopeful, self.error = True, None
-            self._quiet_since = trio.current_time()
+            if not talk.awaits:
+                self._quiet_since = trio.current_time()
             self._owner.changed()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, link, nursery)
@@ -211,6 +225,8 @@ class Session:
             if error.reason_code != "deposit" or not may:
                 raise
             self._begin_top_up(nursery)
+        if isinstance(message, Agreed | Refused | Receipts) and not talk.outstanding:
+            self._quiet_since = trio.current_time()
         if isinstance(message, Results | Faults):
             self._quiet_since = trio.current_time()
             if talk.payer.due and not self._due.is_set():
@@ -230,7 +246,7 @@ class Session:
             if gap > 0 and talk.outstanding and owner.waiting < AT_ONCE:
                 await trio.sleep(gap)
             self._wanted = False
-            if not talk.outstanding:
+            if not talk.awaits:
                 self._quiet_since = trio.current_time()
             messages = talk.fill(owner.kinds, self._share)
             self._look_for_refusals(nursery)
@@ -267,17 +283,19 @@ class Session:
 
     async def _watch(self) -> None:
         """Give a node up that was asked for tasks and says nothing."""
-        patience = self._patience
         while True:
-            await trio.sleep(patience.silent / 8)
-            quiet = trio.current_time() - self._quiet_since
-            if self.talk.outstanding and quiet > patience.silent:
-                raise Halted(
-                    f"{self.node} has given no result for {quiet:.0f} s"
-                    + (f" ({self.talk.halted})" if self.talk.halted else ""),
-                    hint="name other nodes, or allow more time between results",
-                    code="silent",
-                )
+            await trio.sleep(self._patience.silent / 8)
+            self._give_up_if_silent()
+
+    def _give_up_if_silent(self) -> None:
+        quiet = trio.current_time() - self._quiet_since
+        if self.talk.awaits and quiet > self._patience.silent:
+            raise Halted(
+                f"{self.node} has given no result for {quiet:.0f} s"
+                + (f" ({self.talk.halted})" if self.talk.halted else ""),
+                hint="name other nodes, or allow more time between results",
+                code="silent",
+            )
 
     def _look_for_refusals(self, nursery: trio.Nursery) -> None:
         refusals = self.talk.refusals

@@ -151,6 +151,8 @@ class Talk:
                 f"the node has {welcome.next_index} results, it sent {payer.received}",
                 code="node_forgot",
             )
+        if welcome.next_index - payer.received > len(self.outstanding):
+            raise ProtocolError("the node has results that nobody asked for", code="bad_index")
         payer.deposit = Amount(min(welcome.deposit, self.deposit))
         self._places, self._bytes = welcome.tasks, welcome.bytes
         self._signed_from = payer.received
@@ -191,6 +193,15 @@ class Talk:
         self._asked_amount = self._asked_bytes = 0
         self.life = life
         return tasks
+
+    @property
+    def awaits(self) -> bool:
+        """Whether nothing goes on without a word of the node's."""
+        return (
+            bool(self.outstanding)
+            or len(self.payer.unacknowledged) > MAX_UNACKNOWLEDGED
+            or not all(one.is_agreed for one in self._agreements.values())
+        )
 
     @property
     def is_settled(self) -> bool:
@@ -439,7 +450,7 @@ class Talk:
 
     def _agreed(self, message: Agreed | Refused) -> None:
         agreement = self._by_number.get(message.number)
-        if agreement is None:
+        if agreement is None or self._agreements.get(agreement.kind) is not agreement:
             raise ProtocolError("an answer to no question", code="bad_turn")
         if isinstance(message, Agreed):
             agreement.is_agreed = True

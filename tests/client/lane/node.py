@@ -172,9 +172,10 @@ class _Conversation:
         if how == "somebody else's voucher":
             other = Voucher(self.id, 1, Amount(77), ZERO, bytes(63) + b"\x01")
             voucher, number = other, number + 5
+        more = how == "claims a result more"
         await self.link.send(
             Welcome(
-                voucher, number, account.paid, account.next_index, Amount(account.credit),
+                voucher, number, account.paid, account.next_index + more, Amount(account.credit),
                 Amount(account.deposit), self.node.cheat.places, 4 << 20,
             )
         )  # fmt: skip
@@ -202,9 +203,17 @@ class _Conversation:
                     await self.link.send(Refused(message.number, self.node.cheat.refuse, "no"))
                     return
                 assert message.terms.channel == self.id
+                if self.node.cheat.how == "says nothing to terms":
+                    return
+                if self.node.cheat.how == "refuses twice":
+                    for _ in range(2):
+                        await self.link.send(Refused(message.number, "no", "no"))
+                    return
                 self.terms[message.number] = message.terms
                 await self.link.send(Agreed(message.number))
             case Work():
+                if self.node.cheat.how == "hangs up on work":
+                    raise PeerUnreachable("as the script says")
                 for id_, data in zip(message.ids, message.inputs, strict=True):
                     self.queue.append((message.terms, id_, data))
                 self.node.most_asked = max(self.node.most_asked, len(self.queue))

@@ -128,6 +128,40 @@ async def test_a_node_that_swallows_vouchers_is_not_asked_without_end(
         assert account.cumulative <= (len(world.nodes[0].computed) + 1) * PRICE
 
 
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("says nothing to terms", "silent"),
+        ("hangs up on work", "silent"),
+        ("claims a result more", "bad_index"),
+    ],
+)
+async def test_a_node_that_gets_nowhere_is_given_up(
+    how: str, code: str, tmp_path: Path, autojump: MockClock
+) -> None:
+    async with lane_world(tmp_path, Cheat(how)) as world, world.client() as client:
+        with trio.fail_after(60), pytest.raises(DeaiError) as caught:
+            async with client.lane("shout", max_fee=UNIT) as lane:
+                await lane.call(b"hello")
+        assert caught.value.reason_code == code
+        node = world.nodes[0]
+        assert node.links < 40, "a storm of links"
+        assert sum(one.cumulative for one in node.accounts.values()) <= PRICE
+
+
+async def test_an_answer_that_nobody_waits_for_ends_the_session_and_not_the_client(
+    tmp_path: Path,
+) -> None:
+    async with (
+        lane_world(tmp_path, Cheat("refuses twice"), Cheat()) as world,
+        world.client() as client,
+    ):
+        with trio.fail_after(20):
+            async with client.lane("shout", max_fee=UNIT) as lane:
+                inputs = [b"%d" % n for n in range(200)]
+                assert [one async for one in lane.map(inputs)] == inputs
+
+
 async def test_a_node_that_forgets_vouchers_is_not_paid_twice(tmp_path: Path) -> None:
     cheat = Cheat("forgets vouchers", drops_after=200)
     async with lane_world(tmp_path, cheat) as world, world.client() as client:
