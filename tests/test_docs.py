@@ -115,6 +115,39 @@ def test_every_command_line_that_is_shown_can_be_given(page: Path) -> None:
     assert {line: wrong for line in lines_of(page) if (wrong := faults(line))} == {}
 
 
+def words_of(line: str) -> tuple[str, ...]:
+    """The words of a command line that name its command."""
+    command: click.Command = deai
+    words: list[str] = []
+    tokens = line.split()[1:]
+    while tokens and isinstance(command, click.Group):
+        token = tokens.pop(0)
+        if token in VALUED:
+            tokens = tokens[1:]
+            continue
+        found = command.get_command(click.Context(command), token)
+        if found is None:
+            break
+        command, words = found, [*words, token]
+    return tuple(words)
+
+
+def test_every_command_of_the_front_page_is_run_by_a_test_or_by_ci() -> None:
+    tests = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests/e2e").glob("*.py")]
+    # The part about a devnet is run word for word in tests/e2e/test_both.py, but for up and down.
+    text = "\n".join(page.read_text() for page in tests if page != Path(__file__))
+    ci = (ROOT / ".ci/run").read_text()
+    left = []
+    for line in set(lines_of(ROOT / "README.md")):
+        *group, last = words_of(line)
+        quoted = r",\s*".join(f'"{word}"' for word in (*group, last))
+        helper = {("devnet",): "devnet|run", ("node",): "deai"}.get(tuple(group), "none")
+        called = rf'{quoted}|\b(?:{helper})\(\s*"{last}"'
+        if not (re.search(called, text) or f"make --no-print-directory {last}" in ci):
+            left.append(line)
+    assert left == []
+
+
 def test_command_lines_are_found_and_wrong_ones_told_apart() -> None:
     assert len(list(lines_of(ROOT / "README.md"))) > 5
     assert faults("deai task submit W --max-fee 1 [--seats K] --json") == []
