@@ -70,9 +70,9 @@ class Writer:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = False
+        self._put = 0
         self._waiting = 0
-        self._idle = trio.Event()
-        self._idle.set()
+        self._news = trio.Event()
         self._ended = trio.Event()
         self._failure: DeaiError | None = None
         self.problem = ""
@@ -87,9 +87,8 @@ class Writer:
         Rows become durable in the order in which they were put; lazy ones with the next that are
         not, or after `LAZY` seconds.
         """
+        self._put += 1
         self._waiting += 1
-        if self._idle.is_set():
-            self._idle = trio.Event()
         with self._lock:
             self._queue.append((tuple(rows), done))
             # The thread has to know of the first row, and of the first that is urgent.
@@ -99,12 +98,16 @@ class Writer:
             self._wake.set()
 
     async def flushed(self) -> None:
-        """Wait until everything that was put is durable; raises what ended the writer."""
+        """Wait until everything that was put by now is durable; raises what ended the writer.
+
+        What others put meanwhile is not waited for: there is no end of it on a busy node.
+        """
         with self._lock:
             self._is_urgent = True
         self._wake.set()
-        while self._waiting and not self._ended.is_set():
-            await self._idle.wait()
+        until = self._put
+        while self._put - self._waiting < until and not self._ended.is_set():
+            await self._news.wait()
         if self._failure is not None:
             raise self._failure
         await trio.lowlevel.checkpoint()
@@ -193,12 +196,15 @@ class Writer:
         self._waiting -= len(batch)
         for _, done in batch:
             done()
-        if not self._waiting:
-            self._idle.set()
+        self._tell()
 
     def _end(self) -> None:
         self._ended.set()
-        self._idle.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class LaneBook:
             entry.owed_since = now
         entry.standing, entry.changed_at = taken.standing, now
         rows = [self._kept(entry)]
-        if pay.tasks:
+        if taken.leaves:  # else there is nothing to prove with it
             amount, leaves = str(int(pay.cumulative_amount)), b"".join(taken.leaves)
             values = (entry.id, pay.number, int(before.paid), pay.tasks, amount, pay.root)
             statement = "INSERT INTO vouchers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -13,6 +13,7 @@ from deai.chain.ledger import CHANNELS_CONTRACT
 from deai.channels import ChannelRecord, ChannelState, channel_id
 from deai.errors import (
     BadSignature,
+    DeaiError,
     LedgerUnreachable,
     LimitExceeded,
     MalformedMessage,
@@ -240,12 +241,16 @@ class Lanes:
         if self.accounts.get(id_) is not account:
             # Its channel was closed, or its place was given away, while the client was slow.
             raise _Refused("the channel was closed meanwhile", code="busy")
-        account.session = session  # which its owner runs from here on
-        session.resend(account.shelf.since(first))
         # Of vouchers that it does not know itself any more a client wants no receipts.
         until = min(int(payee.standing.number), hello.number)
-        if unseen := self.book.signatures(account.entry, hello.acknowledged, until):
+        try:
+            unseen = self.book.signatures(account.entry, hello.acknowledged, until)
+        except DeaiError as error:
+            raise _Refused(str(error), code="store_full") from error
+        session.resend(account.shelf.since(first))
+        if unseen:
             session.recall(until, unseen)
+        account.session = session  # which its owner runs from here on
         return session
 
     async def record(self, id_: ChannelId) -> ChannelRecord:

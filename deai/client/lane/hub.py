@@ -68,12 +68,14 @@ class Hub:
                 self._life = life
             if self._failure is not None:
                 raise self._failure
-            self._lanes += 1
-            self._may_add += auto_top_up
+            if any(one.is_over for one in self.sessions.values()):
+                await self._life.book.flushed()  # what it promised is read from the disk again
             for place in places:
                 known = self.sessions.get(place.node)
                 if known is None or known.is_over:
                     self._begin(self._life, place)
+            self._lanes += 1
+            self._may_add += auto_top_up
 
     async def leave(self, kinds: Iterable[Kind], auto_top_up: int) -> None:
         """A lane ends; the last one waits until everything received is paid."""
@@ -196,6 +198,9 @@ class Hub:
         """Double a deposit, as far as the user allowed; raises `DeaiError`."""
         payer, ledger = session.talk.payer, self._tools.ledger
         before = await ledger.channel(payer.id)
+        if before.deposit > session.talk.deposit:
+            session.talk.topped_up(before.deposit)  # by a link that was lost, or another process
+            return
         amount = min(self._may_add, int(before.deposit))
         if before.state is not ChannelState.OPEN or not amount:
             return

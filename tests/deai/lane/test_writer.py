@@ -69,6 +69,21 @@ async def test_what_was_put_before_the_end_is_still_written(tmp_path: Path) -> N
     assert rows(tmp_path / "lane.db") == list(range(100))
 
 
+async def test_a_flush_is_over_also_where_others_go_on_writing(tmp_path: Path) -> None:
+    async with writing(tmp_path / "lane.db") as (writer, _):
+        said = 0
+
+        def again() -> None:
+            nonlocal said
+            said += 1
+            writer.put([(INSERT, (said,))], again)
+
+        again()
+        with trio.fail_after(AT_EASE):
+            await writer.flushed()
+        assert said >= 2
+
+
 async def test_while_another_process_holds_the_file_nothing_is_said_and_nothing_lost(
     tmp_path: Path,
 ) -> None:

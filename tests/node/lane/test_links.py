@@ -12,10 +12,12 @@ import trio
 from trio.testing import MockClock
 
 from deai.channels import Channel
-from deai.errors import PeerUnreachable
+from deai.errors import NodeFault, PeerUnreachable
 from deai.lane.greeting import sign_greeting
 from deai.lane.messages import MAX_UNHEARD, Ask, Halt, Welcome, lane_dialect
 from deai.lane.receipts import verify_window
+from deai.lane.writer import Writer
+from node.lane.book import LaneBook
 from tests.node.lane.support import PRICE, LaneBench, lane_client, lane_provider
 from tests.node.support.names import key, peer, until
 from tests.node.support.world import CONFIG, World, open_world
@@ -164,6 +166,50 @@ async def test_a_killed_node_knows_every_voucher_it_acknowledged(tmp_path: Path)
             await client.work_off(b"z")
             assert len(client.signatures[-1]) == 64
             assert client.outputs[204] == b"Z"
+
+
+async def test_a_session_does_not_begin_on_an_account_that_was_dropped_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await client.connect()
+            lanes = node.live.lanes
+            assert lanes is not None
+            await client.hang_up()
+            await until(lambda: lanes.accounts[client.id].session is None)
+            flushed = type(lanes.book.writer).flushed
+
+            async def slow(writer: Writer) -> None:
+                """The channel is found closed while the greeting waits for the disk."""
+                lanes._drop(lanes.accounts[client.id])
+                await flushed(writer)
+
+            monkeypatch.setattr(Writer, "flushed", slow)
+            await client.connect()
+            await client.hear_until(lambda: client.halts)
+            assert client.halts[0].code == "busy"
+            monkeypatch.undo()
+            assert isinstance(await client.connect(), Welcome)
+            assert lanes.accounts[client.id].session is not None
+
+
+async def test_a_book_that_cannot_be_read_leaves_the_channel_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> list[bytes]:
+        raise NodeFault("the disk does not say")
+
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            monkeypatch.setattr(LaneBook, "signatures", fails)
+            await client.connect()
+            await client.hear_until(lambda: client.halts)
+            assert client.halts[0].code == "store_full"
+            monkeypatch.undo()
+            assert isinstance(await client.connect(), Welcome)
 
 
 async def test_a_newer_link_of_a_channel_replaces_the_older(tmp_path: Path) -> None:

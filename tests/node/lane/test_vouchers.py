@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -132,6 +134,26 @@ async def test_two_vouchers_for_one_window_pay_once(tmp_path: Path) -> None:
             assert (answer.number, answer.paid) == (client.number, 210)
             (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
             assert account.promised == 210 * PRICE
+
+
+async def test_vouchers_for_results_that_never_were_take_no_room_on_the_disk(
+    tmp_path: Path,
+) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await client.connect()
+            await client.agree()
+            await client.work_off(b"one")
+            await client.connect(received=client.received + 640)
+            client.unpaid, client.prices = [bytes(32)] * 640, [0] * 640
+            for _ in range(10):
+                await client.pay(64)
+            await client.hear_until(lambda: client.acknowledged == client.number)
+            assert client.signatures[-10:] == [b""] * 10
+            with closing(sqlite3.connect(node.home / "lane.db")) as db:
+                (windows,) = db.execute("SELECT count(*) FROM vouchers").fetchone()
+            assert windows == 1
 
 
 async def test_a_voucher_after_the_close_is_not_taken(
