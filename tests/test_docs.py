@@ -141,7 +141,7 @@ def test_every_command_of_the_front_page_is_run_by_a_test_or_by_ci() -> None:
     for line in set(lines_of(ROOT / "README.md")):
         *group, last = words_of(line)
         quoted = r",\s*".join(f'"{word}"' for word in (*group, last))
-        helper = {("devnet",): "devnet|run", ("node",): "deai"}.get(tuple(group), "none")
+        helper = {"devnet": "devnet|run", "node": "deai"}.get(" ".join(group), "none")
         called = rf'{quoted}|\b(?:{helper})\(\s*"{last}"'
         if not (re.search(called, text) or f"make --no-print-directory {last}" in ci):
             left.append(line)
