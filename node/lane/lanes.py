@@ -84,6 +84,7 @@ class Lanes:
         self._wanted: set[ChannelId] = set()
         self._looked: dict[ChannelId, float] = {}
         self._readers = trio.CapacityLimiter(READERS)
+        self._readers_for_strangers = trio.CapacityLimiter(READERS)
         self.redeeming = Redeeming(node, book, self.look)
 
     # --- what a session asks of its house -----------------------------------------------------
@@ -257,7 +258,9 @@ class Lanes:
         """What the chain has of a channel; raises `_Refused` where it does not answer."""
         try:
             with trio.fail_after(CHAIN):
-                async with self._readers:
+                # Anybody can greet for channels that do not exist: those wait for each other.
+                is_ours = self._is_ours(id_)
+                async with self._readers if is_ours else self._readers_for_strangers:
                     return await self._node.ports.ledger.channel(id_)
         except (LedgerUnreachable, trio.TooSlowError) as error:
             raise _Refused(

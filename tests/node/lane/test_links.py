@@ -11,8 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from deai.channels import Channel
+from deai.channels import Channel, ChannelRecord
 from deai.errors import NodeFault, PeerUnreachable
+from deai.ids import ChannelId
 from deai.lane.greeting import sign_greeting
 from deai.lane.messages import MAX_UNHEARD, Ask, Halt, Welcome, lane_dialect
 from deai.lane.receipts import verify_window
@@ -210,6 +211,39 @@ async def test_a_book_that_cannot_be_read_leaves_the_channel_free(
             assert client.halts[0].code == "store_full"
             monkeypatch.undo()
             assert isinstance(await client.connect(), Welcome)
+
+
+async def test_strangers_who_wait_for_the_chain_hold_up_no_client(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with (
+            lane_client(world, node) as client,
+            trio.open_nursery() as nursery,
+            AsyncExitStack() as stack,
+        ):
+            await client.connect()
+            await client.agree()
+            await client.work_off(b"one")
+            ledger = node.live.ports.ledger
+            read, asked = ledger.channel, 0
+
+            async def slow(id_: ChannelId) -> ChannelRecord:
+                nonlocal asked
+                asked += id_ != client.id
+                if id_ != client.id:
+                    await trio.sleep_forever()
+                return await read(id_)
+
+            ledger.channel = slow  # type: ignore[method-assign, assignment]
+            for number in range(8):
+                other = await stack.enter_async_context(
+                    lane_client(world, node, f"stranger {number}", deposit=0)
+                )
+                nursery.start_soon(other.connect)
+            await until(lambda: asked == 8)
+            with trio.fail_after(2):
+                assert isinstance(await client.connect(), Welcome)
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_newer_link_of_a_channel_replaces_the_older(tmp_path: Path) -> None:
