@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Network, daemon, devnet, eventually, paid_in_full
+from tests.e2e.conftest import (
+    PATIENCE_S,
+    ROOT,
+    Network,
+    daemon,
+    devnet,
+    eventually,
+    paid_in_full,
+)
 from tests.e2e.test_near import _lacks
 
 pytestmark = [
@@ -61,6 +72,30 @@ def submit(both: Network, chain: str, source: Path, node: str) -> Any:
         "--chain", chain, "task", "submit", "embedding", "--input", str(source),
         "--policy", "none/1", "--node", node,
     )  # fmt: skip
+
+
+def test_the_front_page_can_be_followed_word_for_word(both: Network, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    section = text.partition("## A network on your machine\n")[2].partition("\n## ")[0]
+    left_out = re.compile(r"deai (devnet (up|down)|node (init|run))")
+    shown = ("    deai ", "    printf ")
+    lines = [line[4:] for line in section.splitlines() if line.startswith(shown)]
+    (tmp_path / ".deai").mkdir()
+    (tmp_path / ".deai/devnet").symlink_to(both.directory)
+    node = both.document["nodes"][0]["chains"]["sei"]["node_id"]
+    shell = f'deai() {{ "{sys.executable}" -m deai "$@"; }}; set -e; '
+    for line in lines:
+        if left_out.match(line):
+            continue
+        done = subprocess.run(
+            ["bash", "-c", shell + line.replace("NODE", node)],
+            capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd=tmp_path,
+            env={**both.environment, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stdout[-2000:], done.stderr[-2000:])
+    rows = [json.loads(row) for row in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [row["output"] for row in rows] == ["a cat", "a dog"]
+    assert (tmp_path / "vectors.npy").exists()
 
 
 def test_a_stranger_serves_both_chains_and_is_paid_on_each(

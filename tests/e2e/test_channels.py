@@ -1,7 +1,8 @@
-"""A client's channel on each chain of a devnet: commands, a voucher, and every last coin."""
+"""A client's channel on each chain of a devnet: commands, paid tasks, and every last coin."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import trio
 from deai import actions as act
 from deai.chain.opening import open_ledger
 from deai.channels import NO_RECEIPTS, Channel, channel_id, sign_voucher
-from deai.ids import NEAR, SEI, AccountId, ChainName, NodeId
+from deai.ids import NEAR, SEI, AccountId, ChainName, ChannelId, NodeId
 from deai.keys import key_file, load_signer
 from deai.money import UNIT, Amount
 from deai.network import load_network
 from devnet.accounts import channels_difference, read_books
-from tests.e2e.conftest import Network, devnet
+from tests.e2e.conftest import Network, devnet, eventually
 from tests.e2e.test_near import _lacks
 
 pytestmark = [
@@ -26,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
 ]  # fmt: skip
 PAST_THE_CHALLENGE_S = 61
+LINES = 300
 
 
 @pytest.fixture(scope="module")
@@ -118,4 +120,65 @@ def test_a_deposit_pays_a_voucher_and_the_rest_comes_back(small: Network, chain:
     assert (closed["state"], closed["remaining"]) == ("closed", "0")
     after = deai("account", "show")
     assert int(before["tokens"]) - int(after["tokens"]) == 4 * UNIT
+    assert coins_too_many(small, chain) == (0, 0)
+
+
+def claimed_and_held(net: Network, chain: ChainName, opened: dict[str, Any]) -> tuple[int, int]:
+    """What was claimed from a channel, and what its node's owner holds outside every contract."""
+    entry = load_network(Path(net.document["network_file"])).chains[chain]
+
+    async def look() -> tuple[int, int]:
+        async with open_ledger(chain, entry) as ledger:
+            record = await ledger.channel(ChannelId(opened["channel_id"]))
+            owner = await ledger.balances(AccountId(opened["owner"]))
+            return int(record.claimed), owner.tokens
+
+    return trio.run(look)
+
+
+def redeemed(found: tuple[int, int], before: int) -> tuple[int, int] | None:
+    """The same, once something was claimed and has arrived."""
+    claimed, held = found
+    return found if claimed and held > before else None
+
+
+@pytest.mark.parametrize("chain", [SEI, NEAR])
+def test_lines_are_computed_over_a_channel_and_their_node_redeems_what_they_cost(
+    small: Network, chain: ChainName, tmp_path: Path
+) -> None:
+    def deai(*arguments: str) -> Any:
+        return small.deai("--chain", chain, *arguments)
+
+    def of_node(*arguments: str) -> Any:
+        return small.plain("--home", node["home"], "--chain", chain, *arguments)
+
+    node = small.document["nodes"][0]
+    name = node["chains"][chain]["node_id"]
+    opened = deai("channel", "open", name, "10CT")
+    none, before = claimed_and_held(small, chain, opened)
+    assert none == 0
+    lines, results = tmp_path / "lines.txt", tmp_path / "results.jsonl"
+    lines.write_text("".join(f"line {at}\n" for at in range(LINES)))
+    mapped = deai("task", "map", "echo", "--input", str(lines), "--output", str(results))
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [row["output"] for row in rows] == [f"line {at}" for at in range(LINES)]
+    one = deai("task", "submit", "echo", "--input", str(lines), "--lane", "channel")
+    checked = ["--input", str(lines), "--output", one["result"]["path"]]
+    assert small.plain("task", "verify-receipt", one["receipt"], *checked)["ok"]
+
+    price = int(one["paid"])
+    cost = (LINES + 1) * price
+    assert (int(mapped["paid"]), mapped["failed"]) == (LINES * price, 0)
+    shown = deai("channel", "show", name)
+    promised = shown["promised"]
+    assert (promised["amount"], promised["tasks"]) == (str(cost), LINES + 1)
+    assert (promised["unpaid"], promised["unacknowledged"]) == ("0", 0)
+    of_node("channel", "redeem")
+    # On NEAR the tokens arrive some blocks after the claim.
+    claimed, held = eventually(lambda: redeemed(claimed_and_held(small, chain, opened), before))
+    assert (claimed, held - before) == (cost, cost)
+    items = of_node("channel", "show", name)["items"]
+    theirs = next(item for item in items if item["channel_id"] == opened["channel_id"])
+    assert theirs["tasks"]["paid"] == LINES + 1
+    assert (theirs["promised"], theirs["unredeemed"]) == (str(cost), "0")
     assert coins_too_many(small, chain) == (0, 0)
