@@ -49,7 +49,6 @@ PROMISES: Final = {
     "paid_tasks": {
         "map_per_s": Promise(10_000),
         "await_per_s": Promise(10_000),
-        "times_ray_actor_calls": Promise(2),
         "one_window_per_s": Promise(5_000),
         "slow_disk_per_s": Promise(5_000),
         "many_clients_per_s": Promise(5_000),
@@ -58,7 +57,7 @@ PROMISES: Final = {
     },
     "journal": {"durable_per_s": Promise(10_000)},
     "channel_contracts": {
-        "sei_redeem_each_of_10": Promise(25_000, at_most=True),
+        "sei_redeem_each_of_batch": Promise(25_000, at_most=True),
         "near_redeem": Promise(6, at_most=True),
     },
 }

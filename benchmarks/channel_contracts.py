@@ -108,7 +108,7 @@ async def measure(
             assert record.claimed == SECOND, record
     report.add(f"{chain}_open", max(opening), unit)
     report.add(f"{chain}_redeem", max(single), unit)
-    report.add(f"{chain}_redeem_each_of_{count}", together / count, unit)
+    report.add(f"{chain}_redeem_each_of_batch", together / count, unit)
     report.baseline(f"{chain}_token_transfer", transfer, unit)
 
 
