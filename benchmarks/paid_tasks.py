@@ -66,6 +66,8 @@ SLOW_FLUSH_S: Final = 0.010
 WARM_UP_S: Final = 3.0
 """Credit is earned: the first seconds of a channel are not measured."""
 RAY: Final = Path(__file__).resolve().parent.parent / ".venv-ray" / "bin" / "python"
+CREDIT_S: Final = 20.0
+"""The same for many clients, whose books flush one by one to one disk while credit is small."""
 SLOW_DISK: Final = "benchmarks.paid_tasks:slow_disk"
 REDEEMED_WITHIN_S: Final = 120
 SOAK_TASKS: Final = 3_000_000
@@ -296,13 +298,12 @@ async def many_clients(network: Network, payers: list[Payer], seconds: float) ->
     """Tasks per second of many clients of one node, all in this process."""
     async with AsyncExitStack() as stack:
         lanes = [await stack.enter_async_context(network.lane(one)) for one in payers]
-        share = max(4, IN_FLIGHT // len(payers))
         rates = [0.0] * len(lanes)
 
         async def one(number: int, lane: Lane, time_of: float) -> None:
-            rates[number] = await by_map(lane, time_of, share)
+            rates[number] = await by_map(lane, time_of, MAX_WINDOW)
 
-        for time_of in (min(WARM_UP_S, seconds), seconds):
+        for time_of in (min(CREDIT_S, seconds), seconds):
             async with trio.open_nursery() as nursery:
                 for number, lane in enumerate(lanes):
                     nursery.start_soon(one, number, lane, time_of)
