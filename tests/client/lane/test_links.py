@@ -16,6 +16,7 @@ from deai.errors import ConfigError, DeaiError, PeerUnreachable
 from deai.money import UNIT
 from tests.client.lane.node import Cheat
 from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
+from tests.support.polling import until
 
 MANY = [b"task %d" % n for n in range(1500)]
 HASTY = replace(QUICK, dial=0.3, give_up=0.3, last=0.5)
@@ -46,9 +47,8 @@ async def test_a_storm_of_lost_links_is_survived(tmp_path: Path) -> None:
 
         async def storm() -> None:
             for _ in range(20):
-                seen = len(node.computed)
-                while len(node.computed) < seen + 40:
-                    await trio.sleep(0.001)
+                enough = len(node.computed) + 40
+                await until(lambda enough=enough: len(node.computed) >= enough)  # type: ignore[misc]
                 world.world.network.drop(node.base.net.peer_id)
 
         with trio.fail_after(60):
@@ -73,8 +73,7 @@ async def test_a_node_that_is_gone_for_good_leaves_its_tasks_to_another(
         first = world.nodes[0]
 
         async def kill() -> None:
-            while len(first.computed) < 100:
-                await trio.sleep(0.001)
+            await until(lambda: len(first.computed) >= 100)
             first.scope.cancel()
             first.base.die()
 
@@ -250,8 +249,7 @@ async def test_a_disk_that_is_full_for_a_moment_only_holds_things_up(tmp_path: P
                 lane.book.writer._db = disk  # type: ignore[assignment]
 
                 async def mend() -> None:
-                    while not lane.book.problem:
-                        await trio.sleep(0.01)
+                    await until(lambda: lane.book.problem)
                     disk.is_mended = True
 
                 async with trio.open_nursery() as nursery:

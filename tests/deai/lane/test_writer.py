@@ -18,6 +18,7 @@ import trio
 
 from deai.errors import NodeFault
 from deai.lane.writer import Writer, open_database
+from tests.support.polling import until
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS said (number INTEGER PRIMARY KEY) STRICT;"
 INSERT = "INSERT INTO said VALUES (?)"
@@ -92,9 +93,7 @@ async def test_while_another_process_holds_the_file_nothing_is_said_and_nothing_
         other = sqlite3.connect(path, isolation_level=None, timeout=0)
         other.execute("BEGIN IMMEDIATE")
         writer.put([(INSERT, (1,))], told.set)
-        with trio.fail_after(AT_EASE):
-            while not writer.problem:
-                await trio.sleep(0.01)
+        await until(lambda: writer.problem)
         assert "another process" in writer.problem
         assert not told.is_set()
         other.execute("ROLLBACK")
@@ -113,9 +112,7 @@ async def test_a_full_disk_holds_up_until_there_is_room(tmp_path: Path) -> None:
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count={pages}")
         writer.put([(INSERT, (number,)) for number in range(20_000)], told.set)
-        with trio.fail_after(AT_EASE):
-            while not writer.problem:
-                await trio.sleep(0.01)
+        await until(lambda: writer.problem)
         assert "full" in writer.problem
         assert not told.is_set()
         db.execute("PRAGMA max_page_count=1000000")  # between two tries: the thread only sleeps
@@ -132,9 +129,7 @@ async def test_a_writer_that_ends_while_the_disk_refuses_says_nothing(tmp_path: 
             other = sqlite3.connect(path, isolation_level=None, timeout=0)
             other.execute("BEGIN IMMEDIATE")
             writer.put([(INSERT, (1,))], told.set)
-            with trio.fail_after(AT_EASE):
-                while not writer.problem:
-                    await trio.sleep(0.01)
+            await until(lambda: writer.problem)
     finally:
         if other is not None:
             other.close()
