@@ -370,6 +370,78 @@ class SweepOrderFees(_Action, frozen=True):
     owners: tuple[AccountId, ...]
 
 
+class OpenPool(_Action, frozen=True):
+    """Manager: stake and register a node that takes delegations, owned by a contract account.
+
+    `signature` is the operator's, for the id of `pools.pool_node(…, manager, index)`;
+    `commission_bps` in hundredths of a percent of income.
+    """
+
+    index: int
+    commission_bps: int
+    stake: Amount
+    operator: AccountId
+    valid_until: int
+    signature: bytes
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+class Delegate(_Action, frozen=True):
+    """Anybody: lend tokens to a node's stake for shares of its pool."""
+
+    node: NodeId
+    amount: Amount
+
+
+class Undelegate(_Action, frozen=True):
+    """A holder of shares: put so many into the next batch that unbonds."""
+
+    node: NodeId
+    shares: int
+
+
+class AdvancePool(_Action, frozen=True):
+    """Anybody, whenever: share income, pay a batch that matured, start the next one."""
+
+    node: NodeId
+
+
+class ClaimDelegation(_Action, frozen=True):
+    """Anybody: let an account be paid what its matured batches hold."""
+
+    node: NodeId
+    account: AccountId
+
+
+class AnnounceCommission(_Action, frozen=True):
+    """Manager: another commission, in force from the second epoch boundary after."""
+
+    node: NodeId
+    bps: int
+
+
+class ClosePool(_Action, frozen=True):
+    """Manager: everything unbonds, and nobody can delegate any more."""
+
+    node: NodeId
+
+
+class PoolRotateOperator(_Action, frozen=True):
+    """Manager: a new hot key for the pool's node."""
+
+    node: NodeId
+    operator: AccountId
+    valid_until: int
+    signature: bytes
+
+
+class PoolUnjail(_Action, frozen=True):
+    """Manager: release the pool's jailed node."""
+
+    node: NodeId
+
+
 ChannelAction: TypeAlias = (
     OpenChannel
     | TopUpChannel
@@ -384,6 +456,18 @@ RewardAction: TypeAlias = FundRewards | ProposeRewards | CancelRewards | ClaimRe
 
 OrderAction: TypeAlias = (
     FundOrders | SettleOrders | RequestThaw | WithdrawThawed | CollectEarnings | SweepOrderFees
+)
+
+PoolAction: TypeAlias = (
+    OpenPool
+    | Delegate
+    | Undelegate
+    | AdvancePool
+    | ClaimDelegation
+    | AnnounceCommission
+    | ClosePool
+    | PoolRotateOperator
+    | PoolUnjail
 )
 
 CoreAction: TypeAlias = (

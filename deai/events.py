@@ -419,6 +419,92 @@ class OrderFeesSwept(_Event, frozen=True):
     amount: Amount
 
 
+class PoolOpened(_Event, frozen=True):
+    """A node that takes delegations: `stake` is the manager's own, `index` one of its numbers."""
+
+    node: NodeId
+    manager: AccountId
+    index: int
+    commission: int
+    stake: Amount
+
+
+class Delegated(_Event, frozen=True):
+    """`amount` was added to the node's stake, for `shares`."""
+
+    node: NodeId
+    account: AccountId
+    amount: Amount
+    shares: int
+
+
+class UndelegationRequested(_Event, frozen=True):
+    """`shares` wait for batch `batch` to unbond."""
+
+    node: NodeId
+    account: AccountId
+    shares: int
+    batch: int
+
+
+class BatchStarted(_Event, frozen=True):
+    """A batch unbonds: `amount` is the most it is paid, once `matures_at` has passed."""
+
+    node: NodeId
+    batch: int
+    shares: int
+    amount: Amount
+    matures_at: int
+
+
+class BatchMatured(_Event, frozen=True):
+    """A batch was paid out of the stake: `amount` waits for its accounts."""
+
+    node: NodeId
+    batch: int
+    amount: Amount
+
+
+class UndelegationPaid(_Event, frozen=True):
+    """An account was sent its part of a batch."""
+
+    node: NodeId
+    account: AccountId
+    batch: int
+    amount: Amount
+
+
+class IncomeShared(_Event, frozen=True):
+    """`income` joined the stake; `commission` of it as `commission_shares` of the manager."""
+
+    node: NodeId
+    income: Amount
+    commission: Amount
+    commission_shares: int
+
+
+class PoolSlashed(_Event, frozen=True):
+    """A slash was recognised: `amount` left the pool, `bounty` of it at the manager's expense."""
+
+    node: NodeId
+    amount: Amount
+    bounty: Amount
+
+
+class CommissionAnnounced(_Event, frozen=True):
+    """A commission of `bps` from the beginning of epoch `epoch` on."""
+
+    node: NodeId
+    bps: int
+    epoch: int
+
+
+class PoolClosed(_Event, frozen=True):
+    """Nobody can delegate any more; everything unbonds."""
+
+    node: NodeId
+
+
 LedgerEvent: TypeAlias = (
     TokensMoved
     | NodeRegistered
@@ -464,6 +550,16 @@ LedgerEvent: TypeAlias = (
     | ThawWithdrawn
     | EarningsCollected
     | OrderFeesSwept
+    | PoolOpened
+    | Delegated
+    | UndelegationRequested
+    | BatchStarted
+    | BatchMatured
+    | UndelegationPaid
+    | IncomeShared
+    | PoolSlashed
+    | CommissionAnnounced
+    | PoolClosed
 )
 
 
