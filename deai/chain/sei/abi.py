@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from eth_abi.abi import decode, encode
@@ -19,7 +19,9 @@ from deai.ids import hexed
 
 CONTRACTS: Final = ("ComputeToken", "NodeRegistry", "TaskEscrow")
 """What every deployment has."""
-_BUILTIN_ERRORS: Final[Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]] = {
+Errors: TypeAlias = Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]
+"""By selector: an error's name, and `(name, type)` of its arguments."""
+_BUILTIN_ERRORS: Final[Errors] = {
     bytes.fromhex("08c379a0"): ("Error", (("reason", "string"),)),
     bytes.fromhex("4e487b71"): ("Panic", (("code", "uint256"),)),
 }
@@ -162,11 +164,21 @@ def error_name(contract: str, selector: bytes) -> str:
 
 
 @cache
-def _errors() -> Mapping[bytes, tuple[str, tuple[tuple[str, str], ...]]]:
-    table: dict[bytes, tuple[str, tuple[tuple[str, str], ...]]] = dict(_BUILTIN_ERRORS)
-    for contract in (*CONTRACTS, *OPTIONAL_CONTRACTS):
-        table.update(interface(contract).errors)
-    return table
+def _errors() -> Errors:
+    contracts = (*CONTRACTS, *OPTIONAL_CONTRACTS)
+    return merged(_BUILTIN_ERRORS, *(interface(contract).errors for contract in contracts))
+
+
+def merged(*tables: Errors) -> Errors:
+    """Errors of several contracts: the first that has one says what its arguments are called.
+
+    A selector tells types and not names, and a refusal may come from a contract that was called by
+    the one that we called; so a contract added later changes nothing about those before it.
+    """
+    found: dict[bytes, tuple[str, tuple[tuple[str, str], ...]]] = {}
+    for table in tables:
+        found = {**table, **found}
+    return found
 
 
 def _decode(types: Sequence[str], data: bytes) -> tuple[Any, ...]:

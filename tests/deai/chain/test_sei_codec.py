@@ -11,7 +11,14 @@ from eth_abi.abi import encode
 from eth_account import Account
 from hypothesis import given, strategies as st
 
-from deai.chain.sei.abi import call_data, creation_data, interface, read_answer, read_error
+from deai.chain.sei.abi import (
+    call_data,
+    creation_data,
+    interface,
+    merged,
+    read_answer,
+    read_error,
+)
 from deai.chain.sei.calls import join_addresses, split_addresses
 from deai.chain.sei.logs import Decoder, RawLog, read_log
 from deai.chain.sei.quantities import quantity
@@ -122,6 +129,14 @@ def test_no_two_contracts_mean_different_things_by_one_error() -> None:
             assert seen.setdefault(selector, shape) == shape
     late = read_error(keccak(b"TooLate(uint40)")[:4] + encode(["uint40"], [9]))
     assert (late.name, late.arguments) == ("TooLate", {"closesAt": 9})
+
+
+def test_a_contract_that_comes_later_gives_no_error_other_arguments() -> None:
+    late, other = keccak(b"TooLate(uint40)")[:4], keccak(b"Other()")[:4]
+    first = {late: ("TooLate", (("closesAt", "uint40"),))}
+    second = {late: ("TooLate", (("deadline", "uint40"),)), other: ("Other", ())}
+    assert merged(first, second) == {**first, other: ("Other", ())}
+    assert merged(second, first) == second
 
 
 def test_a_voucher_that_was_skipped_names_an_error_of_its_contract() -> None:
