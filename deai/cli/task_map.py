@@ -1,31 +1,29 @@
 """`deai task map`: one task per line of a file, over the fast lane, with results in order.
 
 What is written to the output is done: the same command again goes on behind its last complete
-line. Each line names its input by a digest over workload, parameters and input, so that the
-results of one file are never continued with those of another.
+line, and asks for nothing that it had received. Each line names its input by a digest over
+workload, parameters and input, so that the results of one file are never continued with those of
+another.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import fcntl
 import hashlib
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from deai.cli import task_input
 from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, run_trio, typed, typed_node
+from deai.cli.map_lines import FORMATS, Lines, read_line
+from deai.cli.map_results import Results
 from deai.errors import DeaiError, LimitExceeded, UsageError, WorkloadFault
 
 if TYPE_CHECKING:
@@ -35,11 +33,8 @@ if TYPE_CHECKING:
     from deai.client.lane.tasks import Task
     from deai.ids import NodeId
 
-FORMATS: Final = ("text", "json", "base64")
-MAX_LINE: Final = 512 * 1024
-"""Bytes of a line of the input or the output; an input has at most 64 KiB."""
-SYNC_EVERY: Final = 1.0
-"""Seconds after which results are on disk at the latest."""
+_BREATH: Final = 64
+"""Lines after which others get their turn, where nothing has to be waited for."""
 
 
 @click.argument("workload")
@@ -100,10 +95,9 @@ class _Job:
     workload: str
     params: dict[str, Any]
     prefix: bytes
-    source: IO[bytes]
-    lines: Iterator[bytes]
+    lines: Lines
     form: str
-    results: _Results
+    results: Results
     output: Path | None
     max_fee: int
     max_units: int
@@ -111,17 +105,18 @@ class _Job:
     nodes: tuple[NodeId, ...]
     in_flight: int
     coordinator: str | None
-    total: int | None
     tasks: int = 0
+    """Lines that have their result in the output."""
     failed: int = 0
+    received_before: int = 0
+    """Results that an earlier run received and did not write in their place."""
     first_failed: str = ""
     """Why, of those that this run computed."""
 
     def close(self) -> None:
         """Let the files go."""
         self.results.close()
-        if self.source is not sys.stdin.buffer:
-            self.source.close()
+        self.lines.close()
 
     def key(self, data: bytes) -> str:
         """Names a task: its workload, parameters and input."""
@@ -149,14 +144,13 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
     named = f"{info.id}\0{info.version}\0".encode() + hashlib.sha256(parameters).digest()
     max_fee = settings.max_fee if given is None else typed("--max-fee", parse_amount, given)
     top_up = typed("--top-up", parse_amount, options["top_up"]) if options["top_up"] else 0
-    results = _Results(options["output"], as_base64=form == "base64")
-    opened, total = _opened(source)
+    lines = Lines(source)
+    results = Results(options["output"], as_base64=form == "base64")
     return _Job(
         workload=info.id,
         params=params,
         prefix=named,
-        source=opened,
-        lines=_lines(opened, source),
+        lines=lines,
         form=form,
         results=results,
         output=options["output"],
@@ -166,7 +160,6 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
         nodes=nodes,
         in_flight=options["in_flight"],
         coordinator=options["coordinator"],
-        total=total,
     )
 
 
@@ -191,29 +184,31 @@ async def _run(settings: Settings, job: _Job) -> dict[str, Any]:
 
     began, kept = time.monotonic(), job.tasks
     async with connect_client(settings, job.coordinator) as client:
-        lane: Lane
-        async with (
-            client.lane(
-                job.workload, params=job.params, max_fee=job.max_fee, nodes=job.nodes,
-                max_units=job.max_units, auto_top_up=job.top_up,
-            ) as lane,
-            trio.open_nursery() as nursery,
-        ):  # fmt: skip
-            nursery.start_soon(_progress, settings, job)
-            try:
-                async for task in lane.results(_inputs(job), in_flight=job.in_flight):
-                    _write(job, task)
-            finally:
-                job.results.sync()
-            nursery.cancel_scope.cancel()
+        try:
+            lane: Lane
+            async with (
+                client.lane(
+                    job.workload, params=job.params, max_fee=job.max_fee, nodes=job.nodes,
+                    max_units=job.max_units, auto_top_up=job.top_up,
+                ) as lane,
+                trio.open_nursery() as nursery,
+            ):  # fmt: skip
+                under_way = _UnderWay(job, lane)
+                nursery.start_soon(_progress, settings, job)
+                nursery.start_soon(job.results.keep_synced)
+                nursery.start_soon(under_way.print_on)
+                await under_way.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            job.results.sync()  # with what came while the lane was left
         shares = lane.shares
     seconds = time.monotonic() - began
-    done = job.tasks - kept
+    done = job.tasks - kept - job.received_before
     return {
         "tasks": job.tasks,
         "failed": job.failed,
         "first_failed": job.first_failed or None,
-        "resumed": kept,
+        "resumed": kept + job.received_before,
         "paid": str(sum(share.paid for share in shares)),
         "nodes": [
             {"node_id": one.node, "tasks": one.tasks, "paid": str(one.paid)} for one in shares
@@ -225,20 +220,131 @@ async def _run(settings: Settings, job: _Job) -> dict[str, Any]:
     }
 
 
-def _inputs(job: _Job) -> Iterator[bytes]:
-    for at, line in enumerate(job.lines, job.tasks):
-        yield read_line(line, job.form, at)
+@dataclass(eq=False, slots=True)
+class _Line:
+    """A line that was read and whose result is not in its place yet."""
+
+    index: int
+    key: str
+    row: bytes | None = None
+    error: DeaiError | None = None
+    """None of the line's own: it ends the command."""
+    is_failed: bool = False
 
 
-def _write(job: _Job, task: Task) -> None:
-    error = task.error
-    if error is not None and not isinstance(error, WorkloadFault | LimitExceeded):
-        raise error  # no fault of this line's: the same command goes on with it
-    job.results.add(job.tasks, job.key(task.data), task.output, error)
-    job.tasks += 1
-    job.failed += error is not None
-    if error is not None and not job.first_failed:
-        job.first_failed = f"line {job.tasks}: {error}"
+class _UnderWay:
+    """Lines on their way to being results, at most `in_flight` of them.
+
+    A result is written where it is heard of, which is before it is paid.
+    """
+
+    def __init__(self, job: _Job, lane: Lane) -> None:
+        import trio
+
+        self._job = job
+        self._lane = lane
+        self._lines: deque[_Line] = deque()
+        self._news = trio.Event()
+        self._to_print = trio.Event()
+        self._problem: DeaiError | None = None
+
+    async def run(self) -> None:
+        """Until every line has its result; raises what ended it before."""
+        import trio
+
+        job, index = self._job, self._job.tasks
+        async for line in job.lines:
+            self._start(index, read_line(line, job.form, index))
+            index += 1
+            if not index % _BREATH:
+                await trio.lowlevel.checkpoint()
+            while len(self._lines) >= job.in_flight or job.results.is_full:
+                await self._wait()
+            self._raise()
+        while self._lines or not job.results.is_printed:
+            await self._wait()
+
+    async def print_on(self) -> None:
+        """Give standard output what it should have; raises `UsageError`."""
+        import trio
+
+        while True:
+            self._to_print = trio.Event()
+            if self._job.results.is_printed:
+                await self._to_print.wait()
+            await self._job.results.print_on()
+            self._news.set()
+
+    def _start(self, index: int, data: bytes) -> None:
+        job = self._job
+        line = _Line(index, job.key(data))
+        self._lines.append(line)
+        if (early := job.results.early(index, line.key)) is not None:
+            line.row, line.is_failed = early
+            job.received_before += 1
+            self._go_on()
+            return
+        try:
+            self._lane.start(data, partial(self._ended, line))
+        except DeaiError as error:
+            self._fail(line, error)
+            self._go_on()
+
+    def _ended(self, line: _Line, task: Task) -> None:
+        """Called by the lane before it pays; nothing may be raised here."""
+        self._lane.ended(task)
+        if task.error is not None:
+            self._fail(line, task.error)
+        else:
+            line.row = self._job.results.row(line.index, line.key, task.output, None)
+        try:
+            if line.row is not None and (self._lines[0] is not line or self._problem is not None):
+                self._job.results.put_by(line.index, line.row)
+        except UsageError as error:
+            self._problem = self._problem or error
+        self._go_on()
+
+    def _fail(self, line: _Line, error: DeaiError) -> None:
+        if not isinstance(error, WorkloadFault | LimitExceeded):
+            line.error = error  # no fault of this line's: the same command goes on with it
+            return
+        line.row, line.is_failed = (
+            self._job.results.row(line.index, line.key, None, error), True,
+        )  # fmt: skip
+        if not self._job.first_failed:
+            self._job.first_failed = f"line {line.index + 1}: {error}"
+
+    def _go_on(self) -> None:
+        """Write the results whose turn it is."""
+        job, lines = self._job, self._lines
+        first, rows = job.tasks, list[bytes]()
+        while lines and lines[0].row is not None and self._problem is None:
+            line = lines.popleft()
+            assert line.row is not None
+            rows.append(line.row)
+            job.tasks += 1
+            job.failed += line.is_failed
+        if rows:
+            try:
+                job.results.add(first, rows)
+            except UsageError as error:
+                self._problem = error
+            self._to_print.set()
+        if lines and lines[0].error is not None:
+            self._problem = self._problem or lines[0].error
+        self._news.set()
+
+    async def _wait(self) -> None:
+        import trio
+
+        self._raise()
+        self._news = trio.Event()
+        await self._news.wait()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._problem is not None:
+            raise self._problem
 
 
 async def _progress(settings: Settings, job: _Job) -> None:
@@ -251,8 +357,8 @@ async def _progress(settings: Settings, job: _Job) -> None:
         is_live = console.is_terminal and not settings.json
         await trio.sleep(0.2 if is_live else 5.0)
         rate = (job.tasks - start) / (time.monotonic() - began)
-        share = f"{bar(job.tasks / job.total, 30)} " if job.total else ""
-        of = f" of {job.total}" if job.total else ""
+        share = f"{bar(job.tasks / job.lines.total, 30)} " if job.lines.total else ""
+        of = f" of {job.lines.total}" if job.lines.total else ""
         text = f"◉ {share}{job.tasks}{of} tasks  {rate:,.0f}/s  {job.failed} failed"
         if is_live:
             sys.stderr.write(f"\r\x1b[2K{text}")
@@ -292,139 +398,3 @@ def render(console: Console, document: dict[str, Any]) -> None:
             ("Output", document["output"] or ""),
         ],
     )
-
-
-# --- lines in, lines out -----------------------------------------------------------------------
-
-
-def read_line(line: bytes, form: str, index: int) -> bytes:
-    """The input that a line stands for; raise `UsageError` naming the line."""
-    if form == "text":
-        return line
-    try:
-        if form == "base64":
-            return base64.b64decode(line, validate=True)
-        value = json.loads(line)
-    except (ValueError, binascii.Error, RecursionError) as error:
-        raise UsageError(
-            f"line {index + 1} of the input is no {form}: {error}",
-            hint="--format says what a line is: " + ", ".join(FORMATS),
-            code="bad_line",
-        ) from error
-    return value.encode() if isinstance(value, str) else line
-
-
-def _opened(source: str) -> tuple[IO[bytes], int | None]:
-    if source == "-":
-        return sys.stdin.buffer, None
-    try:
-        file = Path(source).open("rb")  # noqa: SIM115 - read to its end by the job
-        total = sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b""))
-        file.seek(0)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the input {source!r}: {error.strerror}", code="unreadable_input"
-        ) from error
-    return file, total
-
-
-def _lines(file: IO[bytes], source: str) -> Iterator[bytes]:
-    while line := file.readline(MAX_LINE):
-        if len(line) == MAX_LINE:
-            raise LimitExceeded(
-                f"a line of {source} is longer than {MAX_LINE} bytes", code="input_too_large"
-            )
-        yield line.rstrip(b"\r\n")
-
-
-class _Results:
-    """The output: lines that are whole, and one at most that is not."""
-
-    def __init__(self, path: Path | None, *, as_base64: bool) -> None:
-        """Take the file for this process alone; raise `UsageError`."""
-        self._as_base64 = as_base64
-        self._path = path
-        self._synced_at = 0.0
-        if path is None:
-            self._file: IO[bytes] = sys.stdout.buffer
-            return
-        try:
-            self._file = path.open("a+b")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"another process writes to {path}", hint="wait for it", code="output_in_use"
-            ) from error
-        except OSError as error:
-            raise UsageError(
-                f"cannot write {path}: {error.strerror}", code="unwritable_output"
-            ) from error
-
-    def kept(self) -> Iterator[tuple[str, bool]]:
-        """Key of every whole line, and whether its task failed; cuts off one that is not."""
-        if self._path is None:
-            return
-        self._file.seek(0)
-        end = 0
-        for number, line in enumerate(iter(partial(self._file.readline, 2 * MAX_LINE), b"")):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                found = json.loads(line)
-                place, key = found["index"], str(found["key"])
-                is_failed = found.get("error") is not None
-            except (ValueError, KeyError, TypeError, AttributeError):
-                place, key, is_failed = -1, "", False
-            if place != number:
-                raise UsageError(
-                    f"{self._path}: line {number + 1} is no result of this command",
-                    hint="name another --output",
-                    code="other_output",
-                )
-            end += len(line)
-            yield key, is_failed
-        self._file.truncate(end)
-        self._file.seek(0, os.SEEK_END)
-
-    def add(self, index: int, key: str, output: bytes | None, error: DeaiError | None) -> None:
-        """Write a line; raise `UsageError` where there is no room."""
-        row: dict[str, Any] = {"index": index, "key": key}
-        if error is not None:
-            row["error"] = {"code": error.reason_code, "message": str(error)}
-        else:
-            row |= self._shown(output or b"")
-        try:
-            self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-        except OSError as problem:
-            raise self._unwritable(problem) from problem
-        if (now := time.monotonic()) - self._synced_at > SYNC_EVERY:
-            self._synced_at = now
-            self.sync()
-
-    def sync(self) -> None:
-        """What was added outlives the process, and a file a power cut; raise `UsageError`."""
-        try:
-            self._file.flush()
-            if self._path is not None:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def close(self) -> None:
-        """Let the file go."""
-        if self._path is not None:
-            with suppress(OSError):
-                self._file.close()
-
-    def _shown(self, output: bytes) -> dict[str, str]:
-        if not self._as_base64:
-            with suppress(UnicodeDecodeError):
-                return {"output": output.decode()}
-        return {"base64": base64.b64encode(output).decode()}
-
-    def _unwritable(self, error: OSError) -> UsageError:
-        return UsageError(
-            f"cannot write {self._path or 'the results'}: {error.strerror}",
-            hint="make room; the same command goes on behind the last whole line",
-            code="unwritable_output",
-        )

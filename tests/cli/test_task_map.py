@@ -5,8 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +106,36 @@ def lanes(shell: Shell, monkeypatch: pytest.MonkeyPatch, *cheats: Cheat, **more:
     return made
 
 
+@contextmanager
+def piped(monkeypatch: pytest.MonkeyPatch, write: Callable[[int], None]) -> Iterator[None]:
+    """Standard input is a pipe into which `write` writes, beside."""
+    ours, theirs = os.pipe()
+
+    def feed() -> None:
+        try:
+            write(theirs)
+        except BrokenPipeError:
+            pass
+        finally:
+            os.close(theirs)
+
+    thread = threading.Thread(target=feed, daemon=True)
+    with os.fdopen(ours) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        thread.start()
+        yield
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Poll for at most ten seconds."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -145,6 +180,98 @@ def test_the_same_command_again_goes_on_behind_the_last_whole_line(
     assert (again.document["resumed"], again.document["tasks"]) == (60, 60)
     assert again.document["paid"] == "0"
     assert network.computed == []
+
+
+def test_a_pipe_may_be_silent_while_results_are_written(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch)
+    output = tmp_path / "out.jsonl"
+    heard: list[int] = []
+
+    def write(pipe: int) -> None:
+        os.write(pipe, b"a\nb")
+        until(lambda: output.exists() and len(rows(output)) == 1)
+        heard.append(len(rows(output)))
+        os.write(pipe, b"c\n")
+        until(lambda: len(rows(output)) == 2)
+        heard.append(len(rows(output)))
+
+    command = ("task", "map", "echo", "--input", "-", "--output", str(output), "--max-fee", "1CT")
+    with piped(monkeypatch, write):
+        done = shell.json(*command)
+    assert done.status == 0, done.out + done.err
+    assert heard == [1, 2]
+    assert [row["output"] for row in rows(output)] == ["A", "BC"]
+
+
+def test_of_an_endless_pipe_little_is_read_ahead(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch, deposit=20 * PRICE)
+    output = tmp_path / "out.jsonl"
+    taken = 0
+
+    def write(pipe: int) -> None:
+        nonlocal taken
+        while True:
+            taken += os.write(pipe, b"x" * 1023 + b"\n")
+
+    command = ("task", "map", "echo", "--input", "-", "--output", str(output), "--max-fee", "1CT")
+    with piped(monkeypatch, write):
+        done = shell.json(*command, "--in-flight", "8")
+    assert done.error["code"] == "deposit"
+    assert len(rows(output)) == 20
+    assert taken < 512 * 1024
+
+    def endless_line(pipe: int) -> None:
+        while True:
+            os.write(pipe, b"x" * 65536)
+
+    with piped(monkeypatch, endless_line):
+        done = shell.json(*command[:-4], "--max-fee", "1CT", "--output", str(tmp_path / "new"))
+    assert done.error["code"] == "input_too_large"
+
+
+def test_what_a_killed_command_had_received_is_not_asked_for_again(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # One node never answers for its half of the lines, so results come before their turn.
+    network = lanes(shell, monkeypatch, Cheat("silent"), Cheat(), channels=2, deposit=9 * UNIT)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"line {n}\n" for n in range(600)))
+    ahead = tmp_path / "out.jsonl.ahead"
+    left = tmp_path / "left"
+    left.mkdir()
+    received: list[dict[str, Any]] = []
+
+    def kill() -> None:
+        """What a kill at this moment would leave behind."""
+        until(lambda: ahead.exists() and ahead.read_bytes().count(b"\n") >= 60)
+        shutil.copy(output, left)
+        shutil.copy(ahead, left)
+        with (left / ahead.name).open("ab") as file:
+            file.write(b'{"index":599,"key":"')  # in the midst of a line
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    command = ("task", "map", "echo", "--input", str(source), "--output", str(output))
+    command += ("--max-fee", "1CT", "--in-flight", "400")
+    shell.json(*command)
+    thread.join()
+    shutil.copytree(left, tmp_path, dirs_exist_ok=True)
+    received = rows(output) + [
+        json.loads(one) for one in ahead.read_text().splitlines() if one.endswith("}")
+    ]
+    network.cheats = (Cheat(), Cheat())
+    done = shell.json(*command)
+    assert done.status == 0, done.out + done.err
+    assert done.document["resumed"] == len(received) >= 60
+    known = {row["output"].lower().encode() for row in received}
+    assert not known & set(network.computed)
+    assert len(network.computed) == 600 - len(received)
+    assert [row["output"] for row in rows(output)] == [f"LINE {n}" for n in range(600)]
+    assert not ahead.exists()
 
 
 def test_results_of_another_input_are_not_gone_on_with(
@@ -293,6 +420,7 @@ def test_the_summary_is_readable(
     done = shell("task", "map", "echo", "--input", str(source), "--max-fee", "1CT")
     assert done.status == 0
     assert [json.loads(line)["output"] for line in done.out.splitlines()] == ["A", "B"]
+    assert list(tmp_path.glob("*.ahead")) == []
     assert "Paid" in done.err
     assert "First failed" not in done.err
     source.write_bytes(b"a\n" + b"x" * 70_000 + b"\n")

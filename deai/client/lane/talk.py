@@ -402,13 +402,14 @@ class Talk:
         self._answered(ids, inputs, price)
         self.results += len(ids)
         self.halted = ""
-        self.pay()
-        self._kick()
+        # Before they are paid: whoever writes outputs down has none paid that a crash would lose.
         for index, (task, output) in enumerate(zip(tasks, outputs, strict=True), first):
             done = task.done
             if done is not None:
                 task.done, task.output, task.index = None, output, index
                 done(task)
+        self.pay()
+        self._kick()
 
     def _answered(self, ids: Sequence[int], inputs: Sequence[bytes], price: int) -> None:
         outstanding = self.outstanding

@@ -10,7 +10,7 @@ import trio
 
 from deai.actions import RequestClose
 from deai.client.lane.book import BookReader
-from deai.client.lane.tasks import fair_share, rounded_units
+from deai.client.lane.tasks import Task, fair_share, rounded_units
 from deai.errors import (
     InsufficientFunds,
     LimitExceeded,
@@ -56,6 +56,24 @@ async def test_many_callers_share_messages(tmp_path: Path) -> None:
                     nursery.start_soon(call, number)
             assert world.nodes[0].heard["Work"] - before <= 4
         assert paid(world) == 1100 * PRICE
+
+
+async def test_an_output_is_handed_over_before_it_is_paid(tmp_path: Path) -> None:
+    async with lane_world(tmp_path, Cheat()) as world, world.client() as client:
+        async with client.lane("shout", max_fee=UNIT) as lane:
+            (session,) = lane._hub.sessions.values()
+            handed: list[bool] = []
+            done = trio.Event()
+
+            def ended(task: Task) -> None:
+                handed.append(session.talk.payer.promised.received <= task.index)
+                if len(handed) == 300:
+                    done.set()
+
+            for number in range(300):
+                lane.start(b"%d" % number, ended)
+            await done.wait()
+            assert all(handed)
 
 
 def resident() -> int:
