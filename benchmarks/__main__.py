@@ -38,7 +38,10 @@ class Promise:
 
 PROMISES: Final = {
     "embedding": {"node_share_of_runner": Promise(0.95)},
-    "warm_task": {"added_p50_ms": Promise(5, at_most=True)},
+    "warm_task": {
+        "lane_added_p50_ms": Promise(5, at_most=True),
+        "escrow_added_p50_ms": Promise(5, at_most=True),
+    },
     "assignment": {"p99_ms": Promise(5_000, at_most=True)},
     "escrow_latency": {"post_to_completed_p50_s": Promise(3, at_most=True)},
     "node_footprint": {"rss_mib_reconnected": Promise(200, at_most=True)},

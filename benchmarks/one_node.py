@@ -14,13 +14,15 @@ from typing import Final
 
 import trio
 
-from deai.actions import Deposit, RegisterNode, TransferTokens
+from deai.actions import Deposit, OpenChannel, RegisterNode, TransferTokens
 from deai.chain.memory import MemoryChain
 from deai.client.client import Client
 from deai.client.directory import PeerList
+from deai.client.lane.places import session_key_file
 from deai.client.opening import open_client
 from deai.hashing import keccak
 from deai.ids import NodeId, PeerId, node_id
+from deai.keys import create_key
 from deai.money import UNIT, Amount
 from deai.net import Net, PeerAddress
 from deai.ports import Workbench
@@ -28,6 +30,7 @@ from deai.signing import LocalSigner
 from deai.tasks import operate_digest
 from node import logs
 from node.config import NodeConfig
+from node.lane.book import LaneBook
 from node.main import run
 from node.ports import Ports
 from node.store.blobs import BlobStore
@@ -78,21 +81,25 @@ async def open_one_node(
     workbench: Workbench,
     nets: AbstractAsyncContextManager[tuple[Net, Net]],
 ) -> AsyncIterator[Client]:
-    """A funded client whose only node offers what `workbench` computes."""
+    """A funded client with an open channel; its only node offers what `workbench` computes."""
     logs.set_up("warning")  # stdout belongs to the report
     chain = MemoryChain(RULES, holder=signer("bank").account, clock=time.time)
     async with AsyncExitStack() as stack:
         net, own = await stack.enter_async_context(nets)
         journal = Journal(home / "node.db")
         stack.callback(journal.close)
+        book = LaneBook(home / "lane.db")
+        stack.callback(book.close)
+        node = await _registered(chain, net.peer_id)
         ports = Ports(
-            node=await _registered(chain, net.peer_id),
+            node=node,
             journal=journal,
             blobs=BlobStore(home / "blobs", max_bytes=STORE_BYTES),
             ledger=chain.ledger(signer("operator")),
             net=net,
             workbench=workbench,
             signer=signer("operator"),
+            book=book,
             models={one.name: digest for digest, one in installed(models).items()},
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -105,6 +112,9 @@ async def open_one_node(
         bank = chain.ledger(signer("bank"))
         await bank.submit(TransferTokens(signer("client").account, FUNDS), key="client")
         await payer.submit(Deposit(Amount(FUNDS // 2)))
+        keys = session_key_file(home / "client", node)
+        session = create_key(keys, home / "client" / "keys" / "passphrase", chain=chain.info.name)
+        await payer.submit(OpenChannel(node, session, 1, Amount(FUNDS // 4)))
         yield await stack.enter_async_context(
             open_client(
                 ledger=payer,

@@ -1,9 +1,11 @@
 """Added latency of one small task on a warm stream, over calling the worker directly.
 
 One client and one node in one process: the ledger in memory, the real journals on disk, a real
-locked worker. `none/1`, one seat, `matmul-proof` of the smallest size. Three ways in turns, so
-that a machine whose speed drifts is as slow for each: the worker alone, through client and node
-over the wire in memory, and the same over libp2p on loopback.
+locked worker. `none/1`, one seat, `matmul-proof` of the smallest size. The ways take turns, so
+that a machine whose speed drifts is as slow for each: the worker alone; client and node over the
+wire in memory, and over libp2p on loopback; on each wire paid through the escrow, with a chain's
+record of this one task, and paid by voucher through an open channel, as a task is where there is
+one. A task of the lane is verified when its output has come: the receipt of its window follows.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import trio
 from benchmarks.one_node import in_memory, libp2p, open_one_node
 from benchmarks.report import Report, parser
 from deai.client.client import Client
+from deai.client.lane.lane import Lane
 from deai.money import UNIT
 from deai.ports import Computation, Executor, Workbench
 from workloads.inputs import InstalledWorkloads
@@ -45,6 +48,13 @@ async def through_network(client: Client, seed: int) -> tuple[float, float]:
     return verified, time.perf_counter() - began
 
 
+async def through_lane(lane: Lane) -> float:
+    """Seconds of a lone task to its output."""
+    began = time.perf_counter()
+    await lane.call(b"")
+    return time.perf_counter() - began
+
+
 async def directly(executor: Executor, seed: int) -> float:
     """Seconds of the same computation in the same worker."""
     catalogue = InstalledWorkloads.load(only=(WORKLOAD,))
@@ -62,10 +72,11 @@ async def directly(executor: Executor, seed: int) -> float:
 
 
 async def measure(rounds: int) -> Report:
-    """All three, one task of each at a time, over the same kind of worker."""
+    """All of them, one task at a time, over the same kind of worker."""
     report = Report("warm_task", parameters={"rounds": rounds, "policy": "none/1", **PARAMETERS})
     direct: list[float] = []
     through: dict[str, list[tuple[float, float]]] = {"memory": [], "libp2p": []}
+    on_lane: dict[str, list[float]] = {"memory": [], "libp2p": []}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         models = folder / "models"
@@ -76,20 +87,27 @@ async def measure(rounds: int) -> Report:
 
         bench = await workbench()
         executor = await stack.enter_async_context(bench.executor("direct"))
-        clients = {}
+        clients: dict[str, Client] = {}
+        lanes: dict[str, Lane] = {}
         for name, nets in (("memory", in_memory()), ("libp2p", libp2p())):
             (folder / name).mkdir()
             network = open_one_node(folder / name, models, await workbench(), nets)
-            clients[name] = await stack.enter_async_context(network)
+            client = clients[name] = await stack.enter_async_context(network)
+            lane = client.lane(WORKLOAD, params={**PARAMETERS, "seed": 1}, max_fee=UNIT)
+            lanes[name] = await stack.enter_async_context(lane)
         for seed in range(WARM_UP + rounds):
             direct.append(await directly(executor, seed))
             for name, client in clients.items():
                 through[name].append(await through_network(client, seed))
+                on_lane[name].append(await through_lane(lanes[name]))
     worker = median(direct[WARM_UP:])
     verified, settled = zip(*through["memory"][WARM_UP:], strict=True)
     over_libp2p, _ = zip(*through["libp2p"][WARM_UP:], strict=True)
-    report.add("added_p50_ms", 1000 * (median(verified) - worker), "ms")
-    report.add("added_over_libp2p_p50_ms", 1000 * (median(over_libp2p) - worker), "ms")
+    lane, lane_over_libp2p = (median(on_lane[name][WARM_UP:]) for name in clients)
+    report.add("lane_added_p50_ms", 1000 * (lane - worker), "ms")
+    report.add("lane_added_over_libp2p_p50_ms", 1000 * (lane_over_libp2p - worker), "ms")
+    report.add("escrow_added_p50_ms", 1000 * (median(verified) - worker), "ms")
+    report.add("escrow_added_over_libp2p_p50_ms", 1000 * (median(over_libp2p) - worker), "ms")
     report.add("task_p50_ms", 1000 * median(verified), "ms")
     report.add("task_p95_ms", 1000 * quantiles(verified, n=20)[-1], "ms")
     report.add("settled_p50_ms", 1000 * median(settled), "ms")
