@@ -500,7 +500,7 @@ CoreAction: TypeAlias = (
 )
 """What every deployment carries out."""
 
-ContractAction: TypeAlias = CoreAction | ChannelAction | RewardAction | OrderAction
+ContractAction: TypeAlias = CoreAction | ChannelAction | RewardAction | OrderAction | PoolAction
 
 Action: TypeAlias = ContractAction | TransferGas
 
@@ -510,7 +510,7 @@ def intent_key(action: Action) -> str:
 
     Right for every action that names a task, an epoch, a voucher or a nonce; a transfer, deposit,
     top-up, stake, thaw, withdrawal, collection or payment for rewards or orders that may be meant
-    twice needs a key of the caller's own, and so does a voucher or an order that is shown again
-    because the deposit grew.
+    twice needs a key of the caller's own, and so do a voucher or an order that is shown again
+    because the deposit grew, and what delegators and managers do with a pool.
     """
     return f"{type(action).__name__}:{sha256(encode_canonical(action)).hexdigest()[:40]}"

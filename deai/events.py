@@ -439,7 +439,7 @@ class Delegated(_Event, frozen=True):
 
 
 class UndelegationRequested(_Event, frozen=True):
-    """`shares` wait for batch `batch` to unbond."""
+    """`shares` wait for batch `batch`, which may begin at once."""
 
     node: NodeId
     account: AccountId
@@ -448,7 +448,10 @@ class UndelegationRequested(_Event, frozen=True):
 
 
 class BatchStarted(_Event, frozen=True):
-    """A batch unbonds: `amount` is the most it is paid, once `matures_at` has passed."""
+    """A batch unbonds: `amount` is the most it is paid, once `matures_at` has passed.
+
+    Its shares have left the pool's. Batch 0 is the whole pool, for good.
+    """
 
     node: NodeId
     batch: int
@@ -458,7 +461,7 @@ class BatchStarted(_Event, frozen=True):
 
 
 class BatchMatured(_Event, frozen=True):
-    """A batch was paid out of the stake: `amount` waits for its accounts."""
+    """A batch left the stake: `amount` waits for its accounts (batch 0: for all others)."""
 
     node: NodeId
     batch: int
@@ -475,7 +478,10 @@ class UndelegationPaid(_Event, frozen=True):
 
 
 class IncomeShared(_Event, frozen=True):
-    """`income` joined the stake; `commission` of it as `commission_shares` of the manager."""
+    """`income` joined the assets; `commission` of it as `commission_shares` of the manager.
+
+    When nobody has shares any more, `commission` is all of it, and the manager was sent it.
+    """
 
     node: NodeId
     income: Amount
@@ -484,11 +490,15 @@ class IncomeShared(_Event, frozen=True):
 
 
 class PoolSlashed(_Event, frozen=True):
-    """A slash was recognised: `amount` left the pool, `bounty` of it at the manager's expense."""
+    """A slash was recognised: the registry took `amount`.
+
+    The manager bore `bounty` of it alone, with `bounty_shares`.
+    """
 
     node: NodeId
     amount: Amount
     bounty: Amount
+    bounty_shares: int
 
 
 class CommissionAnnounced(_Event, frozen=True):

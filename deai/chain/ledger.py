@@ -14,13 +14,14 @@ from typing import Final, Protocol
 import msgspec
 
 from deai.actions import Action
-from deai.chain.refusals import no_channels, no_orders, no_rewards
+from deai.chain.refusals import no_channels, no_orders, no_pools, no_rewards
 from deai.channels import CHANNELS_NAME, Channel, ChannelRecord
 from deai.claims import REWARDS_NAME, RewardsRecord
 from deai.events import LedgerRecord
 from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.orders import ORDERS_NAME, OrderBalance
+from deai.pools import POOLS_NAME, DelegationRecord, PoolRecord
 from deai.signing import Domain
 from deai.standing import Standing
 from deai.tasks import MAX_COMMIT_SPAN
@@ -28,6 +29,7 @@ from deai.tasks import MAX_COMMIT_SPAN
 CHANNELS_CONTRACT: Final = "PaymentChannels"
 REWARDS_CONTRACT: Final = "RewardDistributor"
 ORDERS_CONTRACT: Final = "OrderSettlement"
+POOLS_CONTRACT: Final = "Delegations"
 OPTIONAL_CONTRACTS: Final = (CHANNELS_CONTRACT, REWARDS_CONTRACT, ORDERS_CONTRACT)
 """What a deployment may lack."""
 MAX_CHANNEL_PAGE: Final = 100
@@ -65,6 +67,13 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
             raise no_orders()
         return Domain(ORDERS_NAME, self.chain_id, self.contracts[ORDERS_CONTRACT])
 
+    @property
+    def delegations(self) -> Domain:
+        """What names the owners of pools; raises `NotSetUp` where no node takes delegations."""
+        if POOLS_CONTRACT not in self.contracts:
+            raise no_pools()
+        return Domain(POOLS_NAME, self.chain_id, self.contracts[POOLS_CONTRACT])
+
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """Constructor constants of the contracts; sums in base units, times in seconds."""
@@ -87,6 +96,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """How long a root waits before accounts may claim under it; 0 where there are no rewards."""
     thaw_period: int = 0
     """From asking for money set aside for orders to taking it; 0 where there are no orders."""
+    min_delegation: Amount = Amount(0)
+    """The least that may be delegated at once; 0 where no node takes delegations."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -297,6 +308,17 @@ class Ledger(Protocol):
 
     async def order_earnings(self, owner: AccountId) -> OrderEarnings:
         """What waits for an owner of nodes, and beside it for the treasury."""
+        ...
+
+    async def pool(self, node: NodeId) -> PoolRecord | None:
+        """The pool that a node's stake is, None if the node takes no delegations.
+
+        Raises `NotSetUp` where none does; so do `delegation` and the actions.
+        """
+        ...
+
+    async def delegation(self, node: NodeId, account: AccountId) -> DelegationRecord:
+        """What an account has in a node's pool; all zero if it has nothing."""
         ...
 
     async def simulate(self, action: Action) -> int:

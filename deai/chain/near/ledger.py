@@ -67,7 +67,7 @@ from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
 from deai.chain.near.steps import NearCall
 from deai.chain.near.views import Views, checked
 from deai.chain.pool import Pool, sensible
-from deai.chain.refusals import no_orders, no_rewards, refusal
+from deai.chain.refusals import no_orders, no_pools, no_rewards, refusal
 from deai.channels import Channel, ChannelRecord
 from deai.claims import RewardsRecord
 from deai.errors import ConfigError, LedgerRejected
@@ -76,6 +76,7 @@ from deai.ids import NEAR, AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.network import ChainEntry
 from deai.orders import OrderBalance
+from deai.pools import DelegationRecord, PoolRecord
 
 TIMEOUT_S: Final = 15.0
 """Above the 10 s after which an endpoint itself gives up waiting."""
@@ -115,7 +116,7 @@ class NearLedger:
         return self._key.account if self._key is not None else None
 
     @property
-    def pool(self) -> Pool:
+    def endpoints(self) -> Pool:
         """The endpoints and what is known of their health."""
         return self._pool
 
@@ -213,6 +214,12 @@ class NearLedger:
 
     async def order_earnings(self, owner: AccountId) -> OrderEarnings:
         raise no_orders()
+
+    async def pool(self, node: NodeId) -> PoolRecord | None:
+        raise no_pools()
+
+    async def delegation(self, node: NodeId, account: AccountId) -> DelegationRecord:
+        raise no_pools()
 
     async def simulate(self, action: Action) -> int:
         sender, call = self._as_sender(), await self._encode(action)

@@ -8,8 +8,13 @@ from typing import Final, Protocol, assert_never
 import msgspec
 
 from deai import actions as act
-from deai.chain.ledger import CHANNELS_CONTRACT, ORDERS_CONTRACT, REWARDS_CONTRACT
-from deai.chain.refusals import no_channels, no_orders, no_rewards
+from deai.chain.ledger import (
+    CHANNELS_CONTRACT,
+    ORDERS_CONTRACT,
+    POOLS_CONTRACT,
+    REWARDS_CONTRACT,
+)
+from deai.chain.refusals import no_channels, no_orders, no_pools, no_rewards
 from deai.chain.sei.abi import call_data, values
 from deai.channels import Channel, Voucher
 from deai.claims import Reason
@@ -24,6 +29,12 @@ _OPEN_CHANNEL: Final = ("bytes32", "address")
 _SHARES: Final = ("uint8", "uint256[]")
 _NO_VOUCHER: Final = (0, bytes(32), bytes(32), bytes(32))
 _REGISTER: Final = ("uint96", "address", "uint40", "bytes", "bytes", "string")
+_OPEN_POOL: Final = (
+    "uint8", "uint96", "uint16", "address", "uint40", "bytes", "bytes", "string",
+)  # fmt: skip
+_DELEGATE: Final = ("uint8", "bytes32")
+_OPEN, _ADD = 1, 2
+"""What tokens that arrive at the contract for pools are for."""
 
 
 class ContractCall(msgspec.Struct, frozen=True):
@@ -159,6 +170,18 @@ def _encode(  # one row per verb
             | act.SweepOrderFees()
         ):
             return _encode_order(action, contracts)
+        case (
+            act.OpenPool()
+            | act.Delegate()
+            | act.Undelegate()
+            | act.AdvancePool()
+            | act.ClaimDelegation()
+            | act.AnnounceCommission()
+            | act.ClosePool()
+            | act.PoolRotateOperator()
+            | act.PoolUnjail()
+        ):
+            return _encode_pool(action, contracts)
         case _:
             return _encode_channel(action, contracts)
 
@@ -260,6 +283,50 @@ def _encode_order(
             return orders("collect", 40_000, action.owner)
         case act.SweepOrderFees():
             return orders("sweep", _each(35_000, 8_000, action.owners), list(action.owners))
+        case _:
+            assert_never(action)
+
+
+def _encode_pool(
+    action: act.PoolAction, contracts: Mapping[str, AccountId]
+) -> tuple[str, bytes, int]:
+    if POOLS_CONTRACT not in contracts:
+        raise no_pools()
+
+    def paid(amount: int, data: bytes, gas: int) -> tuple[str, bytes, int]:
+        to = contracts[POOLS_CONTRACT]
+        return "ComputeToken", call_data("ComputeToken", "transferAndCall", to, amount, data), gas
+
+    def pools(function: str, gas: int, *arguments: object) -> tuple[str, bytes, int]:
+        data = call_data(POOLS_CONTRACT, function, raw(action.node), *arguments)
+        return POOLS_CONTRACT, data, gas
+
+    if isinstance(action, act.OpenPool):
+        data = values(
+            _OPEN_POOL, _OPEN, action.index, action.commission_bps, action.operator,
+            action.valid_until, action.signature, action.peer_id.encode(),
+            join_addresses(action.addresses),
+        )  # fmt: skip
+        return paid(action.stake, data, 400_000)
+    match action:
+        case act.Delegate():
+            return paid(action.amount, values(_DELEGATE, _ADD, raw(action.node)), 150_000)
+        case act.Undelegate():
+            return pools("undelegate", 100_000, action.shares)
+        case act.AdvancePool():
+            return pools("advance", 100_000)
+        case act.ClaimDelegation():
+            return pools("claim", 60_000, action.account)
+        case act.AnnounceCommission():
+            return pools("announceCommission", 50_000, action.bps)
+        case act.ClosePool():
+            return pools("close", 120_000)
+        case act.PoolRotateOperator():
+            return pools(
+                "rotateOperator", 60_000, action.operator, action.valid_until, action.signature
+            )
+        case act.PoolUnjail():
+            return pools("unjail", 60_000)
         case _:
             assert_never(action)
 

@@ -18,6 +18,7 @@ from deai.chain.ledger import (
     MAX_CHANNEL_PAGE,
     OPTIONAL_CONTRACTS,
     ORDERS_CONTRACT,
+    POOLS_CONTRACT,
     REWARDS_CONTRACT,
     Balances,
     ChainInfo,
@@ -33,7 +34,7 @@ from deai.chain.ledger import (
     Transaction,
 )
 from deai.chain.pool import Pool, Request, sensible
-from deai.chain.refusals import no_channels, no_orders, no_rewards, refusal
+from deai.chain.refusals import no_channels, no_orders, no_pools, no_rewards, refusal
 from deai.chain.sei.abi import CONTRACTS, call_data, read_answer
 from deai.chain.sei.calls import encode_action
 from deai.chain.sei.follower import MOST_BLOCKS, LogSource, read_head, read_records
@@ -50,6 +51,7 @@ from deai.ids import SEI, AccountId, ChannelId, NodeId, TaskId, hexed, raw
 from deai.money import Amount
 from deai.network import ChainEntry
 from deai.orders import OrderBalance
+from deai.pools import DelegationRecord, PoolRecord, PoolState
 from deai.signing import Signer
 from deai.standing import Standing
 
@@ -80,7 +82,7 @@ class SeiLedger:
         return self._account
 
     @property
-    def pool(self) -> Pool:
+    def endpoints(self) -> Pool:
         """The endpoints and what is known of their health."""
         return self._pool
 
@@ -95,6 +97,8 @@ class SeiLedger:
                 views.append(self._view(REWARDS_CONTRACT, "delay"))
             if ORDERS_CONTRACT in self._info.contracts:
                 views.append(self._view(ORDERS_CONTRACT, "parameters"))
+            if POOLS_CONTRACT in self._info.contracts:
+                views.append(self._view(POOLS_CONTRACT, "minDelegation"))
             registry, escrow, *others = await self._read(*views)
             least_stake, w0, epoch, unbonding, bounty = self._value(
                 "NodeRegistry", "parameters", registry
@@ -102,13 +106,15 @@ class SeiLedger:
             treasury, least_fee, least_lease, least_window, span = self._value(
                 "TaskEscrow", "parameters", escrow
             )
-            period = delay = thaw = 0
+            period = delay = thaw = least_lent = 0
             if CHANNELS_CONTRACT in self._info.contracts:
                 period = self._value(CHANNELS_CONTRACT, "closePeriod", others.pop(0))
             if REWARDS_CONTRACT in self._info.contracts:
                 delay = self._value(REWARDS_CONTRACT, "delay", others.pop(0))
             if ORDERS_CONTRACT in self._info.contracts:
                 _, _, thaw = self._value(ORDERS_CONTRACT, "parameters", others.pop(0))
+            if POOLS_CONTRACT in self._info.contracts:
+                least_lent = self._value(POOLS_CONTRACT, "minDelegation", others.pop(0))
             self._parameters = Parameters(
                 min_stake=Amount(least_stake),
                 min_fee=Amount(least_fee),
@@ -123,6 +129,7 @@ class SeiLedger:
                 close_period=period,
                 reward_delay=delay,
                 thaw_period=thaw,
+                min_delegation=Amount(least_lent),
             )
         return self._parameters
 
@@ -254,6 +261,38 @@ class SeiLedger:
         earned, fees, _ = await self._order_view("payeeOf", owner)
         return OrderEarnings(earned, fees)
 
+    async def pool(self, node: NodeId) -> PoolRecord | None:
+        (
+            manager, now, following, epoch, state, batch, matures_at, assets, leaving, unbonding,
+            shares, own, queued, leaving_shares,
+        ) = await self._pools_view("poolOf", raw(node))  # fmt: skip
+        if state == PoolState.NONE:
+            return None
+        return PoolRecord(
+            manager=AccountId(manager.lower()),
+            commission=now,
+            next_commission=following,
+            next_commission_epoch=epoch,
+            state=PoolState(state),
+            batch=batch,
+            matures_at=matures_at,
+            assets=Amount(assets),
+            leaving=Amount(leaving),
+            unbonding=Amount(unbonding),
+            shares=shares,
+            manager_shares=own,
+            queued=queued,
+            leaving_shares=leaving_shares,
+        )
+
+    async def delegation(self, node: NodeId, account: AccountId) -> DelegationRecord:
+        shares, queued, batch, claimable = await self._pools_view(
+            "delegationOf", raw(node), account
+        )
+        return DelegationRecord(
+            shares=shares, queued=queued, queued_batch=batch, claimable=Amount(claimable)
+        )
+
     async def simulate(self, action: Action) -> int:
         return await self._as_sender().estimate(encode_action(action, self._info.contracts))
 
@@ -281,6 +320,12 @@ class SeiLedger:
             raise no_orders()
         (answer,) = await self._read(self._view(ORDERS_CONTRACT, function, *arguments))
         return self._value(ORDERS_CONTRACT, function, answer, at)
+
+    async def _pools_view(self, function: str, *arguments: object) -> Any:  # noqa: ANN401
+        if POOLS_CONTRACT not in self._info.contracts:
+            raise no_pools()
+        (answer,) = await self._read(self._view(POOLS_CONTRACT, function, *arguments))
+        return self._value(POOLS_CONTRACT, function, answer)
 
     def _as_sender(self) -> Sender:
         if self._sender is None:

@@ -304,4 +304,30 @@ _READERS: Final[Mapping[str, Any]] = {
     ),
     "EarningsCollected": lambda v: ev.EarningsCollected(_account(v["owner"]), Amount(v["amount"])),
     "OrderFeesSwept": lambda v: ev.OrderFeesSwept(_account(v["owner"]), Amount(v["amount"])),
+    "PoolOpened": lambda v: ev.PoolOpened(
+        _node(v["node"]), _account(v["manager"]), v["index"], v["commission"], Amount(v["stake"])
+    ),
+    "Delegated": lambda v: ev.Delegated(
+        _node(v["node"]), _account(v["account"]), Amount(v["amount"]), v["shares"]
+    ),
+    "UndelegationRequested": lambda v: ev.UndelegationRequested(
+        _node(v["node"]), _account(v["account"]), v["shares"], v["batch"]
+    ),
+    "BatchStarted": lambda v: ev.BatchStarted(
+        _node(v["node"]), v["batch"], v["shares"], Amount(v["amount"]), v["maturesAt"]
+    ),
+    "BatchMatured": lambda v: ev.BatchMatured(_node(v["node"]), v["batch"], Amount(v["amount"])),
+    "UndelegationPaid": lambda v: ev.UndelegationPaid(
+        _node(v["node"]), _account(v["account"]), v["batch"], Amount(v["amount"])
+    ),
+    "IncomeShared": lambda v: ev.IncomeShared(
+        _node(v["node"]), Amount(v["income"]), Amount(v["commission"]), v["commissionShares"]
+    ),
+    "PoolSlashed": lambda v: ev.PoolSlashed(
+        _node(v["node"]), Amount(v["amount"]), Amount(v["bounty"]), v["bountyShares"]
+    ),
+    "CommissionAnnounced": lambda v: ev.CommissionAnnounced(
+        _node(v["node"]), v["commission"], v["epoch"]
+    ),
+    "PoolClosed": lambda v: ev.PoolClosed(_node(v["node"])),
 }

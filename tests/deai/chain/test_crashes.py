@@ -56,7 +56,7 @@ async def run(
 async def settled(chain: ChainProcess, account: AccountId) -> tuple[int, int]:
     """Tokens of an account, when nothing is in flight any more, and transactions it sent."""
     async with open_sei_ledger(chain.entry) as reader:
-        count = await reader.pool.call("eth_getTransactionCount", account, "latest")
+        count = await reader.endpoints.call("eth_getTransactionCount", account, "latest")
         return (await reader.balances(account)).tokens, int(count, 16)
 
 

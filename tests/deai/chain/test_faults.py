@@ -85,7 +85,7 @@ async def test_a_broken_endpoint_is_passed_over(chain: ChainProcess, fault: Any)
             for number in range(3):
                 await pay(ledger, to, 10**number, f"{number}")
             assert (await ledger.balances(to)).tokens == 111
-            resting = ledger.pool.health[0]
+            resting = ledger.endpoints.health[0]
             asked = sum(proxy.asked.values())
             for _ in range(20):
                 await ledger.head()
@@ -245,9 +245,9 @@ async def test_an_endpoint_with_a_false_head_is_not_believed(chain: ChainProcess
         liar.tamper = tamper
         entry = through(chain, liar, direct=True)
         ledger = await stack.enter_async_context(open_sei_ledger(entry))
-        await ledger.pool.compare()
-        assert ledger.pool.health[0].distrusted_until > trio.current_time()
-        assert ledger.pool.health[1].distrusted_until <= trio.current_time()
+        await ledger.endpoints.compare()
+        assert ledger.endpoints.health[0].distrusted_until > trio.current_time()
+        assert ledger.endpoints.health[1].distrusted_until <= trio.current_time()
         truth = int(str(await trio.to_thread.run_sync(chain.ask, "eth_blockNumber")), 16)
         assert (await ledger.head()).number < truth + 100
 
@@ -266,8 +266,8 @@ async def test_an_endpoint_of_another_history_is_outvoted(chain: ChainProcess) -
         ledger = await stack.enter_async_context(
             open_sei_ledger(through(chain, liar, honest, direct=True))
         )
-        await ledger.pool.compare()
-        distrusted = [one.distrusted_until > trio.current_time() for one in ledger.pool.health]
+        await ledger.endpoints.compare()
+        distrusted = [one.distrusted_until > trio.current_time() for one in ledger.endpoints.health]
         assert distrusted == [True, False, False]
 
 
@@ -286,8 +286,8 @@ async def test_an_endpoint_that_stands_still_is_left_alone(chain: ChainProcess) 
             return (await ledger.head()).number >= 20
 
         await eventually(is_past_twenty)
-        await ledger.pool.compare()
-        assert [one.is_lagging for one in ledger.pool.health] == [True, False]
+        await ledger.endpoints.compare()
+        assert [one.is_lagging for one in ledger.endpoints.health] == [True, False]
         asked = sum(late.asked.values())
         assert (await ledger.head()).number >= 20
         assert sum(late.asked.values()) == asked

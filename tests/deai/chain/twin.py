@@ -39,6 +39,7 @@ from deai.events import ChannelOpened, LedgerEvent, LedgerRecord, OrderSettled
 from deai.ids import AccountId, ChannelId, NodeId, TaskId, owner_of
 from deai.money import Amount
 from deai.orders import OrderBalance
+from deai.pools import DelegationRecord, PoolRecord
 from deai.signing import Signer
 from rewards.rules import RULES
 
@@ -228,6 +229,12 @@ class RecordedLedger:
 
     async def order_earnings(self, owner: AccountId) -> OrderEarnings:
         return await self._ledger.order_earnings(owner)
+
+    async def pool(self, node: NodeId) -> PoolRecord | None:
+        return await self._ledger.pool(node)
+
+    async def delegation(self, node: NodeId, account: AccountId) -> DelegationRecord:
+        return await self._ledger.delegation(node, account)
 
     async def simulate(self, action: act.Action) -> int:
         return await self._ledger.simulate(action)

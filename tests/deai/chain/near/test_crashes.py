@@ -60,7 +60,7 @@ async def tokens(chain: NearChain, account: AccountId) -> int:
 async def spent(chain: NearChain, by: Actor) -> int:
     """The nonce of an account's key."""
     async with open_near_ledger(chain.entry) as reader:
-        found: Any = await reader.pool.batch([access_key(by.account, by.key.account)])
+        found: Any = await reader.endpoints.batch([access_key(by.account, by.key.account)])
         return int(found[0]["nonce"])
 
 

@@ -51,7 +51,7 @@ async def test_a_broken_endpoint_is_passed_over(chain: NearChain, fault: Any) ->
             for _ in range(20):
                 await ledger.head()
             assert sum(proxy.asked.values()) - asked <= 5, "a resting endpoint is left alone"
-            assert ledger.pool.health[0].failures > 0
+            assert ledger.endpoints.health[0].failures > 0
 
 
 async def test_no_answer_at_all_is_unreachable_and_passes(chain: NearChain) -> None:

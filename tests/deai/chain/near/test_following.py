@@ -40,9 +40,9 @@ async def test_an_endpoint_with_a_false_head_is_not_believed(chain: NearChain) -
         ledger = await stack.enter_async_context(
             open_near_ledger(through(chain, liar, direct=True))
         )
-        await ledger.pool.compare()
-        assert ledger.pool.health[0].distrusted_until > trio.current_time()
-        assert ledger.pool.health[1].distrusted_until <= trio.current_time()
+        await ledger.endpoints.compare()
+        assert ledger.endpoints.health[0].distrusted_until > trio.current_time()
+        assert ledger.endpoints.health[1].distrusted_until <= trio.current_time()
 
 
 def forging(request: dict[str, Any], result: Any) -> Any:
