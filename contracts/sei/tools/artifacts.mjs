@@ -9,7 +9,7 @@ const require = createRequire(import.meta.url);
 const root = path.resolve(import.meta.dirname, "..");
 const modules = path.join(root, "node_modules");
 const target = path.resolve(root, "../../deai/chain/artifacts/sei");
-const SHIPPED = ["ComputeToken", "NodeRegistry", "OrderSettlement", "PaymentChannels", "RewardDistributor", "TaskEscrow"];
+const SHIPPED = ["ComputeToken", "Delegations", "NodeRegistry", "OrderSettlement", "PaymentChannels", "RewardDistributor", "TaskEscrow"];
 const MAX_CODE = 24576; // EIP-170
 
 const files = (dir) =>

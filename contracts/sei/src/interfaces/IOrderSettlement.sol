@@ -91,7 +91,7 @@ interface IOrderSettlement {
     /// @param id 0 for `BadOrder`
     /// @param reason selector of the error
     event OrderSkipped(bytes32 indexed id, bytes4 reason);
-    /// @param amount all that is asked for now; 0: nothing any more
+    /// @param amount all that is asked for; 0: nothing any more
     event ThawRequested(address indexed client, uint96 amount, uint40 thawsAt);
     event ThawWithdrawn(address indexed client, address indexed to, uint96 amount);
     event EarningsCollected(address indexed owner, uint96 amount);
