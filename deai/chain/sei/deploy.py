@@ -8,7 +8,13 @@ from typing import Final
 
 import msgspec
 
-from deai.chain.ledger import CHANNELS_CONTRACT, ORDERS_CONTRACT, REWARDS_CONTRACT, Parameters
+from deai.chain.ledger import (
+    CHANNELS_CONTRACT,
+    ORDERS_CONTRACT,
+    POOLS_CONTRACT,
+    REWARDS_CONTRACT,
+    Parameters,
+)
 from deai.chain.sei.abi import creation_data
 from deai.chain.sei.calls import ContractCall
 from deai.chain.sei.pool import open_pool
@@ -23,6 +29,7 @@ from deai.signing import Signer
 SUPPLY: Final = 10**9 * UNIT
 ADMIN_DELAY_S: Final = 3 * 24 * 3600
 """Between the two steps by which an admin hands over."""
+_NOBODY: Final = AccountId("0x" + "00" * 20)
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +56,8 @@ async def deploy(
     """Deploy token, registry, escrow, channels, rewards; the whole supply goes to the deployer.
 
     Channels are left out where the parameters give them no challenge period, rewards where they
-    give them no delay. `admin` (default: the deployer) may hand out roles and is the guardian;
+    give them no delay, orders where they give them no thaw, pools where nothing is the least that
+    may be delegated. `admin` (default: the deployer) may hand out roles and is the guardian;
     `proposer` (default: the admin) proposes rewards. The deployer needs
     money for gas and must send nothing else meanwhile. Raises `LedgerRejected`,
     `LedgerUnreachable`.
@@ -116,5 +124,10 @@ async def _deploy(
     if parameters.thaw_period:
         contracts[ORDERS_CONTRACT], _, _ = await create(
             ORDERS_CONTRACT, token, registry, parameters.thaw_period
+        )
+    if parameters.min_delegation:
+        orders = contracts.get(ORDERS_CONTRACT, _NOBODY)
+        contracts[POOLS_CONTRACT], _, _ = await create(
+            POOLS_CONTRACT, token, registry, orders, int(parameters.min_delegation)
         )
     return Deployment(contracts=contracts, block=block, chain_id=chain_id)
