@@ -95,6 +95,51 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return parse_amount(self.redeem_least)
 
 
+class OrderTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Signed orders: tasks that clients pay from a balance set aside for them."""
+
+    enabled: bool = True
+    """Whether they are taken, on chains that have the contract."""
+    horizon_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 30)] = 24.0
+    """How far ahead an order may end; never further than a thaw takes, whatever is written here."""
+    exposure: str = "1CT"
+    """Fees of work for one client, within a day, for which no quorum of signatures was shown; one
+    order is taken from everybody."""
+    settle_count: Annotated[int, msgspec.Meta(ge=1, le=50)] = 50
+    """Orders are settled once so many wait,"""
+    settle_amount: str = "10CT"
+    """or once they are worth so much,"""
+    settle_minutes: Annotated[float, msgspec.Meta(gt=0, le=60 * 24)] = 10.0
+    """or once the oldest has waited so long (of the seats of an order, each a little later)."""
+    settle_margin: Annotated[int, msgspec.Meta(ge=5, le=24 * 3600)] = 30
+    """At the latest so many seconds before the first of them ends."""
+    max_gas_price: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Do not settle for count, amount or age while the chain's last price was higher, in its
+    smallest unit; 0: at any price."""
+    collect_amount: str = "10CT"
+    """What was earned is sent to the owner once it is so much."""
+
+    @property
+    def horizon(self) -> int:
+        """`horizon_hours` in seconds."""
+        return int(self.horizon_hours * 3600)
+
+    @property
+    def most_at_risk(self) -> Amount:
+        """`exposure` in base units."""
+        return parse_amount(self.exposure)
+
+    @property
+    def amount(self) -> Amount:
+        """`settle_amount` in base units."""
+        return parse_amount(self.settle_amount)
+
+    @property
+    def collected(self) -> Amount:
+        """`collect_amount` in base units."""
+        return parse_amount(self.collect_amount)
+
+
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole section. Times are seconds, sizes MiB."""
 
@@ -139,6 +184,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """`module:callable` that wraps the node's ports: for experiments and attack tests only."""
     patience: Patience = msgspec.field(default_factory=Patience)
     lane: Lane = msgspec.field(default_factory=Lane)
+    orders: OrderTerms = msgspec.field(default_factory=OrderTerms)
 
     def price(self, workload: str) -> Price:
         """What is asked for a workload."""
@@ -174,6 +220,13 @@ def node_config(config: Config) -> NodeConfig:
         except ConfigError as error:
             raise ConfigError(
                 f"{config.path or 'config'}: setting node.lane.{name}: {error}", hint=error.hint
+            ) from error
+    for name in ("exposure", "settle_amount", "collect_amount"):
+        try:
+            parse_amount(getattr(own.orders, name))
+        except ConfigError as error:
+            raise ConfigError(
+                f"{config.path or 'config'}: setting node.orders.{name}: {error}", hint=error.hint
             ) from error
     for tower in own.lane.towers:
         try:

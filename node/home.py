@@ -91,6 +91,11 @@ class Home:
         return self.path / "lane.db"
 
     @property
+    def orders(self) -> Path:
+        """The signed orders."""
+        return self.path / "orders.db"
+
+    @property
     def blobs(self) -> Path:
         """Inputs and outputs of its tasks."""
         return self.path / "blobs"

@@ -20,6 +20,7 @@ from node.engagement import Engagement
 from node.lane.book import LaneBook
 from node.lane.lanes import Lanes, is_offered
 from node.lane.service import keep_book
+from node.orders import service as order_service
 from node.ports import Ports
 from node.services.announce import announce
 from node.services.archive import Archive
@@ -183,6 +184,9 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
     if is_offered(node):
         assert ports.book is not None
         node.lanes = Lanes(node, ports.book)
+    if order_service.is_offered(node):
+        assert ports.orders is not None
+        node.orders = order_service.Orders(node, ports.orders)
     heartbeat, driver = Heartbeat(node), Driver(node, conversation)
     # What was promised goes on at once after a restart, but not beside a twin that was heard: it
     # may have the same tasks.
@@ -203,6 +207,8 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
             nursery.start_soon(announce, node)
             if node.lanes is not None:
                 await nursery.start(node.lanes.run)
+            if node.orders is not None:
+                await nursery.start(node.orders.run)
             if is_wary:
                 await nursery.start(driver.run)
             await _work(daemon, branch, node)
@@ -251,7 +257,9 @@ async def _drain(node: Node) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_at_once, node, nursery.cancel_scope)
         with trio.move_on_after(node.config.patience.drain):
-            while node.engagements or (node.lanes is not None and node.lanes.is_busy):
+            while node.engagements or any(
+                one is not None and one.is_busy for one in (node.lanes, node.orders)
+            ):
                 await trio.sleep(0.1)
         node.is_stopping = True
         node.wake_all()

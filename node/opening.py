@@ -20,6 +20,7 @@ from node.config import NodeConfig
 from node.home import Home, Registration
 from node.lane.book import LaneBook
 from node.main import Entrance
+from node.orders.book import OrderBook
 from node.ports import Ports, load_behaviour
 from node.store.blobs import BlobStore
 from node.store.journal import Journal
@@ -82,6 +83,7 @@ class Machine:
     journal: Journal
     blobs: BlobStore
     book: LaneBook
+    orders: OrderBook
     net: Net
     workbench: Workbench
     models: dict[str, str]
@@ -112,6 +114,7 @@ class Machine:
                 journal=self.journal.on(known.chain),
                 blobs=self.blobs,
                 book=self.book,
+                orders=self.orders,
                 ledger=ledger,
                 net=self.net,
                 workbench=self.workbench,
@@ -135,7 +138,11 @@ async def open_machine(
     from p2p.net import open_net
 
     journal = Journal(home.journal, first)
-    with closing(journal), closing(LaneBook(home.lane)) as book:
+    with (
+        closing(journal),
+        closing(LaneBook(home.lane)) as book,
+        closing(OrderBook(home.orders)) as orders,
+    ):
         blobs = BlobStore(home.blobs, max_bytes=config.max_store_mib << 20)
         async with (
             open_net(home.peer_key, listen=config.listen, announce=config.announce) as net,
@@ -148,6 +155,7 @@ async def open_machine(
                 journal=journal,
                 blobs=blobs,
                 book=book,
+                orders=orders,
                 net=net,
                 workbench=workbench,
                 models=models_here(home),

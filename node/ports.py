@@ -20,6 +20,7 @@ from deai.net import Net, PeerAddress
 from deai.ports import Workbench
 from deai.signing import Signer
 from node.lane.book import LaneBook
+from node.orders.book import OrderBook
 from node.store.blobs import BlobStore
 from node.store.journal import Journal
 
@@ -67,6 +68,8 @@ class Ports:
     """The operator key: accepts, results, commitments, approvals, offers, beats."""
     book: LaneBook | None = None
     """The accounts of channels; without one the fast lane is not served."""
+    orders: OrderBook | None = None
+    """The signed orders; without one none are taken."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Name → manifest digest of the models on this machine."""
     hubs: tuple[PeerAddress, ...] = ()

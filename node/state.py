@@ -22,6 +22,7 @@ from node.ports import Ports
 
 if TYPE_CHECKING:
     from node.lane.lanes import Lanes
+    from node.orders.service import Orders
 
 MAX_REASONS: Final = 64
 TALLIED: Final = ("proposals", "accepted", "ended.paid")
@@ -68,6 +69,8 @@ class Node(Notices):
     """Peer id of a hub → Unix time at which it last confirmed a beat."""
     lanes: Lanes | None = None
     """The fast lane, where it is served."""
+    orders: Orders | None = None
+    """Signed orders, where they are taken."""
     gas_price: int = 0
     """Of the last transaction whose price is known, in the chain's smallest unit."""
     is_stopping: bool = False
@@ -97,12 +100,15 @@ class Node(Notices):
     @property
     def running(self) -> int:
         """Tasks in a worker now."""
-        return sum(one.started_at is not None for one in self.engagements.values())
+        orders = self.orders.running if self.orders is not None else 0
+        return orders + sum(one.started_at is not None for one in self.engagements.values())
 
     @property
     def load(self) -> int:
-        """Seats that still need a worker: accepted, assigned or computing."""
-        return sum(one.result is None and one.gave_up is None for one in self.engagements.values())
+        """Seats that still need a worker: accepted, assigned or computing; of orders, too."""
+        orders = self.orders.load if self.orders is not None else 0
+        seats = self.engagements.values()
+        return orders + sum(one.result is None and one.gave_up is None for one in seats)
 
     def offered(self) -> tuple[WorkloadInfo, ...]:
         """What this node takes: installed, wanted by the operator, its model on this machine.

@@ -82,6 +82,8 @@ class Follower:
         stale = batch.rewind_to is not None
         if node.lanes is not None:
             node.lanes.noticed(batch.records)
+        if node.orders is not None:
+            node.orders.noticed(batch.records)
         for record in batch.records:
             task = task_of(record.event)
             if task is not None and task in node.engagements:

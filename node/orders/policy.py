@@ -1,0 +1,72 @@
+"""When orders are worth a transaction: pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from deai.ids import AccountId
+from node.config import OrderTerms
+from node.orders.records import Held, OrderState
+
+BATCH: Final = 50
+"""Orders in a transaction: 51,868 gas each for fifty clients."""
+STAGGER: Final = 30
+"""Seconds by which each seat waits for the one before it: only one of them pays for the gas."""
+MOMENT: Final = 5
+"""The same where an order is about to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the decision depends on beside the orders; `now` in chain seconds."""
+
+    now: int
+    gas_price: int
+    is_draining: bool
+    leaving: Collection[AccountId] = ()
+    """Clients that asked for their money back."""
+    short: Collection[AccountId] = ()
+    """Clients whose balance barely covers what we hold: others may be paid before us."""
+
+
+def _urgent(held: Held, terms: OrderTerms, seen: Circumstances) -> str:
+    """Why an order is settled whatever else waits; empty if nothing presses."""
+    later = min(MOMENT * held.rank, terms.settle_margin // 2)
+    if held.order.valid_until - seen.now <= terms.settle_margin - later:
+        return "expiring"
+    if held.order.client in seen.leaving:
+        return "thawing"
+    if held.order.client in seen.short:
+        return "short"
+    return "draining" if seen.is_draining else ""
+
+
+def due(
+    orders: Iterable[Held], terms: OrderTerms, seen: Circumstances
+) -> tuple[Sequence[Held], str]:
+    """Orders to settle now, at most a batch of them, and why; the most pressing ones first.
+
+    Once a transaction is worth its gas everything that waits goes along.
+    """
+    waiting = [
+        one
+        for one in orders
+        if one.state is OrderState.SECURED and seen.now <= one.order.valid_until
+    ]
+    waiting.sort(key=lambda one: (not _urgent(one, terms, seen), one.order.valid_until))
+    pressing = next((why for one in waiting if (why := _urgent(one, terms, seen))), "")
+    if pressing:
+        return waiting[:BATCH], pressing
+    if terms.max_gas_price and seen.gas_price > terms.max_gas_price:
+        return (), ""
+    ours = [one for one in waiting if seen.now - one.secured_at >= STAGGER * one.rank]
+    if len(ours) >= terms.settle_count:
+        return ours[:BATCH], "count"
+    if sum(int(one.order.fee) for one in ours) >= terms.amount:
+        return ours[:BATCH], "amount"
+    age = terms.settle_minutes * 60
+    if any(seen.now - one.secured_at >= age + STAGGER * one.rank for one in ours):
+        return ours[:BATCH], "age"
+    return (), ""
