@@ -1,9 +1,9 @@
 """One link of a client that pays by vouchers: what arrives, what is computed, what is answered.
 
 No task of trio's and no write per task of the client's. What is to be said is collected and
-becomes messages when the link has written what it was given, so that writes grow with load; on a
-steady stream they are `GAP` apart. Work is handed to a worker as far as credit and deposit cover
-it, in batches, and the next batch starts where the last one's answer arrives.
+becomes messages when the link has written what it was given, so that writes grow with load; while
+more is being computed they are `GAP` apart. Work is handed to a worker as far as credit and
+deposit cover it, in batches, and the next batch starts where the last one's answer arrives.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MAX_UNDURABLE: Final = 256
 DISK_TIME: Final = 30.0
 """Seconds for the disk to take some of them."""
 GAP: Final = 0.001
-"""Seconds between two writes."""
+"""Seconds between two writes of a steady stream."""
 SLICE: Final = 0.5
 """Seconds for which a worker is kept while others wait for one."""
 IDLE: Final = 0.05
@@ -114,6 +114,7 @@ class Session:
         self._to_work = trio.Event()
         self._to_write = trio.Event()
         self._durable = trio.Event()
+        self._at_rest = trio.Event()
         self._replies: list[LaneMessage] = []
         self._acknowledged: list[bytes] = []
         self._number = 0
@@ -382,6 +383,8 @@ class Session:
             self._parcels.append(parcel)
         self._to_write.set()
         self._pump()
+        if not self._queue and not self._account.payee.executing:
+            self._at_rest.set()
 
     # --- what is said -------------------------------------------------------------------------
 
@@ -390,11 +393,18 @@ class Session:
         self._to_write.set()
 
     async def _write(self) -> None:
+        written_at = -GAP
         try:
             while True:
                 await self._to_write.wait()
+                # What else is computed now may share a write; a lone result waits for nothing.
+                gap = written_at + GAP - trio.current_time()
+                if gap > 0 and (self._queue or self._account.payee.executing):
+                    with trio.move_on_after(gap):
+                        self._at_rest = trio.Event()
+                        await self._at_rest.wait()
                 await self._write_all()
-                await trio.sleep(GAP)
+                written_at = trio.current_time()
         except PeerUnreachable as error:
             self._error = self._error or error
             self._reading.cancel()

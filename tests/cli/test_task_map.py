@@ -35,6 +35,8 @@ from tests.client.lane.world import QUICK
 from tests.client.support.node import Script, ScriptedNode
 from tests.client.support.world import World, peer_name, signer
 
+pytestmark = pytest.mark.world
+
 PRICE = UNIT // 100
 
 
@@ -255,8 +257,8 @@ def test_what_a_killed_command_had_received_is_not_asked_for_again(
 
     thread = threading.Thread(target=kill)
     thread.start()
-    command = ("task", "map", "echo", "--input", str(source), "--output", str(output))
-    command += ("--max-fee", "1CT", "--in-flight", "400")
+    files = ("--input", str(source), "--output", str(output))
+    command = ("task", "map", "echo", *files, "--max-fee", "1CT", "--in-flight", "400")
     shell.json(*command)
     thread.join()
     shutil.copytree(left, tmp_path, dirs_exist_ok=True)

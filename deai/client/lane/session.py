@@ -1,8 +1,9 @@
 """One node's link for one channel: dialled, carried, dialled again, and settled in the end.
 
 Work is built only when the link has written what it was given before, so that batches grow with
-load; a task that comes alone leaves at once, and writes of a steady slow stream lie a moment
-apart. What was received is paid when a share of the credit is used, or after a short silence.
+load; a task that comes alone leaves at once, as vouchers do, and writes of a steady slow stream
+lie a moment apart. What was received is paid when a share of the credit is used, or after a short
+silence.
 """
 
 from __future__ import annotations
@@ -243,7 +244,7 @@ class Session:
                 await self._wake.wait()
             await link.drained()
             gap = written_at + self._patience.gap - trio.current_time()
-            if gap > 0 and talk.outstanding and owner.waiting < AT_ONCE:
+            if gap > 0 and talk.outstanding and 0 < owner.waiting < AT_ONCE:
                 await trio.sleep(gap)
             self._wanted = False
             if not talk.awaits:

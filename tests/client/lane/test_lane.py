@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from deai.lane.proof import verify_lane_receipt
 from deai.lane.receipts import MAX_TASK_BYTES
 from deai.money import UNIT
 from tests.client.lane.node import Cheat
-from tests.client.lane.world import PRICE, LaneWorld, lane_world
+from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
+
+pytestmark = pytest.mark.world
 
 
 def paid(world: LaneWorld) -> int:
@@ -39,6 +42,18 @@ async def test_a_call_gives_the_output_and_pays_for_it(tmp_path: Path) -> None:
             assert (lane.tasks, lane.failed) == (2, 0)
         account = world.nodes[0].account
         assert (account.paid, account.cumulative, len(account.due)) == (2, 2 * PRICE, 0)
+
+
+async def test_a_lone_call_and_its_voucher_wait_for_no_others(tmp_path: Path) -> None:
+    patience = replace(QUICK, gap=4.0)
+    async with (
+        lane_world(tmp_path, Cheat()) as world,
+        world.client(patience=patience) as client,
+        client.lane("shout", max_fee=UNIT) as lane,
+    ):
+        with trio.fail_after(4):
+            for _ in range(8):
+                assert await lane.call(b"alone") == b"ALONE"
 
 
 async def test_many_callers_share_messages(tmp_path: Path) -> None:

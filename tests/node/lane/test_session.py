@@ -36,6 +36,21 @@ async def test_tasks_are_computed_paid_and_acknowledged(tmp_path: Path) -> None:
             assert account.work == {"shout": 300 * PRICE}
 
 
+async def test_a_lone_task_waits_for_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.lane.session.GAP", 30.0)
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client:
+            await client.connect()
+            await client.agree()
+            began = trio.current_time()
+            for number in range(10):
+                await client.work_off(b"lone %d" % number)
+            assert trio.current_time() - began < 20
+
+
 async def test_a_window_is_signed_by_the_operator(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         node = await lane_provider(world)
