@@ -15,7 +15,11 @@ from typing import Final, TypeVar
 import trio
 
 from deai import actions as act
-from deai.chain import memory_orders as orders, memory_registry as registry
+from deai.chain import (
+    memory_orders as orders,
+    memory_pools as pools,
+    memory_registry as registry,
+)
 from deai.chain.channel_pages import check_limit, cut, first_openings, page_of
 from deai.chain.ledger import (
     CHANNELS_CONTRACT,
@@ -48,6 +52,7 @@ from deai.hashing import keccak
 from deai.ids import AccountId, ChainName, ChannelId, NodeId, TaskId, hexed
 from deai.money import UNIT, Amount
 from deai.orders import OrderBalance
+from deai.pools import DelegationRecord, PoolRecord
 from deai.signing import Domain, Signer
 from deai.standing import Standing
 from deai.tasks import ESCROW_NAME, REGISTRY_NAME
@@ -75,6 +80,7 @@ DEFAULT_PARAMETERS: Final = Parameters(
     close_period=6 * 3600,
     reward_delay=24 * 3600,
     thaw_period=24 * 3600,
+    min_delegation=Amount(UNIT),
 )
 
 
@@ -380,6 +386,14 @@ class MemoryLedger:
     async def order_earnings(self, owner: AccountId) -> OrderEarnings:
         await self._turn()
         return orders.earnings_of(self._chain.read(), owner)
+
+    async def pool(self, node: NodeId) -> PoolRecord | None:
+        await self._turn()
+        return pools.pool_of(self._chain.read(), node)
+
+    async def delegation(self, node: NodeId, account: AccountId) -> DelegationRecord:
+        await self._turn()
+        return pools.delegation_of(self._chain.read(), node, account)
 
     async def simulate(self, action: act.Action) -> int:
         await self._turn()

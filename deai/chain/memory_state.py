@@ -18,6 +18,7 @@ from deai.events import LedgerEvent, LedgerRecord, Position, TokensMoved
 from deai.ids import AccountId, ChannelId, NodeId
 from deai.money import Amount
 from deai.orders import OrderBalance
+from deai.pools import PoolState
 from deai.signing import recover
 from deai.standing import Standing
 
@@ -56,6 +57,46 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
         return self.view is not None and self.view.task.nonce == self.closed + 1
 
 
+class PoolBook(msgspec.Struct, kw_only=True):
+    """A pool as the contract keeps it; changed in a copy only.
+
+    `bonded` and `unbonding` are the node's stake as last seen in the registry and changed since,
+    `held` the tokens of its owner's account that were income once, or stake.
+    """
+
+    manager: AccountId
+    commission: int
+    next_commission: int = 0
+    next_commission_epoch: int = 0
+    state: PoolState
+    assets: int
+    leaving: int = 0
+    shares: int
+    leaving_shares: int = 0
+    queued: int = 0
+    bonded: int
+    matures_at: int = 0
+    unbonding: int = 0
+    held: int = 0
+    batch: int
+
+
+class Lent(msgspec.Struct, frozen=True):
+    """What an account has in a pool; `queued` shares wait in `batch`, or left with it."""
+
+    shares: int = 0
+    queued: int = 0
+    batch: int = 0
+
+
+class PaidBatch(msgspec.Struct, frozen=True):
+    """A batch that was paid, less what was claimed of it."""
+
+    shares: int
+    amount: int
+
+
+NOTHING_LENT: Final = Lent()
 NO_NODE: Final = NodeState()
 NO_LANE: Final = LaneState()
 NO_CHANNEL: Final = ChannelRecord()
@@ -80,6 +121,9 @@ class State(msgspec.Struct, kw_only=True):
     rewards: dict[AccountId, RewardsRecord] = {}
     """By contract: there is one."""
     rewarded: dict[AccountId, int] = {}
+    pools: dict[NodeId, PoolBook] = {}
+    lent: dict[tuple[NodeId, AccountId], Lent] = {}
+    batches: dict[tuple[NodeId, int], PaidBatch] = {}
     ruler: AccountId = ZERO_ACCOUNT
     """Who deployed: proposes and cancels roots of rewards."""
     paused: bool = False
@@ -98,6 +142,9 @@ class State(msgspec.Struct, kw_only=True):
             order_earnings=dict(self.order_earnings),
             rewards=dict(self.rewards),
             rewarded=dict(self.rewarded),
+            pools=dict(self.pools),
+            lent=dict(self.lent),
+            batches=dict(self.batches),
             ruler=self.ruler,
             paused=self.paused,
         )
@@ -165,6 +212,9 @@ class Call:
         self.order_earnings: Overlay[AccountId, OrderEarnings] = Overlay(state.order_earnings)
         self.rewards: Overlay[AccountId, RewardsRecord] = Overlay(state.rewards)
         self.rewarded: Overlay[AccountId, int] = Overlay(state.rewarded)
+        self.pools: Overlay[NodeId, PoolBook] = Overlay(state.pools)
+        self.lent: Overlay[tuple[NodeId, AccountId], Lent] = Overlay(state.lent)
+        self.batches: Overlay[tuple[NodeId, int], PaidBatch] = Overlay(state.batches)
         self.records: list[LedgerRecord] = []
 
     def emit(self, event: LedgerEvent) -> LedgerRecord:
@@ -178,7 +228,7 @@ class Call:
         for changed in (
             self.tokens, self.vault, self.gas, self.nodes, self.lanes, self.channels,
             self.rewards, self.rewarded, self.order_balances, self.order_pages,
-            self.order_earnings,
+            self.order_earnings, self.pools, self.lent, self.batches,
         ):  # fmt: skip
             changed.merge()
 

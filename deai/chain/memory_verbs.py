@@ -9,6 +9,7 @@ from deai.chain import (
     memory_channels as channels,
     memory_escrow as escrow,
     memory_orders as orders,
+    memory_pools as pools,
     memory_registry as registry,
     memory_rewards as rewards,
 )
@@ -122,5 +123,23 @@ def carry_out(call: Call, action: act.Action) -> None:
             orders.collect(call, action)
         case act.SweepOrderFees():
             orders.sweep(call, action)
+        case act.OpenPool():
+            pools.open_pool(call, action)
+        case act.Delegate():
+            pools.delegate(call, action)
+        case act.Undelegate():
+            pools.undelegate(call, action)
+        case act.AdvancePool():
+            pools.advance(call, action)
+        case act.ClaimDelegation():
+            pools.claim(call, action)
+        case act.AnnounceCommission():
+            pools.announce_commission(call, action)
+        case act.ClosePool():
+            pools.close(call, action)
+        case act.PoolRotateOperator():
+            pools.rotate_operator(call, action)
+        case act.PoolUnjail():
+            pools.unjail(call, action)
         case _:
             assert_never(action)

@@ -18,7 +18,7 @@ from deai.chain.refusals import no_channels, no_orders, no_pools, no_rewards
 from deai.chain.sei.abi import call_data, values
 from deai.channels import Channel, Voucher
 from deai.claims import Reason
-from deai.ids import AccountId, raw
+from deai.ids import AccountId, NodeId, raw
 from deai.orders import Order, Settlement
 from deai.signing import split
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
@@ -297,36 +297,36 @@ def _encode_pool(
         to = contracts[POOLS_CONTRACT]
         return "ComputeToken", call_data("ComputeToken", "transferAndCall", to, amount, data), gas
 
-    def pools(function: str, gas: int, *arguments: object) -> tuple[str, bytes, int]:
-        data = call_data(POOLS_CONTRACT, function, raw(action.node), *arguments)
-        return POOLS_CONTRACT, data, gas
+    def pools(function: str, gas: int, node: NodeId, *arguments: object) -> tuple[str, bytes, int]:
+        return POOLS_CONTRACT, call_data(POOLS_CONTRACT, function, raw(node), *arguments), gas
 
-    if isinstance(action, act.OpenPool):
-        data = values(
-            _OPEN_POOL, _OPEN, action.index, action.commission_bps, action.operator,
-            action.valid_until, action.signature, action.peer_id.encode(),
-            join_addresses(action.addresses),
-        )  # fmt: skip
-        return paid(action.stake, data, 400_000)
     match action:
+        case act.OpenPool():
+            data = values(
+                _OPEN_POOL, _OPEN, action.index, action.commission_bps, action.operator,
+                action.valid_until, action.signature, action.peer_id.encode(),
+                join_addresses(action.addresses),
+            )  # fmt: skip
+            return paid(action.stake, data, 400_000)
         case act.Delegate():
             return paid(action.amount, values(_DELEGATE, _ADD, raw(action.node)), 150_000)
         case act.Undelegate():
-            return pools("undelegate", 100_000, action.shares)
+            return pools("undelegate", 100_000, action.node, action.shares)
         case act.AdvancePool():
-            return pools("advance", 100_000)
+            return pools("advance", 50_000, action.node)
         case act.ClaimDelegation():
-            return pools("claim", 60_000, action.account)
+            return pools("claim", 60_000, action.node, action.account)
         case act.AnnounceCommission():
-            return pools("announceCommission", 50_000, action.bps)
+            return pools("announceCommission", 50_000, action.node, action.bps)
         case act.ClosePool():
-            return pools("close", 120_000)
+            return pools("close", 100_000, action.node)
         case act.PoolRotateOperator():
             return pools(
-                "rotateOperator", 60_000, action.operator, action.valid_until, action.signature
-            )
+                "rotateOperator", 60_000, action.node, action.operator, action.valid_until,
+                action.signature,
+            )  # fmt: skip
         case act.PoolUnjail():
-            return pools("unjail", 60_000)
+            return pools("unjail", 60_000, action.node)
         case _:
             assert_never(action)
 
