@@ -15,7 +15,7 @@ from deai.channels import Channel, Voucher
 from deai.claims import Claim, Reason, Share
 from deai.codec import encode_canonical
 from deai.ids import AccountId, ChannelId, NodeId
-from deai.money import Amount
+from deai.money import Amount, Count
 from deai.orders import Settlement
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
 
@@ -398,7 +398,7 @@ class Undelegate(_Action, frozen=True):
     """A holder of shares: put so many into the next batch that unbonds."""
 
     node: NodeId
-    shares: int
+    shares: Count
 
 
 class AdvancePool(_Action, frozen=True):

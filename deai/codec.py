@@ -1,6 +1,6 @@
 """Canonical bytes of typed values: msgspec arrays in MessagePack, one form per value.
 
-Amounts travel as decimal text because 18 decimals do not fit MessagePack's 64-bit integers.
+Amounts and counts travel as decimal text: they do not fit MessagePack's 64-bit integers.
 Free-form values (workload parameters) go through `msgpack` in its strict mode.
 """
 
@@ -13,7 +13,7 @@ import msgpack
 import msgspec
 
 from deai.errors import MalformedMessage
-from deai.money import Amount
+from deai.money import Amount, Count
 
 T = TypeVar("T")
 
@@ -21,6 +21,8 @@ MAX_VALUE_BYTES: Final = 32 * 1024
 MAX_VALUE_DEPTH: Final = 8
 MAX_VALUE_ITEMS: Final = 4096
 MAX_JSON_DEPTH: Final = 64
+MAX_DIGITS: Final = 34
+"""Of the longest whole number: 112 bits."""
 
 # A string without an end is one too: looking for its end from every quote inside it would take
 # time that grows with the square of the text.
@@ -28,16 +30,19 @@ _JSON_BRACKETS: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTA
 
 
 def _to_wire(value: object) -> str:
-    if isinstance(value, Amount):
+    if isinstance(value, Amount | Count):
         return str(int(value))
     raise NotImplementedError(f"no wire form: {type(value)}")
 
 
 def _from_wire(kind: type[object], value: object) -> object:
-    if kind is Amount and isinstance(value, str) and value.isascii() and value.isdigit():
-        if len(value) > 30 or (len(value) > 1 and value[0] == "0"):
-            raise ValueError("an amount has no leading zeros")
-        return Amount(int(value))
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS:
+        if len(value) > 1 and value[0] == "0":
+            raise ValueError("a whole number has no leading zeros")
+        if kind is Amount:
+            return Amount(int(value))
+        if kind is Count:
+            return Count(int(value))
     raise ValueError(f"cannot read {kind.__name__}")
 
 

@@ -10,7 +10,7 @@ import msgspec
 from deai.channels import Channel
 from deai.claims import Reason, Share
 from deai.ids import AccountId, ChannelId, NodeId, OrderId, TaskId
-from deai.money import Amount
+from deai.money import Amount, Count
 from deai.orders import Order
 from deai.standing import Standing
 from deai.tasks import Seat, Task
@@ -424,7 +424,7 @@ class PoolOpened(_Event, frozen=True):
 
     node: NodeId
     manager: AccountId
-    index: int
+    index: Count
     commission: int
     stake: Amount
 
@@ -435,7 +435,7 @@ class Delegated(_Event, frozen=True):
     node: NodeId
     account: AccountId
     amount: Amount
-    shares: int
+    shares: Count
 
 
 class UndelegationRequested(_Event, frozen=True):
@@ -443,7 +443,7 @@ class UndelegationRequested(_Event, frozen=True):
 
     node: NodeId
     account: AccountId
-    shares: int
+    shares: Count
     batch: int
 
 
@@ -455,7 +455,7 @@ class BatchStarted(_Event, frozen=True):
 
     node: NodeId
     batch: int
-    shares: int
+    shares: Count
     amount: Amount
     matures_at: int
 
@@ -486,7 +486,7 @@ class IncomeShared(_Event, frozen=True):
     node: NodeId
     income: Amount
     commission: Amount
-    commission_shares: int
+    commission_shares: Count
 
 
 class PoolSlashed(_Event, frozen=True):
@@ -498,7 +498,7 @@ class PoolSlashed(_Event, frozen=True):
     node: NodeId
     amount: Amount
     bounty: Amount
-    bounty_shares: int
+    bounty_shares: Count
 
 
 class CommissionAnnounced(_Event, frozen=True):

@@ -13,6 +13,7 @@ UNIT: Final = 10**DECIMALS
 """One token in base units."""
 MAX_AMOUNT: Final = (1 << 96) - 1
 """No sum exceeds the supply, and the supply fits 96 bits."""
+MAX_COUNT: Final = (1 << 112) - 1
 SCREEN_DECIMALS: Final = 6
 
 _TOKENS: Final = re.compile(r"(\d{1,11})(?:\.(\d{1,18}))?CT")
@@ -27,6 +28,17 @@ class Amount(int):
         if not 0 <= units <= MAX_AMOUNT:
             raise ValueError(f"an amount lies between 0 and 2^96 - 1: {units}")
         return super().__new__(cls, units)
+
+
+class Count(int):
+    """A whole number that is no sum and may be as long: shares of a pool, the number of one."""
+
+    __slots__ = ()
+
+    def __new__(cls, number: int) -> Self:
+        if not 0 <= number <= MAX_COUNT:
+            raise ValueError(f"a count lies between 0 and 2^112 - 1: {number}")
+        return super().__new__(cls, number)
 
 
 def parse_amount(text: str) -> Amount:

@@ -48,7 +48,7 @@ from deai.events import (
     VaultWithdrawn,
 )
 from deai.ids import AccountId, NodeId, node_id, owner_of
-from deai.money import Amount
+from deai.money import Amount, Count
 from deai.pools import (
     LEVERAGE,
     MAX_COMMISSION,
@@ -83,7 +83,7 @@ def open_pool(call: Call, action: OpenPool) -> None:
     )  # fmt: skip
     call.lent[node, call.sender] = Lent(shares=stake)
     call.emit(
-        PoolOpened(node, call.sender, action.index, action.commission_bps, action.stake)
+        PoolOpened(node, call.sender, Count(action.index), action.commission_bps, action.stake)
     )  # fmt: skip
     call.move_tokens(domain.contract, owner, stake)
     with _as(call, owner):
@@ -122,7 +122,7 @@ def delegate(call: Call, action: Delegate) -> None:
     if call.sender != book.manager:
         pool.check_leverage()
     pool.store()
-    call.emit(Delegated(action.node, call.sender, action.amount, shares))
+    call.emit(Delegated(action.node, call.sender, action.amount, Count(shares)))
     with _as(call, contract):
         registry.add_stake(call, AddStake(action.node, action.amount))
 
@@ -364,7 +364,9 @@ class _Pool:
         book.assets -= taken - found.lost
         book.shares -= found.burnt
         self.lend(book.manager, -found.burnt)
-        self.call.emit(PoolSlashed(self.node, Amount(taken), Amount(found.bounty), found.burnt))
+        self.call.emit(
+            PoolSlashed(self.node, Amount(taken), Amount(found.bounty), Count(found.burnt))
+        )
 
     def _harvest(self, given: int) -> None:
         call, book, owner = self.call, self.book, self.owner
@@ -379,7 +381,7 @@ class _Pool:
         if not income:
             return
         if not book.shares:
-            call.emit(IncomeShared(self.node, Amount(income), Amount(income), 0))
+            call.emit(IncomeShared(self.node, Amount(income), Amount(income), Count(0)))
             self._send(book.manager, came)
             return
         kept, bought = pools.commission(income, book.commission, book.shares, book.assets)
@@ -387,7 +389,7 @@ class _Pool:
         book.shares += bought
         if bought:
             self.lend(book.manager, bought)
-        call.emit(IncomeShared(self.node, Amount(income), Amount(kept), bought))
+        call.emit(IncomeShared(self.node, Amount(income), Amount(kept), Count(bought)))
         book.held += came
         self._stake(came)
 
@@ -432,7 +434,7 @@ class _Pool:
         book.bonded = 0
         self._unbond(everything)
         self.call.emit(
-            BatchStarted(self.node, 0, book.shares, Amount(book.assets), book.matures_at)
+            BatchStarted(self.node, 0, Count(book.shares), Amount(book.assets), book.matures_at)
         )
 
     def _start_batch(self, amount: int) -> None:
@@ -442,12 +444,12 @@ class _Pool:
         book.queued, book.shares, book.assets = 0, book.shares - shares, book.assets - amount
         if not amount:
             call.batches[self.node, number] = PaidBatch(shares, 0)
-            call.emit(BatchStarted(self.node, number, shares, Amount(0), call.now))
+            call.emit(BatchStarted(self.node, number, Count(shares), Amount(0), call.now))
             call.emit(BatchMatured(self.node, number, Amount(0)))
             return
         book.leaving, book.leaving_shares, book.bonded = amount, shares, book.bonded - amount
         self._unbond(amount)
-        call.emit(BatchStarted(self.node, number, shares, Amount(amount), book.matures_at))
+        call.emit(BatchStarted(self.node, number, Count(shares), Amount(amount), book.matures_at))
 
     def _unbond(self, amount: int) -> None:
         book = self.book

@@ -17,7 +17,7 @@ from deai.claims import Reason, Share
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
 from deai.ids import AccountId, ChannelId, NodeId, OrderId, TaskId, hexed, raw
-from deai.money import Amount
+from deai.money import Amount, Count
 from deai.orders import Order
 from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task, seat_from_words
@@ -305,26 +305,30 @@ _READERS: Final[Mapping[str, Any]] = {
     "EarningsCollected": lambda v: ev.EarningsCollected(_account(v["owner"]), Amount(v["amount"])),
     "OrderFeesSwept": lambda v: ev.OrderFeesSwept(_account(v["owner"]), Amount(v["amount"])),
     "PoolOpened": lambda v: ev.PoolOpened(
-        _node(v["node"]), _account(v["manager"]), v["index"], v["commission"], Amount(v["stake"])
+        _node(v["node"]),
+        _account(v["manager"]),
+        Count(v["index"]),
+        v["commission"],
+        Amount(v["stake"]),
     ),
     "Delegated": lambda v: ev.Delegated(
-        _node(v["node"]), _account(v["account"]), Amount(v["amount"]), v["shares"]
+        _node(v["node"]), _account(v["account"]), Amount(v["amount"]), Count(v["shares"])
     ),
     "UndelegationRequested": lambda v: ev.UndelegationRequested(
-        _node(v["node"]), _account(v["account"]), v["shares"], v["batch"]
+        _node(v["node"]), _account(v["account"]), Count(v["shares"]), v["batch"]
     ),
     "BatchStarted": lambda v: ev.BatchStarted(
-        _node(v["node"]), v["batch"], v["shares"], Amount(v["amount"]), v["maturesAt"]
+        _node(v["node"]), v["batch"], Count(v["shares"]), Amount(v["amount"]), v["maturesAt"]
     ),
     "BatchMatured": lambda v: ev.BatchMatured(_node(v["node"]), v["batch"], Amount(v["amount"])),
     "UndelegationPaid": lambda v: ev.UndelegationPaid(
         _node(v["node"]), _account(v["account"]), v["batch"], Amount(v["amount"])
     ),
     "IncomeShared": lambda v: ev.IncomeShared(
-        _node(v["node"]), Amount(v["income"]), Amount(v["commission"]), v["commissionShares"]
+        _node(v["node"]), Amount(v["income"]), Amount(v["commission"]), Count(v["commissionShares"])
     ),
     "PoolSlashed": lambda v: ev.PoolSlashed(
-        _node(v["node"]), Amount(v["amount"]), Amount(v["bounty"]), v["bountyShares"]
+        _node(v["node"]), Amount(v["amount"]), Amount(v["bounty"]), Count(v["bountyShares"])
     ),
     "CommissionAnnounced": lambda v: ev.CommissionAnnounced(
         _node(v["node"]), v["commission"], v["epoch"]
