@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from tests.support import examples
 
-HEAVY = ("chain", "network", "slow", "gpu")
+HEAVY = ("chain", "network", "world", "slow", "gpu")
 ALL_HEAVY = re.compile(rf"^pytestmark = .*\bpytest\.mark\.(?:{'|'.join(HEAVY)})\b", re.MULTILINE)
 
 RECURSION_LIMIT = 1_000  # Python's own

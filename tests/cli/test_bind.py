@@ -24,6 +24,8 @@ from tests.coordinator.support import INFO, NEAR_INFO
 from tests.support.bindings import NEAR_OWNER, SEI_OWNER, near_signer
 from tests.support.samples import signer
 
+pytestmark = pytest.mark.world
+
 change = msgspec.structs.replace
 SECRETS = {SEI: (71).to_bytes(32, "big"), NEAR: (72).to_bytes(32, "big")}
 NAME = AccountId("owner.testnet")

@@ -25,6 +25,8 @@ from tests.client.support.world import PARAMETERS, signer
 from tests.deai.chain.chains import PARAMETERS as ON_CHAIN
 from tests.deai.chain.near.harness import NearChain, near_chain, secret_of, settings
 
+pytestmark = pytest.mark.world
+
 PAYER, OWNER = signer("payer").account, signer("owner")
 NODE = node_id(OWNER.account, 0)
 

@@ -19,6 +19,8 @@ from tests.cli.conftest import Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import PARAMETERS, signer
 
+pytestmark = pytest.mark.world
+
 PAYER, RULER = signer("payer").account, signer("holder")
 OTHER = AccountId("0x" + "77" * 20)
 SECONDS = PARAMETERS.epoch_seconds

@@ -26,6 +26,8 @@ from tests.client.support.node import Script, honest
 from tests.support.samples import task
 from workloads import tensors
 
+pytestmark = pytest.mark.world
+
 FEE = str(UNIT // 100)
 QUICK = Script(seconds=0.02)
 KEYS = {

@@ -15,6 +15,8 @@ from deai.money import UNIT
 from tests.client.support.node import Script
 from tests.client.support.world import World, open_world
 
+pytestmark = pytest.mark.world
+
 
 class Killed(BaseException):
     """Ends a client's life on the spot, as SIGKILL would: nothing cleans up after it."""

@@ -22,6 +22,8 @@ from tests.client.support.tasks import check_money, expected, run, seat_states
 from tests.client.support.world import World, open_world, signer
 from tests.support.polling import until
 
+pytestmark = pytest.mark.world
+
 
 def lie(spec: Any, data: bytes) -> bytes:
     return b"something that was never computed"

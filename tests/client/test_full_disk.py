@@ -18,6 +18,8 @@ from tests.client.support.world import open_world
 from tests.client.test_crashes import posted
 from tests.deai.chain.test_outbox import intent
 
+pytestmark = pytest.mark.world
+
 POINTS = [point for point in CRASH_POINTS if point != "seat_reassigned"]
 
 

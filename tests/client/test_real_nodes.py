@@ -22,6 +22,8 @@ from tests.node.support.bench import SmallBench
 from tests.node.support.customer import customer
 from tests.node.support.world import Provider, World, open_world
 
+pytestmark = pytest.mark.world
+
 TEXT = b"hello there"
 
 

@@ -15,6 +15,8 @@ from deai.money import UNIT
 from tests.cli.network import Neighbourhood
 from tests.client.support.node import Script, honest
 
+pytestmark = pytest.mark.world
+
 GUIDE = Path(__file__).parents[2] / "docs" / "sdk.md"
 
 

@@ -20,6 +20,8 @@ from tests.contracts.orders import FUNDS, THAW_PERIOD, Orders, clients
 from tests.contracts.rewards import Rewards, payee
 from tests.contracts.world import DIGEST, FEE, TIP, Job, World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world() -> World:

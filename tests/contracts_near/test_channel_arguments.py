@@ -27,6 +27,8 @@ from tests.contracts_near.again import (
 from tests.contracts_near.channel_plays import play
 from tests.contracts_near.world import GUARDIAN
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parents[2] / "contracts" / "near" / "channels" / "README.md"
 MALLORY = "mallory.near"
 OWN = ("on_sent", "migrate")

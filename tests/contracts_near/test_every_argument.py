@@ -41,6 +41,8 @@ from tests.contracts_near.world import (
     refusal,
 )
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parents[2] / "contracts" / "near" / "README.md"
 MALLORY = "mallory.near"
 OWN = ("on_withdrawn", "on_stake_withdrawn", "on_burned", "migrate", "ft_resolve_transfer")

@@ -14,6 +14,8 @@ from tests.contracts_near.gas import APART, DRIFT, checksums, committed, drifted
 from tests.contracts_near.gas_plays import Meter, Row
 from tests.contracts_near.world import ARTIFACTS
 
+pytestmark = pytest.mark.slow
+
 VIEWS = frozenset((
     "parameters", "governance", "min_stake", "total_rewards_distributed", "burn_due",
     "storage_cost", "storage_balance_of", "storage_balance_bounds", "get_node", "get_nodes",

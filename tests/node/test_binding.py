@@ -16,6 +16,8 @@ from tests.node.support.names import key, until
 from tests.node.support.world import Provider, World, open_world
 from tests.support.bindings import NEAR_OWNER, binding as sample, signed
 
+pytestmark = pytest.mark.world
+
 Clock = trio.testing.MockClock
 
 

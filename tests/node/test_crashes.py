@@ -18,6 +18,8 @@ from tests.node.support.client import ScriptedClient
 from tests.node.support.names import until
 from tests.node.support.world import Provider, World, open_world
 
+pytestmark = pytest.mark.world
+
 Clock = trio.testing.MockClock
 WITH_CLIENT = [
     point

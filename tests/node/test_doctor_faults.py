@@ -25,6 +25,8 @@ from tests.node.support.bench import SmallBench
 from tests.node.support.names import peer
 from tests.node.test_setup import Setting
 
+pytestmark = pytest.mark.world
+
 STAKE = 1_000 * UNIT
 
 

@@ -28,6 +28,8 @@ from tests.node.support.client import send_blob
 from tests.node.support.names import FEE, LEASE, WINDOW, until
 from tests.node.support.world import begin, open_world
 
+pytestmark = pytest.mark.world
+
 Clock = trio.testing.MockClock
 
 

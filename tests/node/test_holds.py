@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import pytest
 import trio.testing
 from hypothesis import given, strategies as st
 
@@ -16,6 +17,8 @@ from node.engagement import MAX_CLIENT_PEERS
 from node.holds import FORGIVEN_IN, LAPSES, MAX_PEERS, Holds
 from tests.node.support.names import peer, until
 from tests.node.support.world import CONFIG, Provider, World, begin, open_world
+
+pytestmark = pytest.mark.world
 
 Clock = trio.testing.MockClock
 SLOTS = CONFIG.capacity + CONFIG.queue

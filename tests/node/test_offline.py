@@ -22,6 +22,8 @@ from node.store.records import SeatKey
 from tests.node.test_setup import Setting, both, set_up
 from tests.node.test_store import KEY, OWN, SAVED
 
+pytestmark = pytest.mark.world
+
 
 @pytest.fixture
 def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:

@@ -28,6 +28,8 @@ from node.store.errors import AlreadyRunning
 from rewards.rules import RULES
 from tests.node.support.names import key
 
+pytestmark = pytest.mark.world
+
 
 class Setting:
     """A chain, its network file, and an empty home."""

@@ -22,6 +22,8 @@ from tests.node.support.client import ScriptedClient, send_blob
 from tests.node.support.names import WINDOW, until
 from tests.node.support.world import Provider, World, begin, open_world
 
+pytestmark = pytest.mark.world
+
 Clock = trio.testing.MockClock
 SUM = b"1.5 2.5 4"
 

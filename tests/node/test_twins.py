@@ -25,6 +25,8 @@ from tests.node.support.bench import SmallBench
 from tests.node.support.names import key, until
 from tests.node.support.world import CONFIG, Provider, open_world
 
+pytestmark = pytest.mark.world
+
 Clock = trio.testing.MockClock
 
 

@@ -34,6 +34,8 @@ from tests.node.support.customer import customer
 from tests.node.support.names import until
 from tests.node.support.world import CONFIG, Provider, World, open_worlds
 
+pytestmark = pytest.mark.world
+
 Clock = trio.testing.MockClock
 
 

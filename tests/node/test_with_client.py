@@ -30,6 +30,8 @@ from tests.node.support.names import until
 from tests.node.support.world import open_world
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.world
+
 Clock = trio.testing.MockClock
 
 

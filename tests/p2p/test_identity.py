@@ -13,6 +13,8 @@ from deai.ids import parse_base58, parse_peer, peer_of
 from deai.keys import create_peer_key
 from p2p.identity import Identity, load_identity
 
+pytestmark = pytest.mark.slow
+
 
 @given(st.binary(min_size=32, max_size=32))
 def test_a_peer_id_is_the_public_key(seed: bytes) -> None:

@@ -34,6 +34,8 @@ from p2p.identity import Identity
 from tests.support.ledger_conformance import provider
 from tests.tower.support import Place, Standing, handing_over, open_place, standing, towers_of
 
+pytestmark = pytest.mark.world
+
 
 @asynccontextmanager
 async def calling(

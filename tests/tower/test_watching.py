@@ -28,6 +28,8 @@ from tests.tower.support import (
     standing,
 )
 
+pytestmark = pytest.mark.world
+
 
 async def keeps(place: Place, tower: Standing, of: Paying, amount: int) -> None:
     """The tower holds a voucher of this amount, by p2p."""

@@ -24,6 +24,8 @@ from p2p.identity import Identity
 from tests.node.lane.support import PRICE, lane_client, lane_provider
 from tests.node.support.world import CONFIG, open_world
 
+pytestmark = pytest.mark.world
+
 
 async def test_the_tower_shows_what_the_node_was_promised_last(
     tmp_path: Path, patient_clock: MockClock

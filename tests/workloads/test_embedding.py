@@ -14,6 +14,8 @@ from workloads.runners import embedding as runner
 from workloads.spec import ModelFiles, RunnerTask
 from workloads.tensors import matrix_values
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "The cat sits outside",
     "a",

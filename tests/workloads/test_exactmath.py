@@ -10,6 +10,8 @@ from hypothesis import given, strategies as st
 
 from workloads.runners import exactmath
 
+pytestmark = pytest.mark.slow
+
 FULL = 0xFFFFFFFF
 
 

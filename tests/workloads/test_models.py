@@ -13,6 +13,8 @@ from deai.errors import ConfigError, NodeFault, NotSetUp, WorkloadFault
 from workloads import models as store
 from workloads.manifests.known import digest_of, manifests, resolve
 
+pytestmark = pytest.mark.slow
+
 NAME = "all-minilm-l6-v2"
 
 

@@ -17,6 +17,8 @@ from workloads import portfolio
 from workloads.runners import exactmath, portfolio as runner
 from workloads.spec import RunnerTask
 
+pytestmark = pytest.mark.slow
+
 HOLDING = {
     "positions": [
         {"asset": "A", "value": 600_000},

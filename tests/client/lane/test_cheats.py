@@ -15,6 +15,8 @@ from deai.money import UNIT
 from tests.client.lane.node import Cheat
 from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
 
+pytestmark = pytest.mark.world
+
 HASTY = replace(QUICK, silent=1.0, last=0.5)
 LIES = (
     "wrong index",

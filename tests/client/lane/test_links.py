@@ -18,6 +18,8 @@ from tests.client.lane.node import Cheat
 from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
 from tests.support.polling import until
 
+pytestmark = pytest.mark.world
+
 MANY = [b"task %d" % n for n in range(1500)]
 HASTY = replace(QUICK, dial=0.3, give_up=0.3, last=0.5)
 SHOUTED = [data.upper() for data in MANY]

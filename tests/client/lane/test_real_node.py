@@ -30,6 +30,8 @@ from tests.node.lane.support import LaneBench, lane_provider
 from tests.node.support.names import key, peer
 from tests.node.support.world import Provider, World, open_world
 
+pytestmark = pytest.mark.world
+
 DEPOSIT = 100 * UNIT
 MANY = [b"task %d" % n for n in range(800)]
 SHOUTED = [data.upper() for data in MANY]

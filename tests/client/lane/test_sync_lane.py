@@ -15,6 +15,8 @@ from tests.cli.test_task_map import Lanes
 from tests.client.lane.node import Cheat
 from tests.client.test_sdk import GUIDE, every_block
 
+pytestmark = pytest.mark.world
+
 
 def test_calls_and_maps_pass_without_an_event_loop_of_ones_own(tmp_path: Path) -> None:
     network = Lanes(tmp_path, Cheat(), deposit=50 * UNIT)

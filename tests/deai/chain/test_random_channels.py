@@ -19,6 +19,8 @@ from tests.deai.chain.conftest import WITH_CHANNELS, memory_world
 from tests.support.channel_conformance import Paying, paying
 from tests.support.ledger_conformance import World
 
+pytestmark = pytest.mark.slow
+
 SUMS = (0, 1, 5, 40, 100, 250)
 
 

@@ -21,6 +21,8 @@ from tests.deai.chain.conftest import WITH_REWARDS, memory_world
 from tests.support.ledger_conformance import World
 from tests.support.order_conformance import FEE, Ordering, ordering
 
+pytestmark = pytest.mark.slow
+
 
 class Walk:
     """Two clients, six nodes, and a source of ideas."""

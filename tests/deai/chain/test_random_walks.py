@@ -32,6 +32,8 @@ from tests.support.ledger_conformance import (
     play,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Walk:
     """One client with two lanes, five providers, and a source of ideas."""

@@ -20,6 +20,8 @@ from deai.errors import NodeFault
 from deai.lane.writer import Writer, open_database
 from tests.support.polling import until
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = "CREATE TABLE IF NOT EXISTS said (number INTEGER PRIMARY KEY) STRICT;"
 INSERT = "INSERT INTO said VALUES (?)"
 AT_EASE = 60
@@ -210,3 +212,17 @@ async def test_rows_nobody_waits_for_share_the_next_flush_or_have_one_soon(tmp_p
         with trio.fail_after(AT_EASE):
             await alone.wait()
     assert rows(path) == [0, 1, 2, 3]
+
+
+async def test_whatever_ends_the_thread_reaches_those_who_wait(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "lane.db", SCHEMA)
+    writer = Writer(db)
+    with trio.fail_after(AT_EASE), pytest.raises(NodeFault, match="OverflowError"):
+        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            await nursery.start(writer.run)
+            writer.put([(INSERT, (1 << 64,))], lambda: pytest.fail("nothing was written"))
+            with pytest.raises(NodeFault, match="a fault of this program") as caught:
+                await writer.flushed()
+            assert isinstance(caught.value.__cause__, OverflowError)
+            raise caught.value
+    db.close()

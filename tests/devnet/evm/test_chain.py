@@ -32,6 +32,8 @@ from tests.devnet.evm.tools import (
     words,
 )
 
+pytestmark = pytest.mark.slow
+
 ME = address_of(KEYS[0])
 
 

@@ -4,11 +4,14 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from starlette.websockets import WebSocket
 
 from devnet.evm.rpc import Rpc
 from devnet.evm.server import MAX_UNSENT, POLICY_VIOLATION, Connection, _send_all
 from tests.devnet.evm.tools import a_chain
+
+pytestmark = pytest.mark.slow
 
 
 class RecordingSocket:

@@ -27,6 +27,8 @@ from tests.devnet.near.tools import (
     transfer,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_call_changes_state_and_its_caller_pays_for_the_storage(tmp_path: Path) -> None:
     with a_world(tmp_path) as world:

@@ -31,6 +31,8 @@ from tests.devnet.near.tools import (
 )  # fmt: skip
 from tests.devnet.near.wat import contract, numbers, returned_register
 
+pytestmark = pytest.mark.slow
+
 CONTRACTS = Path(__file__).parents[3] / "deai/chain/artifacts/near"
 
 DIGESTS = {

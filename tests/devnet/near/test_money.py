@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from py_near import transactions as near
 from py_near_primitives import DeleteAccountAction
@@ -28,6 +29,8 @@ from tests.devnet.near.tools import (
     transfer,
 )
 from tests.support.examples import examples
+
+pytestmark = pytest.mark.slow
 
 NAMES = [ALICE, BOB, HELLO, ROOT, "nobody.near", f"child.{ALICE}", "ab" * 32]
 SIGNERS = [ALICE, BOB, HELLO, ROOT, f"child.{ALICE}"]

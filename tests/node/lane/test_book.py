@@ -26,6 +26,8 @@ from tests.node.lane.support import PRICE, lane_client, lane_provider
 from tests.node.support.names import key, until
 from tests.node.support.world import open_world
 
+pytestmark = pytest.mark.slow
+
 NODE = NodeId("0x" + "01" * 20 + "00" * 12)
 CLIENT, SESSION = key("client").account, key("session").account
 

@@ -23,6 +23,8 @@ from tests.node.lane.support import PRICE, LaneBench, lane_client, lane_provider
 from tests.node.support.names import key, peer, until
 from tests.node.support.world import CONFIG, World, open_world
 
+pytestmark = pytest.mark.world
+
 
 async def test_results_that_were_not_seen_are_sent_again(tmp_path: Path) -> None:
     bench = LaneBench()

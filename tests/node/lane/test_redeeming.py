@@ -10,8 +10,11 @@ import msgspec
 import pytest
 import trio
 
-from deai.actions import RedeemVoucher
+from deai.actions import Action, RedeemMany, RedeemVoucher
+from deai.chain.ledger import Transaction
+from deai.chain.memory import MemoryLedger
 from deai.channels import Channel, Voucher
+from deai.errors import LedgerRejected
 from deai.ids import SEI, ChannelId, NodeId
 from deai.lane.messages import Halt
 from deai.lane.payee import Standing
@@ -130,6 +133,46 @@ async def test_ten_channels_share_a_transaction(tmp_path: Path) -> None:
             if type(record.event).__name__ == "VoucherRedeemed"
         }
         assert len(blocks) == 2
+
+
+async def test_one_refused_voucher_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        clients = []
+        for number in range(10):
+            async with lane_client(world, node, f"client-{number}") as client:
+                await earned(client, 3)
+                clients.append(client)
+        bad = clients[3]
+        submit = MemoryLedger.submit
+
+        async def refuses(ledger: MemoryLedger, action: Action, *, key: str = "") -> Transaction:
+            match action:
+                case RedeemMany(redemptions=redemptions):
+                    channels = [channel for channel, _ in redemptions]
+                case RedeemVoucher(channel=channel):
+                    channels = [channel]
+                case _:
+                    channels = []
+            if bad.channel in channels:
+                raise LedgerRejected("NotThisOne")
+            return await submit(ledger, action, key=key)
+
+        monkeypatch.setattr(MemoryLedger, "submit", refuses)
+        lanes = node.live.lanes
+        assert lanes is not None
+        began = trio.current_time()
+        lanes.redeeming.ask()
+        for client in clients:
+            if client is not bad:
+                await client.until_claimed(3 * PRICE)
+        assert trio.current_time() - began < 60
+        assert "redeem_failed" in node.live.problems
+        monkeypatch.undo()
+        await bad.until_claimed(3 * PRICE)
+        await until(lambda: "redeem_failed" not in node.live.problems)
 
 
 async def test_what_somebody_else_redeemed_is_noticed_and_not_sent_again(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from tests.node.lane.support import DEPOSIT, PRICE, LaneClient, lane_client, lan
 from tests.node.support.names import key
 from tests.node.support.world import Provider, World, open_world
 
+pytestmark = pytest.mark.world
+
 
 def signed(
     client: LaneClient, amount: int, tasks: int, *, number: int | None = None,
