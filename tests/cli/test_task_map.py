@@ -37,6 +37,8 @@ from tests.client.support.world import World, peer_name, signer
 
 pytestmark = pytest.mark.world
 
+pytestmark = pytest.mark.world
+
 PRICE = UNIT // 100
 
 

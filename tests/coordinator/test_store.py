@@ -29,6 +29,8 @@ from deai.ids import TaskId
 from tests.coordinator.support import SEI
 from tests.coordinator.world import Chain
 
+pytestmark = pytest.mark.slow
+
 NO_FIXTURE_RESET = settings(
     max_examples=12,
     deadline=None,
