@@ -5,7 +5,8 @@ on the event loop after the flush, so that nothing is acknowledged before the di
 that arrive during a flush share the next one, and the loop is woken once per flush.
 
 A full, locked or read-only disk holds everything up (`problem` says why, and it is tried again):
-no row is lost and none acknowledged. Anything else that the disk does ends the writer.
+no row is lost and none acknowledged. Anything else that happens to the thread ends the writer, and
+whoever waits for it is told.
 """
 
 from __future__ import annotations
@@ -135,11 +136,16 @@ class Writer:
                 if not self._write(batch):
                     break
                 token.run_sync_soon(self._written, batch)
-        except sqlite3.Error as error:
+        except BaseException as error:  # noqa: BLE001 - the outermost of a thread: nobody else would say it
+            is_disk = isinstance(error, sqlite3.Error)
+            what = str(error) if is_disk else f"{type(error).__name__}: {error}"
             self._failure = NodeFault(
-                f"the journal of the lane failed: {error}",
-                hint="look at the disk: its space, rights and errors; nothing promised is lost",
+                f"the journal of the lane failed: {what}",
+                hint="look at the disk: its space, rights and errors; nothing promised is lost"
+                if is_disk
+                else "a fault of this program; nothing promised is lost",
             )
+            self._failure.__cause__ = error
         finally:
             token.run_sync_soon(self._end)
 
