@@ -124,6 +124,8 @@ class Redeeming:
 
     async def _round(self) -> None:
         due = self._due()
+        if not self._aside and not self._failures:
+            self._node.solved(_PROBLEM)
         for at in range(0, len(due), MOST):
             self._is_sending = True
             try:
@@ -145,17 +147,24 @@ class Redeeming:
         try:
             done = await redeem(node.ports.ledger, due, attempt=self._refused[names])
         except (Unreachable, Declined) as error:
-            if isinstance(error, LedgerRejected) and not isinstance(error, InsufficientFunds):
+            if not isinstance(error, LedgerRejected) or isinstance(error, InsufficientFunds):
+                self._failures += 1
+            elif len(due) > 1:
+                # One of them, maybe: the others are redeemed at once.
+                for some in (due[: len(due) // 2], due[len(due) // 2 :]):
+                    if not self._failures:
+                        await self._send(some)
+                return
+            else:
                 self._refused[names] += 1
                 self._aside.update(dict.fromkeys(ids, trio.current_time() + ASIDE))
-            else:
-                self._failures += 1
             node.problem(_PROBLEM, f"vouchers are not redeemed: {error}", error.hint)
             logger.warning("vouchers not redeemed", action="redeem", reason=str(error))
             return
         self._failures = 0
         self._refused.pop(names, None)
-        node.solved(_PROBLEM)
+        if not self._aside:
+            node.solved(_PROBLEM)
         node.gas_price = done.gas_price or node.gas_price
         node.counters["submitted.redeem"] += 1
         logger.info("vouchers redeemed", action="redeem", channels=len(due), transaction=done.hash)
