@@ -59,6 +59,8 @@ def _config(settings: Settings) -> NodeConfig:
     "--index", type=click.IntRange(0), default=0, show_default=True,
     help="Which of the owner's nodes.",
 )  # fmt: skip
+@click.option("--pool", "takes_delegations", is_flag=True, help="Others may lend to its stake.")
+@click.option("--commission", metavar="10%", help="What the manager of the pool keeps of income.")
 def init(
     settings: Settings,
     network_file: Path | None,
@@ -69,13 +71,20 @@ def init(
     stake: str | None,
     listen: tuple[str, ...],
     index: int,
+    takes_delegations: bool,
+    commission: str | None,
 ) -> None:
     r"""Make keys, import models, stake and register. Run again to go on.
 
+    With --pool the node takes delegations: a contract owns it, to which all its earnings go, and
+    the owner key manages it (`deai pool`). Say so the first time; it cannot be changed.
+
     \b
-    Example:
+    Examples:
       deai node init --network network.json --stake 1000CT
+      deai node init --network network.json --pool --commission 10%
     """
+    from deai.cli.pool import parse_commission
     from node import screens, setup
     from node.opening import open_ledger
 
@@ -83,6 +92,9 @@ def init(
     amount = int(typed("--stake", parse_amount, stake)) if stake is not None else None
     for address in listen:
         typed("--listen", parse_listen, address, code="bad_address")
+    bps = None if commission is None else typed("--commission", parse_commission, commission)
+    if bps is not None and not takes_delegations:
+        raise UsageError("--commission is of a pool", hint="say --pool, too", code="usage")
     config = _config(settings)
     plan = setup.prepare(
         home,
@@ -93,6 +105,8 @@ def init(
         listen=listen,
         index=index,
         owner_account=_owner_account(settings, owner_account),
+        takes_delegations=takes_delegations,
+        commission_bps=bps,
     )
     ask = not (non_interactive or settings.json)
     if ask and amount is None:
@@ -116,6 +130,9 @@ def init(
         "needs": plan.needs.document() if plan.needs is not None else None,
         "steps": [step.document() for step in plan.steps],
         "warnings": plan.warnings,
+        "pool": None
+        if registration.pool is None
+        else {"manager": registration.pool.manager, "index": registration.pool.index},
     }
     emit(settings, document, lambda console: screens.init(console, document))
     if plan.needs is not None:

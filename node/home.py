@@ -24,6 +24,13 @@ from deai.keys import key_file
 from node.store.errors import AlreadyRunning
 
 
+class PoolOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which pool owns a node that takes delegations: number `index` of its manager's."""
+
+    manager: AccountId
+    index: int
+
+
 class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which node this home runs on one chain; written by `deai node init`."""
 
@@ -32,6 +39,13 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     operator: AccountId
     peer_id: str
     chain: ChainName
+    pool: PoolOf | None = None
+    """Where the node takes delegations: `owner` is then the pool's account, which has no key."""
+
+    @property
+    def signer(self) -> AccountId:
+        """The account of the owner key: the owner, or the manager of the pool that is."""
+        return self.owner if self.pool is None else self.pool.manager
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,9 @@ def init(console: Console, document: Document) -> None:
     for warning in document["warnings"]:
         say(console, f"▲ {warning}")
     say(console, f"\nNode {document['node_id']}\nOwner {document['owner']}")
+    pool = document["pool"]
+    if pool is not None:
+        say(console, f"      the account of a pool; {pool['manager']} manages it")
     needs = document["needs"]
     if needs is None:
         say(console, "● Registered. Next:  deai node run")

@@ -13,22 +13,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from deai.actions import RegisterNode, TransferGas
+from deai.actions import OpenPool, RegisterNode, TransferGas
 from deai.chain.gas import GAS
 from deai.chain.ledger import Ledger
+from deai.chain.opening import info_of
+from deai.client.access import entry_of
 from deai.errors import ConfigError, InsufficientFunds, UsageError
 from deai.files import replace_file
 from deai.ids import NEAR, AccountId, ChainName, index_of, node_of
 from deai.keys import account_of, create_key, create_peer_key, holder_of, load_signer
 from deai.money import Amount
 from deai.network import Network, load_network, save_network
-from deai.signing import Signer
+from deai.pools import pool_owner
+from deai.signing import Domain, Signer
 from deai.tasks import operate_digest
 from node.config import NodeConfig, Price
-from node.home import Home, Registration
+from node.home import Home, PoolOf, Registration
 
 SIGNATURE_LIFE: Final = 3600
 """Seconds for which the operator's consent to be registered counts."""
+COMMISSION: Final = 1_000
+"""What a manager who says nothing keeps of income, in hundredths of a percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class Plan:
     owner_passphrase: Path | None
     owner_account: AccountId | None = None
     """The NEAR account of the owner, if it is not its key's own."""
+    commission_bps: int | None = None
+    """Of the pool that is opened, where it was said."""
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     needs: Needs | None = None
@@ -83,14 +90,25 @@ def prepare(
     listen: tuple[str, ...],
     index: int,
     owner_account: AccountId | None = None,
+    takes_delegations: bool = False,
+    commission_bps: int | None = None,
 ) -> Plan:
-    """The steps on this machine: network file, keys, settings. Raises `ConfigError`."""
+    """The steps on this machine: network file, keys, settings. Raises `ConfigError`.
+
+    With `takes_delegations` the owner key becomes the manager of its pool number `index`; a home
+    that was begun so goes on so.
+    """
     from p2p.identity import load_identity
 
     home = home.on(chain)
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    plan = Plan(home, chain, owner_key or home.owner_key, owner_passphrase, owner_account)
+    plan = Plan(
+        home, chain, owner_key or home.owner_key, owner_passphrase, owner_account, commission_bps
+    )
     _network(plan, network_file)
+    known = home.registration()
+    takes_delegations |= known is not None and known.pool is not None
+    domain = _delegations(plan) if takes_delegations else None
     made = [
         _key(plan, home.operator_key),
         _owner(plan, given=owner_key is not None),
@@ -99,15 +117,18 @@ def prepare(
     create_peer_key(home.peer_key)
     plan.steps.append(Step("keys", "done" if any(made) else "done_before"))
     _config(plan, listen)
-    owner = _owner_account(plan)
+    owner, pool = _owner_account(plan), None
+    if domain is not None:
+        pool = PoolOf(owner, index)
+        owner = pool_owner(domain, owner, index)
     registration = Registration(
-        node_id=node_of(chain, owner, index),
+        node_id=node_of(chain, owner, index if pool is None else 0),
         owner=owner,
         operator=account_of(home.operator_key, chain=chain),
         peer_id=load_identity(home.peer_key).peer_id,
         chain=chain,
+        pool=pool,
     )
-    known = home.registration()
     if known is not None and known.node_id != registration.node_id:
         raise ConfigError(
             f"{home.path} already holds node {known.node_id} on {known.chain}",
@@ -170,8 +191,14 @@ def _owner_account(plan: Plan) -> AccountId:
     """The owner's account; once registered, its key need not be here any more."""
     known = plan.home.registration()
     if not plan.owner_key.exists() and known is not None:
-        return known.owner
+        return known.signer
     return holder_of(account_of(plan.owner_key, chain=plan.chain), plan.owner_account)
+
+
+def _delegations(plan: Plan) -> Domain:
+    """What names the owners of pools; raises `NotSetUp` where no node takes delegations."""
+    entry = entry_of(load_network(plan.home.network), plan.chain)
+    return info_of(plan.chain, entry).delegations
 
 
 def _config(plan: Plan, listen: tuple[str, ...]) -> None:
@@ -228,7 +255,7 @@ async def register(
         if record is not None and record.operator != registration.operator:
             raise ConfigError(
                 f"node {registration.node_id} is registered with operator {record.operator}",
-                hint="put its key back, or rotate the operator with `deai stake`",
+                hint="put its key back, or register this one: deai stake rotate",
             )
         parameters = await reader.parameters()
         least = int(parameters.min_stake)
@@ -240,7 +267,9 @@ async def register(
                 code="stake_too_low",
             )
         if record is None:
-            plan.needs = await _lack(reader, registration.owner, gas.owner + gas.operator, wanted)
+            plan.needs = await _lack(reader, registration.signer, gas.owner + gas.operator, wanted)
+        elif registration.pool is not None:
+            await _compare(plan, reader)
     if record is not None:
         plan.steps.append(Step("register", "done_before"))
     elif plan.needs is not None:
@@ -257,8 +286,20 @@ def _as_owner(
     registration = plan.registration
     assert registration is not None
     signer = load_signer(plan.owner_key, plan.owner_passphrase, chain=plan.chain)
-    outbox = plan.home.outbox(plan.chain, registration.owner)
-    return open_ledger(network, plan.chain, signer, outbox, registration.owner)
+    outbox = plan.home.outbox(plan.chain, registration.signer)
+    return open_ledger(network, plan.chain, signer, outbox, registration.signer)
+
+
+async def _compare(plan: Plan, reader: Ledger) -> None:
+    """Say where the pool has another commission than the one asked for now."""
+    registration, wanted = plan.registration, plan.commission_bps
+    assert registration is not None
+    pool = await reader.pool(registration.node_id)
+    if wanted is not None and pool is not None and wanted != pool.commission:
+        plan.warnings.append(
+            f"the pool was opened before: its commission stays {pool.commission / 100:g} %;"
+            f" announce another with: deai pool commission {registration.node_id} PERCENT"
+        )
 
 
 async def _operator_gas(plan: Plan, network: Network, open_ledger: OpenLedger) -> None:
@@ -269,7 +310,7 @@ async def _operator_gas(plan: Plan, network: Network, open_ledger: OpenLedger) -
     """
     registration = plan.registration
     assert registration is not None
-    gas, operator, owner = GAS[plan.chain], registration.operator, registration.owner
+    gas, operator, owner = GAS[plan.chain], registration.operator, registration.signer
     # On NEAR the allowance of a key is burnt from the owner's account, which has to hold it.
     pays = owner if plan.chain == NEAR else operator
     async with open_ledger(network, plan.chain, None, None, owner) as reader:
@@ -313,15 +354,24 @@ async def _register(plan: Plan, ledger: Ledger, stake: int) -> None:
             ledger.info.registry, registration.node_id, registration.operator, valid_until
         )
     )
-    action = RegisterNode(
-        index=index_of(registration.node_id),
-        operator=registration.operator,
-        valid_until=valid_until,
-        operator_signature=consent,
-        stake=Amount(stake),
-        peer_id=registration.peer_id,
-        addresses=(),
-    )
     # The consent's time differs from run to run; the intent is the same.
-    done = await ledger.submit(action, key=f"register:{registration.node_id}")
+    key = f"register:{registration.node_id}"
+    if registration.pool is not None:
+        bps = COMMISSION if plan.commission_bps is None else plan.commission_bps
+        opening = OpenPool(
+            registration.pool.index, bps, Amount(stake), registration.operator, valid_until,
+            consent, registration.peer_id, (),
+        )  # fmt: skip
+        done = await ledger.submit(opening, key=key)
+    else:
+        action = RegisterNode(
+            index=index_of(registration.node_id),
+            operator=registration.operator,
+            valid_until=valid_until,
+            operator_signature=consent,
+            stake=Amount(stake),
+            peer_id=registration.peer_id,
+            addresses=(),
+        )
+        done = await ledger.submit(action, key=key)
     plan.steps.append(Step("register", "done", done.hash))

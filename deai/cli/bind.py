@@ -20,6 +20,7 @@ from deai.cli.stake_common import (
     OWNER,
     PASSPHRASE,
     holder,
+    node_of_key,
     owner_key,
 )
 from deai.errors import ConfigError, UsageError
@@ -132,6 +133,15 @@ async def _bind(settings: Settings, options: dict[str, Any], twin: NodeId | None
     )
     owner = holder(settings, options, signer.account)
     node = node_of(settings.chain, owner, options["index"])
+    async with open_reader(settings.network, settings.chain) as here:
+        meant, pool = await node_of_key(settings, here, owner, options["index"])
+    if pool is not None:
+        raise UsageError(
+            f"{meant} takes delegations: the account that owns it is a contract, which signs"
+            " nothing",
+            hint="only a node that its owner's own key registered can be bound",
+            code="takes_delegations",
+        )
     try:
         found: Draft | None = read_binding(path)
     except NotSetUp:

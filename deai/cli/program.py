@@ -27,6 +27,7 @@ OWN: Final = {
     "rewards": ("deai.cli.rewards:rewards", "What accounts are owed each epoch; claim it."),
     "network": ("deai.cli.network:network", "Ask a coordinator about the network."),
     "stake": ("deai.cli.stake:stake", "Register nodes, add and withdraw stake."),
+    "pool": ("deai.cli.pool:pool", "Lend to the stake of nodes; manage a node that takes it."),
     "keys": ("deai.cli.keys:keys", "Create, list and move keys."),
     "workload": ("deai.cli.workload:workload", "What can be computed; run it here."),
     "config": ("deai.cli.config:config", "Show and check the configuration."),
@@ -39,8 +40,8 @@ PROGRAMS: Final = {
 }
 """Commands that other packages bring (entry-point group `deai.commands`) and the extra's name."""
 ORDER: Final = (
-    "demo", "devnet", "task", "account", "channel", "node", "stake", "rewards", "network",
-    "workload", "keys", "config", "coordinator",
+    "demo", "devnet", "task", "account", "channel", "node", "stake", "pool", "rewards",
+    "network", "workload", "keys", "config", "coordinator",
 )  # fmt: skip
 
 _MISSING_HINT: Final = "install it: pip install 'deai[{extra}]'"

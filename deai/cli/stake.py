@@ -14,6 +14,7 @@ import click
 
 from deai.cli.base import NODES_HINT, Settings, emit, group, run_trio, typed
 from deai.cli.bind import bind
+from deai.cli.pool_screens import pool_rows
 from deai.cli.sending import KEY, YES
 from deai.cli.stake_common import (
     ACCOUNT,
@@ -23,7 +24,14 @@ from deai.cli.stake_common import (
     account,
     finish,
 )
-from deai.cli.stake_steps import act, register_node, stake_status, unbond_stake, withdraw_stake
+from deai.cli.stake_operator import release_node, rotate_operator
+from deai.cli.stake_steps import (
+    add_stake,
+    register_node,
+    stake_status,
+    unbond_stake,
+    withdraw_stake,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +41,8 @@ if TYPE_CHECKING:
 def stake() -> None:
     r"""Register nodes, add and withdraw stake.
 
-    These commands sign with the owner key, which belongs on another machine than the node.
+    These commands sign with the owner key, which belongs on another machine than the node. Of a
+    node that takes delegations they mean the manager's own part of its pool.
 
     \b
     Examples:
@@ -92,14 +101,10 @@ def add(settings: Settings, amount: str, intent: str, **options: Any) -> None:  
     Example:
       deai stake add 250CT
     """
-    from deai.actions import AddStake
     from deai.money import parse_amount
 
     units = typed("AMOUNT", parse_amount, amount)
-    document = run_trio(
-        act, settings, options, "add", lambda node: AddStake(node, units), int(units), intent
-    )
-    finish(settings, document)
+    finish(settings, run_trio(add_stake, settings, options, units, intent))
 
 
 @stake.command("unbond")
@@ -151,6 +156,47 @@ def withdraw(settings: Settings, to: str | None, **options: Any) -> None:  # noq
     finish(settings, run_trio(withdraw_stake, settings, options, target))
 
 
+@stake.command("release")
+@INDEX
+@OWNER
+@ACCOUNT
+@PASSPHRASE
+@YES
+def release(settings: Settings, **options: Any) -> None:  # noqa: ANN401
+    r"""Let a node out that was jailed for a slash; it begins again on probation.
+
+    Clients that saw the slash pass it over all the same.
+
+    \b
+    Example:
+      deai stake release
+    """
+    finish(settings, run_trio(release_node, settings, options))
+
+
+@stake.command("rotate")
+@click.option(
+    "--operator-key",
+    type=click.Path(path_type=Path),
+    help="The new one. Default: HOME/keys/operator.json.",
+)
+@INDEX
+@OWNER
+@ACCOUNT
+@PASSPHRASE
+@YES
+def rotate(settings: Settings, **options: Any) -> None:  # noqa: ANN401
+    r"""Give a node another operator key, which then gets its first money for gas.
+
+    Stop the node first, and run `deai node init` in its home afterwards: it takes the new key up.
+
+    \b
+    Example:
+      deai stake rotate --operator-key new-operator.json
+    """
+    finish(settings, run_trio(rotate_operator, settings, options))
+
+
 stake.add_command(bind)
 
 
@@ -192,7 +238,10 @@ def status(settings: Settings, node_id: str | None, **options: Any) -> None:  # 
             ]  # fmt: skip
         if document["binding"] is not None:
             rows += _bound_rows(document)
-        rows += [("Wallet", tokens(document["wallet"])), ("Vault", tokens(document["vault"]))]
+        if document["pool"] is None:
+            rows += [("Wallet", tokens(document["wallet"])), ("Vault", tokens(document["vault"]))]
+        else:
+            rows += pool_rows(document["pool"])
         pairs(console, rows)
 
     emit(settings, document, render)

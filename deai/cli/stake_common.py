@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deai.chain.ledger import Ledger, NodeRecord
-    from deai.ids import AccountId
+    from deai.ids import AccountId, NodeId
+    from deai.pools import PoolRecord
 
 ACCOUNTS_HINT: Final = {
     "sei": "an account is 0x and 40 hex digits",
@@ -37,16 +39,72 @@ PASSPHRASE = click.option(
 )
 
 
-async def registered(ledger: Ledger, owner: AccountId, index: int) -> tuple[Any, NodeRecord]:
-    """The owner's node and its record; raise `NotSetUp` if it is not registered."""
-    from deai.errors import NotSetUp
-    from deai.ids import node_of
+@dataclass(frozen=True)
+class Staked:
+    """The registered node of an owner key, as the chain has it now."""
 
-    node = node_of(ledger.info.name, owner, index)
-    record = await ledger.node(node)
-    if record is None:
-        raise NotSetUp(f"{node} is not registered", hint="deai stake register")
-    return node, record
+    settings: Settings
+    ledger: Ledger
+    signer: AccountId
+    """The account of the key: the node's owner, or the manager of the pool that is."""
+    node: NodeId
+    record: NodeRecord
+    pool: PoolRecord | None
+    """Where the node takes delegations."""
+
+    def document(self) -> dict[str, Any]:
+        """The part of the result that all commands about one node have."""
+        from deai.ids import owner_of
+
+        return {
+            "node_id": self.node,
+            "owner": owner_of(self.node),
+            "operator": self.record.operator,
+            "needs": None,
+            "steps": [],
+        }
+
+
+@asynccontextmanager
+async def open_staked(settings: Settings, options: dict[str, Any]) -> AsyncIterator[Staked]:
+    """The owner's node, open for its owner; raise `NotSetUp` if it is not registered."""
+    from deai.errors import NotSetUp
+
+    async with open_owner(settings, options) as (ledger, signer):
+        node, pool = await node_of_key(settings, ledger, signer, options["index"])
+        record = await ledger.node(node)
+        if record is None:
+            raise NotSetUp(f"{node} is not registered", hint="deai stake register")
+        yield Staked(settings, ledger, signer, node, record, pool)
+
+
+async def node_of_key(
+    settings: Settings, ledger: Ledger, signer: AccountId, index: int
+) -> tuple[NodeId, PoolRecord | None]:
+    """Node `index` of an account, or of its pools: the home that knows only one of them decides.
+
+    Where it does not, a pool is meant only if the account registered no node `index` itself.
+    """
+    from deai.chain.ledger import POOLS_CONTRACT
+    from deai.ids import node_of
+    from deai.pools import pool_node
+
+    node = node_of(settings.chain, signer, index)
+    if POOLS_CONTRACT not in ledger.info.contracts:
+        return node, None
+    lent = pool_node(ledger.info.delegations, signer, index)
+    if not is_at_home(settings.home, lent) and await ledger.node(node) is not None:
+        return node, None
+    pool = await ledger.pool(lent)
+    return (node, None) if pool is None else (lent, pool)
+
+
+def is_at_home(home: Path, node: NodeId) -> bool:
+    """Whether `deai node init` set this very node up in a home."""
+    try:
+        return any(f'"{node}"' in path.read_text() for path in home.glob("registration*.json"))
+    except OSError:
+        return False
 
 
 @asynccontextmanager
@@ -96,17 +154,6 @@ def operator_key(settings: Settings, options: dict[str, Any]) -> Path:
 
     given: Path | None = options["operator_key"]
     return given or key_file(settings.home, "operator", settings.chain)
-
-
-def node_document(node: str, owner: str, record: NodeRecord) -> dict[str, Any]:
-    """The part of the result that all commands about one node have."""
-    return {
-        "node_id": node,
-        "owner": owner,
-        "operator": record.operator,
-        "needs": None,
-        "steps": [],
-    }
 
 
 def step(name: str, state: str, transaction: str | None = None) -> dict[str, Any]:

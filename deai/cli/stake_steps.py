@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deai.cli import stake_pool
 from deai.cli.base import Settings
 from deai.cli.bind import binding_of
+from deai.cli.pool_look import document as document_of, look
 from deai.cli.sending import lacking, named, send
 from deai.cli.stake_common import (
     CONSENT_LIFE,
     holder,
-    node_document,
+    is_at_home,
+    node_of_key,
     open_owner,
+    open_staked,
     operator_key,
     owner_key,
-    registered,
     step,
 )
+from deai.cli.stake_operator import give_gas
 from deai.money import format_exactly
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ async def register_node(
     operator = load_signer(operator_key(settings, options), chain=settings.chain)
     peer_id = peer_id_of(options["peer_key"] or settings.home / "keys" / "peer.key")
     async with open_owner(settings, options) as (ledger, owner):
+        _refuse_pool(settings, ledger, owner, options["index"])
         node = node_of(settings.chain, owner, options["index"])
         parameters = await ledger.parameters()
         least = int(parameters.min_stake)
@@ -64,7 +69,7 @@ async def register_node(
                     hint="pass --index for another node, or that operator's key",
                 )
             document["steps"] = [step("register", "done_before")]
-            await _give_gas(settings, options, ledger, document)
+            await give_gas(settings, options, ledger, document, owner)
             return document
         has = (await ledger.balances(operator.account)).gas
         needed = gas.owner + (gas.operator if has < gas.little else 0)
@@ -81,65 +86,47 @@ async def register_node(
         key = f"register:{node}"
         done = await send(settings, ledger, action, key, amount, yes=options["yes"])
         document["steps"] = [step("register", "done", done)]
-        await _give_gas(settings, options, ledger, document)
+        await give_gas(settings, options, ledger, document, owner)
         return document
 
 
-async def _give_gas(
-    settings: Settings, options: dict[str, Any], ledger: Ledger, document: dict[str, Any]
-) -> None:
-    """The step that lets an operator send when it has little for gas; may set `needs`."""
-    from deai.actions import TransferGas
-    from deai.chain.gas import GAS
-    from deai.errors import InsufficientFunds
-    from deai.ids import NEAR
-    from deai.money import Amount
+def _refuse_pool(settings: Settings, ledger: Ledger, owner: AccountId, index: int) -> None:
+    """Raise `UsageError` in a home whose node takes delegations: another account owns that."""
+    from deai.chain.ledger import POOLS_CONTRACT
+    from deai.errors import UsageError
+    from deai.pools import pool_node
 
-    operator, gas = document["operator"], GAS[settings.chain]
-    has = (await ledger.balances(operator)).gas
-    if has >= gas.little:
-        document["steps"].append(step(gas.step, "done_before"))
+    if POOLS_CONTRACT not in ledger.info.contracts:
         return
-    # Until it has arrived the balance stays as it is, and so does the intent.
-    key = f"gas:{operator}:{has}"
-    needs = {"address": document["owner"], "gas": str(gas.operator), "tokens": "0"}
-    if settings.chain == NEAR:
-        # An allowance is no money: what is burnt comes from the owner's account.
-        document["needs"] = await lacking(ledger, document["owner"], 0, gas.operator)
-    if document["needs"] is None:
-        try:
-            action = TransferGas(operator, Amount(gas.operator))
-            done = await send(settings, ledger, action, key, 0, yes=options["yes"])
-        except InsufficientFunds:
-            document["needs"] = needs
-    waits = document["needs"] is not None
-    document["steps"].append(
-        step(gas.step, "waiting" if waits else "done", None if waits else done)
-    )
+    node = pool_node(ledger.info.delegations, owner, index)
+    if is_at_home(settings.home, node):
+        raise UsageError(
+            f"the node of this home takes delegations: {node}",
+            hint="deai node init --pool registers it, and goes on where it was interrupted",
+            code="takes_delegations",
+        )
 
 
-async def act(
-    settings: Settings,
-    options: dict[str, Any],
-    name: str,
-    make: Any,  # noqa: ANN401 - NodeId → Action
-    moved: int,
-    intent: str,
+async def add_stake(
+    settings: Settings, options: dict[str, Any], amount: Amount, intent: str
 ) -> dict[str, Any]:
-    """Send one action about the owner's node, the same intent once."""
+    """Add to the stake of the owner's node, the same intent once."""
+    from deai.actions import AddStake
     from deai.chain.gas import GAS
 
-    async with open_owner(settings, options) as (ledger, owner):
-        node, record = await registered(ledger, owner, options["index"])
-        document = node_document(node, owner, record)
-        if name == "add":
-            document["needs"] = await lacking(ledger, owner, moved, GAS[settings.chain].owner)
-            if document["needs"] is not None:
-                document["steps"] = [step(name, "waiting")]
-                return document
-        key = await named(ledger, name, node, intent)
-        done = await send(settings, ledger, make(node), key, moved, yes=options["yes"])
-        document["steps"] = [step(name, "done", done)]
+    async with open_staked(settings, options) as found:
+        if found.pool is not None:
+            return await stake_pool.add(found, amount, intent, yes=options["yes"])
+        document = found.document()
+        gas = GAS[settings.chain].owner
+        document["needs"] = await lacking(found.ledger, found.signer, int(amount), gas)
+        if document["needs"] is not None:
+            document["steps"] = [step("add", "waiting")]
+            return document
+        key = await named(found.ledger, "add", found.node, intent)
+        action = AddStake(found.node, amount)
+        done = await send(settings, found.ledger, action, key, amount, yes=options["yes"])
+        document["steps"] = [step("add", "done", done)]
         return document
 
 
@@ -152,14 +139,15 @@ async def unbond_stake(
     from deai.money import Amount
     from deai.standing import Standing
 
-    async with open_owner(settings, options) as (ledger, owner):
-        node, record = await registered(ledger, owner, options["index"])
-        document = node_document(node, owner, record)
+    async with open_staked(settings, options) as found:
+        if found.pool is not None:
+            return await stake_pool.unbond(found, units, intent, yes=options["yes"])
+        record, document = found.record, found.document()
         if record.standing in (Standing.UNBONDING, Standing.EXITED):
             document["steps"] = [step("unbond", "done_before")]
             return document
         amount = Amount(record.stake if units is None else units)
-        least = int((await ledger.parameters()).min_stake)
+        least = int((await found.ledger.parameters()).min_stake)
         if amount != record.stake and record.stake - amount < least:
             raise UsageError(
                 f"of a stake of {format_exactly(record.stake)}, "
@@ -168,9 +156,9 @@ async def unbond_stake(
                 hint="unbond less, or leave with --all",
                 code="stake_too_low",
             )
-        key = await named(ledger, "unbond", node, intent)
-        action = RequestUnstake(node, amount)
-        done = await send(settings, ledger, action, key, amount, yes=options["yes"])
+        key = await named(found.ledger, "unbond", found.node, intent)
+        action = RequestUnstake(found.node, amount)
+        done = await send(settings, found.ledger, action, key, amount, yes=options["yes"])
         document["steps"] = [step("unbond", "done", done)]
         return document
 
@@ -182,22 +170,24 @@ async def withdraw_stake(
     from deai.actions import WithdrawStake
     from deai.errors import Declined
 
-    async with open_owner(settings, options) as (ledger, owner):
-        node, record = await registered(ledger, owner, options["index"])
-        document = node_document(node, owner, record)
+    async with open_staked(settings, options) as found:
+        if found.pool is not None:
+            return await stake_pool.withdraw(found, to, yes=options["yes"])
+        record, document = found.record, found.document()
         if not record.unbonding:
             document["steps"] = [step("withdraw", "not_needed")]
             return document
-        now = (await ledger.head()).time
+        now = (await found.ledger.head()).time
         if now <= record.unbond_at:
             raise Declined(
                 f"the stake is free in {record.unbond_at - now + 1} s",
                 hint="run the same command then",
                 code="still_unbonding",
             )
-        action = WithdrawStake(node, to or owner)
-        key = f"withdraw:{node}:{record.unbond_at}"
-        done = await send(settings, ledger, action, key, record.unbonding, yes=options["yes"])
+        action = WithdrawStake(found.node, to or found.signer)
+        key = f"withdraw:{found.node}:{record.unbond_at}"
+        moved, yes = record.unbonding, options["yes"]
+        done = await send(settings, found.ledger, action, key, moved, yes=yes)
         document["steps"] = [step("withdraw", "done", done)]
         return document
 
@@ -206,17 +196,24 @@ async def stake_status(
     settings: Settings, node: NodeId | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """What the chain says of a node, and what a binding file here says of its twin."""
+    from deai.chain.ledger import POOLS_CONTRACT
     from deai.client.access import open_reader
     from deai.client.documents import rfc3339
-    from deai.ids import node_of, owner_of
+    from deai.ids import owner_of
     from deai.keys import account_of
 
-    if node is None:
-        key = account_of(owner_key(settings, options), chain=settings.chain)
-        node = node_of(settings.chain, holder(settings, options, key), options["index"])
     async with open_reader(settings.network, settings.chain) as ledger:
+        if node is None:
+            key = account_of(owner_key(settings, options), chain=settings.chain)
+            signer = holder(settings, options, key)
+            node, pool = await node_of_key(settings, ledger, signer, options["index"])
+        else:
+            lends = POOLS_CONTRACT in ledger.info.contracts
+            pool = await ledger.pool(node) if lends else None
         record = await ledger.node(node)
         balances = await ledger.balances(owner_of(node))
+        account = None if pool is None else pool.manager
+        lent = None if pool is None else await look(settings, ledger, node, account)
     return {
         "node_id": node,
         "owner": owner_of(node),
@@ -233,4 +230,5 @@ async def stake_status(
         "vault": str(balances.vault),
         "gas": str(balances.gas),
         "binding": binding_of(settings, node),
+        "pool": None if lent is None else document_of(lent),
     }

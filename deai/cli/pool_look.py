@@ -1,0 +1,216 @@
+"""A pool as the commands see it: what the chain says, what an account has in it, what a slash does.
+
+Figures are those of the newest block. What a slash took that the contract has not seen yet is not
+in them: the next transaction about the pool, whoever sends it, takes notice of it first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from deai.cli.base import Settings
+
+if TYPE_CHECKING:
+    from deai.chain.ledger import Head, Ledger, NodeRecord, Parameters
+    from deai.ids import AccountId, NodeId
+    from deai.pools import DelegationRecord, PoolRecord
+
+ALWAYS_LEFT: Final = 1
+"""Base units that the contract leaves in the account that owns a node: to empty it costs gas."""
+
+
+@dataclass(frozen=True)
+class Lent:
+    """A pool, and what an account has of it."""
+
+    settings: Settings
+    ledger: Ledger
+    node: NodeId
+    account: AccountId | None
+    record: NodeRecord
+    pool: PoolRecord
+    mine: DelegationRecord
+    income: int
+    """What came in and was not shared out yet, in base units."""
+    parameters: Parameters
+    head: Head
+
+    @property
+    def is_manager(self) -> bool:
+        """Whether the account is the pool's manager."""
+        return self.account == self.pool.manager
+
+    @property
+    def is_mature(self) -> bool:
+        """Whether what unbonded can be paid out."""
+        return bool(self.pool.matures_at) and self.head.time > self.pool.matures_at
+
+    @property
+    def is_mine_leaving(self) -> bool:
+        """Whether the account's shares unbond now, or have unbonded and were not paid out."""
+        return bool(self.mine.queued) and self.mine.queued_batch < self.pool.batch
+
+
+async def look(settings: Settings, ledger: Ledger, node: NodeId, account: AccountId | None) -> Lent:
+    """What the chain says now; raise `NotSetUp` for a node that takes no delegations."""
+    from deai.chain.ledger import ORDERS_CONTRACT
+    from deai.errors import NotSetUp
+    from deai.ids import owner_of
+    from deai.pools import NO_DELEGATION
+
+    pool, record = await ledger.pool(node), await ledger.node(node)
+    if pool is None or record is None:
+        raise NotSetUp(
+            f"{node} takes no delegations",
+            hint="`deai pool list` lists the nodes that do",
+            code="no_pool",
+        )
+    owner = owner_of(node)
+    has = await ledger.balances(owner)
+    income = has.vault + max(0, has.tokens - ALWAYS_LEFT)
+    if ORDERS_CONTRACT in ledger.info.contracts:
+        income += (await ledger.order_earnings(owner)).earned
+    mine = NO_DELEGATION if account is None else await ledger.delegation(node, account)
+    return Lent(
+        settings, ledger, node, account, record, pool, mine, income,
+        await ledger.parameters(), await ledger.head(),
+    )  # fmt: skip
+
+
+def document(lent: Lent, transaction: str | None = None) -> dict[str, Any]:
+    """What every command about a pool prints; sums are decimal strings in base units."""
+    from deai.client.documents import rfc3339
+    from deai.ids import owner_of
+
+    pool, seconds = lent.pool, lent.parameters.epoch_seconds
+    # The contract writes down at the next verb that an announced commission is in force.
+    is_announced = pool.next_commission_epoch > lent.head.time // seconds
+    has_begun = bool(pool.next_commission_epoch) and not is_announced
+    loss, mine = _slash(lent)
+    return {
+        "node_id": lent.node,
+        "chain": lent.settings.chain,
+        "owner": owner_of(lent.node),
+        "manager": pool.manager,
+        "state": pool.state.label,
+        "standing": lent.record.standing.label,
+        "assets": str(int(pool.assets)),
+        "shares": str(pool.shares),
+        "own": str(int(pool.own)),
+        "delegated": str(int(pool.delegated)),
+        "room": str(_room(lent)),
+        "least": str(int(lent.parameters.min_delegation)),
+        "income": str(lent.income),
+        "commission_bps": pool.next_commission if has_begun else pool.commission,
+        "announced": {
+            "bps": pool.next_commission,
+            "from": rfc3339(pool.next_commission_epoch * seconds),
+        }
+        if is_announced
+        else None,
+        "leaving": {
+            "amount": str(int(pool.leaving)),
+            "matures_at": rfc3339(pool.matures_at),
+        }
+        if pool.matures_at
+        else None,
+        "queued": str(int(pool.worth(pool.queued))),
+        "slash": {"takes": str(loss), "of_yours": None if mine is None else str(mine)},
+        "account": lent.account,
+        "delegation": _delegation(lent),
+        "needs": None,
+        "transaction": transaction,
+    }
+
+
+def _delegation(lent: Lent) -> dict[str, Any] | None:
+    """What the account has: lent, on its way out and until when, and ready to be taken."""
+    from deai.client.documents import rfc3339
+
+    if lent.account is None:
+        return None
+    pool, mine = lent.pool, lent.mine
+    free_at, is_sure = free_from(lent)
+    return {
+        "shares": str(mine.shares),
+        "worth": str(int(pool.worth(mine.shares))),
+        "leaving": str(_leaving(lent)),
+        "free_at": rfc3339(free_at) if free_at else None,
+        "is_sure": is_sure,
+        "claimable": str(claimable(lent)),
+    }
+
+
+def free_from(lent: Lent) -> tuple[int, bool]:
+    """From when on what leaves can be claimed, in chain time, and whether that is sure.
+
+    `(0, True)` where nothing leaves. What waits for another batch to be paid begins its own time
+    after that, with the next transaction about the pool, so it may be later.
+    """
+    from deai.pools import PoolState
+
+    pool, mine = lent.pool, lent.mine
+    if pool.state is PoolState.CLOSED or not (mine.queued or pool.state is PoolState.CLOSING):
+        return 0, True
+    if lent.is_mine_leaving or (pool.state is PoolState.CLOSING and not mine.queued):
+        return (pool.matures_at, True) if pool.matures_at else (0, True)
+    begins = max(lent.head.time, pool.matures_at)
+    return begins + lent.parameters.unbonding_seconds, False
+
+
+def claimable(lent: Lent) -> int:
+    """What a claim would pay the account now, in base units: it pays out first what is mature."""
+    from deai.pools import PoolState
+
+    pool, mine = lent.pool, lent.mine
+    if not lent.is_mature:
+        return int(mine.claimable)
+    if lent.is_mine_leaving:
+        return int(mine.claimable) + _leaving(lent)
+    is_over = pool.state is PoolState.CLOSING and not pool.leaving_shares
+    return int(mine.claimable) + (int(pool.worth(mine.shares + mine.queued)) if is_over else 0)
+
+
+def _leaving(lent: Lent) -> int:
+    """What the account's shares on their way out are worth."""
+    if lent.is_mine_leaving:
+        return _part(int(lent.pool.leaving), lent.mine.queued, lent.pool.leaving_shares)
+    return int(lent.pool.worth(lent.mine.queued))
+
+
+def _part(amount: int, shares: int, of: int) -> int:
+    return amount * shares // of if of else 0
+
+
+def _room(lent: Lent) -> int:
+    """How much more delegators may lend, in base units."""
+    from deai.pools import LEVERAGE, PoolState
+
+    pool = lent.pool
+    if (
+        pool.state is not PoolState.OPEN
+        or not pool.shares
+        or not lent.record.standing.is_assignable
+    ):
+        return 0
+    shares = (LEVERAGE + 1) * pool.manager_shares - (pool.shares - pool.queued)
+    return max(0, shares) * int(pool.assets) // pool.shares
+
+
+def _slash(lent: Lent) -> tuple[int, int | None]:
+    """What a slash now would take of the whole stake, and what of the account's part of it."""
+    from deai.client.adapters import load
+
+    record, pool = lent.record, lent.pool
+    bonded, unbonding, bounty, burned = load("rules").slash(
+        record.stake, record.unbonding, int(lent.parameters.bounty)
+    )
+    taken = bonded + unbonding
+    if lent.account is None:
+        return taken, None
+    whole = int(pool.assets) + int(pool.leaving)
+    has = int(pool.worth(lent.mine.shares)) + _leaving(lent)
+    mine = -(-burned * has // whole) if whole else 0
+    # The bounty of whoever proved it is at the manager's expense alone.
+    return taken, min(has, mine + (bounty if lent.is_manager else 0))
