@@ -250,28 +250,31 @@ contract Delegations is IDelegations, IERC1363Receiver, ReentrancyGuardTransient
     // --- coming in --------------------------------------------------------------------------------------------
 
     function _open(address manager, uint96 stake, bytes calldata data) private {
-        (
-            ,
-            uint96 index,
-            uint16 commission,
-            address operator,
-            uint40 validUntil,
-            bytes memory signature,
-            bytes memory peerId,
-            string memory addresses
-        ) = abi.decode(data, (uint8, uint96, uint16, address, uint40, bytes, bytes, string));
+        if (data.length < 96) revert BadData();
+        (, uint96 index, uint16 commission) = abi.decode(data[:96], (uint8, uint96, uint16));
         if (commission > MAX_COMMISSION) revert CommissionTooHigh(commission);
         bytes32 node = _nodeOf(ownerOf(manager, index));
         Book memory p = _books[node];
         if (p.state != State.NONE) revert BadState(node, p.state);
         (p.manager, p.commission, p.state, p.batch) = (manager, commission, State.OPEN, 1);
         (p.assets, p.shares, p.bonded) = (stake, stake, stake);
-        (_books[node], _lent[node][manager]) = (p, Lent(stake, 0, 0));
+        _books[node] = p;
+        _lent[node][manager].shares = stake;
         emit PoolOpened(node, manager, index, commission, stake);
-        address owner = Clones.cloneDeterministic(_template, _salt(manager, index));
-        token.safeTransfer(owner, stake);
-        bytes memory registration = abi.encode(uint96(0), operator, validUntil, signature, peerId, addresses);
-        _handOver(node, stake, registration);
+        token.safeTransfer(Clones.cloneDeterministic(_template, _salt(manager, index)), stake);
+        _handOver(node, stake, _registration(data));
+    }
+
+    function _registration(bytes calldata data) private pure returns (bytes memory) {
+        (
+            ,,,
+            address operator,
+            uint40 validUntil,
+            bytes memory signature,
+            bytes memory peerId,
+            string memory addresses
+        ) = abi.decode(data, (uint8, uint96, uint16, address, uint40, bytes, bytes, string));
+        return abi.encode(uint96(0), operator, validUntil, signature, peerId, addresses);
     }
 
     function _delegate(address account, uint96 amount, bytes32 node) private {
