@@ -38,6 +38,7 @@ from deai.events import LedgerRecord
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from deai.orders import OrderBalance
+from deai.pools import DelegationRecord, PoolRecord
 
 LINGER: Final = 0.3
 """Seconds the outbox stays open after the last transaction, for the next one."""
@@ -116,6 +117,12 @@ class TurnTaking:
 
     async def order_earnings(self, owner: AccountId) -> OrderEarnings:
         return await self._reader.order_earnings(owner)
+
+    async def pool(self, node: NodeId) -> PoolRecord | None:
+        return await self._reader.pool(node)
+
+    async def delegation(self, node: NodeId, account: AccountId) -> DelegationRecord:
+        return await self._reader.delegation(node, account)
 
     def follow(
         self, cursor: Cursor | None
