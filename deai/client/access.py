@@ -67,6 +67,7 @@ async def connect(
                     catalogue=catalogue,
                     home=home,
                     passphrase=passphrase_file,
+                    signer=signer,
                     sources=sources,
                     fallback=fallback_of(network, ledger),
                 )

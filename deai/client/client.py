@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import trio
 
@@ -21,15 +21,19 @@ from deai.client.lane.hub import Hub
 from deai.client.lane.lane import Lane, open_lane
 from deai.client.lane.patience import Patience
 from deai.client.offering import DryRun, look_around, plan_for
+from deai.client.orders.desk import OrderDesk
 from deai.client.requests import Prepared, TaskRequest, prepare
 from deai.client.submission import Submission
 from deai.client.tools import Tools
 from deai.client.updates import Feed
-from deai.errors import ConfigError, DeaiError, Declined, TaskDeclined
+from deai.errors import ConfigError, DeaiError, Declined, TaskDeclined, UsageError
 from deai.files import replace_file
 from deai.ids import NodeId, TaskId
 from deai.receipts import write_receipt
 from deai.tasks import TaskSpec
+
+TaskLane: TypeAlias = Literal["escrow", "order"]
+"""How one task is paid for: by a transaction of its own, or by a signed order."""
 
 
 class Client:
@@ -39,6 +43,7 @@ class Client:
         self.tools = tools
         self._nursery = nursery
         self._hub = Hub(tools, nursery, patience)
+        self.orders = OrderDesk(tools)
 
     async def submit(
         self,
@@ -55,13 +60,16 @@ class Client:
         min_sandbox: str = "none",
         idempotency_key: str = "",
         detach: bool = False,
+        lane: TaskLane = "escrow",
     ) -> TaskHandle:
         """Start a task and return at once; the handle tells how it goes.
 
         `max_fee` is the most to pay per seat, in base units; `deadline` seconds from now (0:
         chosen from measured speeds). The same request again, before its task has ended, gives
         the same task; with an `idempotency_key` also afterwards. `detach` stops following once
-        every node has the input.
+        every node has the input. With `lane="order"` the account signs an order instead of sending
+        a transaction: it pays from what it set aside (`deai orders fund`), under `exact/1` or
+        `none/1`, and follows to the end, because it carries the nodes' signatures.
 
         Raises `WorkloadFault`, `ConfigError`, `LimitExceeded` or `MalformedMessage` before
         anything is sent; what goes wrong later is raised by `handle.wait()`.
@@ -79,7 +87,7 @@ class Client:
             min_sandbox=min_sandbox,
             idempotency_key=idempotency_key,
         )
-        return await self.start(request, detach=detach)
+        return await self.start(request, detach=detach, lane=lane)
 
     def lane(
         self,
@@ -112,12 +120,24 @@ class Client:
             auto_top_up=auto_top_up,
         )
 
-    async def start(self, request: TaskRequest, *, detach: bool = False) -> TaskHandle:
+    async def start(
+        self, request: TaskRequest, *, detach: bool = False, lane: TaskLane = "escrow"
+    ) -> TaskHandle:
         """As `submit`, for a request made elsewhere."""
         prepared = self.prepare(request)
         feed = Feed()
         handle = TaskHandle(feed)
-        self._nursery.start_soon(self._carry, prepared, handle, feed, detach)
+        if lane == "order":
+            if detach:
+                raise UsageError(
+                    "an order is followed to its end: its client carries the signatures",
+                    hint="leave --detach away, or take --lane escrow",
+                )
+            self.orders.check(prepared)
+            self._nursery.start_soon(self._hold, handle, self.orders.carry, prepared, feed)
+            return handle
+        complete = partial(self._complete, detach=detach)
+        self._nursery.start_soon(self._hold, handle, complete, prepared, feed)
         return handle
 
     def prepare(self, request: TaskRequest) -> Prepared:
@@ -141,6 +161,9 @@ class Client:
         An unfinished one is followed to its end; an output that is not here is fetched from the
         nodes. Raises `Declined` for a task that this client and the chain do not know.
         """
+        order = await self.orders.find(task)
+        if order is not None:
+            return await self.orders.result(order)
         entry = await self.tools.journal.by_task(task)
         if entry is not None and not entry.is_open:
             kept = await kept_outcome(entry, self.tools.offload)
@@ -151,6 +174,9 @@ class Client:
 
     async def show(self, task: str) -> dict[str, Any]:
         """A task's document as the chain and the journal tell it now, without following it."""
+        order = await self.orders.find(task)
+        if order is not None:
+            return await self.orders.show(order)
         return await looking.show(self.tools.journal, self.tools.ledger, task)
 
     async def cancel(self, task: str) -> Transaction:
@@ -160,14 +186,19 @@ class Client:
     def _since(self, entry: Entry | None) -> int:
         return entry.since if entry is not None else self.tools.ledger.info.deployed_at
 
-    async def _carry(
-        self, prepared: Prepared, handle: TaskHandle, feed: Feed, detach: bool
+    async def _hold(
+        self,
+        handle: TaskHandle,
+        carry: Callable[[Prepared, TaskHandle, Feed], Awaitable[TaskOutcome]],
+        prepared: Prepared,
+        feed: Feed,
     ) -> None:
+        """Carry a request, and let its handle tell how that ended."""
         outcome: TaskOutcome | None = None
         error: Exception | None = None
         with handle.scope:
             try:
-                outcome = await self._complete(prepared, handle, feed, detach)
+                outcome = await carry(prepared, handle, feed)
             except DeaiError as problem:
                 error = problem
         if outcome is None and error is None:

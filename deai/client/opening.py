@@ -21,6 +21,7 @@ from deai.client.sessions import Sessions
 from deai.client.tools import Tools, no_crash
 from deai.net import Net
 from deai.ports import Catalogue
+from deai.signing import Signer
 
 
 @asynccontextmanager
@@ -34,6 +35,7 @@ async def open_client(
     fallback: Sequence[Source] | None = None,
     journal: Journal | None = None,
     passphrase: Path | None = None,
+    signer: Signer | None = None,
     patience: Patience | None = None,
     offload: Offload = in_a_thread,
     random: Callable[[int], bytes] = secrets.token_bytes,
@@ -44,6 +46,7 @@ async def open_client(
     `sources` say which nodes there are, `fallback` is asked when they do not know enough
     (default: the registry's events). Files go to `home`: `client.db`, `results/`, `receipts/`, and
     of the fast lane `lane.db`; session keys of channels are read from there with `passphrase`.
+    Orders (`orders.db`) need the account's key itself, `signer`.
     """
     own = journal or Journal(home / "client.db", offload)
     try:
@@ -70,13 +73,16 @@ async def open_client(
                     receipts=home / "receipts",
                     random=random,
                     wall_clock=time.time,
+                    signer=signer,
                     offload=offload,
                     crash=crash,
                 )
+                client = Client(tools, nursery, patience or Patience())
                 try:
-                    yield Client(tools, nursery, patience or Patience())
+                    yield client
                 finally:
                     nursery.cancel_scope.cancel()
+                    client.orders.close()
     finally:
         if journal is None:
             own.close()

@@ -17,6 +17,7 @@ from deai.errors import ConfigError
 from deai.ids import AccountId
 from deai.net import Net
 from deai.ports import Catalogue
+from deai.signing import Signer
 
 
 def no_crash(_point: str) -> None:
@@ -41,6 +42,8 @@ class Tools:
     receipts: Path
     random: Callable[[int], bytes] = field(repr=False)
     wall_clock: Callable[[], float]
+    signer: Signer | None = field(default=None, repr=False)
+    """The account's key, for what is signed and not sent: orders."""
     offload: Offload = in_a_thread
     """Runs a blocking call (files) beside the event loop."""
     crash: Callable[[str], None] = no_crash

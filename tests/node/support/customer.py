@@ -55,6 +55,7 @@ async def customer(
                 home=home,
                 sources=(PeerList(one.address for one in nodes or world.providers),),
                 journal=journal,
+                signer=payer,
                 offload=inline,
                 random=random,
                 crash=crash,

@@ -29,6 +29,7 @@ from node.config import NodeConfig, Patience, Price
 from node.daemon import Daemon
 from node.lane.book import LaneBook
 from node.main import Entrance, run_chains
+from node.orders.book import OrderBook
 from node.ports import Ports
 from node.state import Node
 from node.store.blobs import BlobStore
@@ -80,6 +81,8 @@ class Provider:
     lane: bool = False
     """It serves the fast lane, with a database of its own thread."""
     lane_pages: int = 0
+    orders: bool = False
+    """It takes signed orders."""
     error: BaseException | None = None
     wall: Callable[[], float] | None = None
 
@@ -127,12 +130,17 @@ class Provider:
                         self.home / "node.db", caller=Inline(), max_pages=self.max_pages
                     )
                     book = None
+                    orders = None
                     try:
                         if self.lane:
                             book = LaneBook(self.home / "lane.db", max_pages=self.lane_pages)
-                        await self._run(net, journal, book, task_status)
+                        if self.orders:
+                            orders = OrderBook(self.home / "orders.db", caller=Inline())
+                        await self._run(net, journal, book, orders, task_status)
                     finally:
                         journal.close()
+                        if orders is not None:
+                            orders.close()
                         if book is not None:
                             book.close()
         except Killed:
@@ -150,6 +158,7 @@ class Provider:
         net: Net,
         journal: Journal,
         book: LaneBook | None,
+        orders: OrderBook | None,
         task_status: trio.TaskStatus[Daemon],
     ) -> None:
         entropy = Counter[str]()
@@ -167,6 +176,7 @@ class Provider:
                 journal=journal.on(world.chain.info.name),
                 blobs=blobs,
                 book=book,
+                orders=orders,
                 ledger=world.chain.ledger(self.signer),
                 net=net,
                 workbench=self.bench,
