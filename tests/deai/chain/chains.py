@@ -24,6 +24,7 @@ from deai.chain.sei.ledger import open_sei_ledger
 from deai.chain.sei.sender import SenderSettings
 from deai.errors import NotSetUp
 from deai.hashing import keccak
+from deai.money import UNIT, Amount
 from deai.network import ChainEntry
 from deai.signing import LocalSigner, Signer
 from devnet.evm.anvil import find_anvil
@@ -40,6 +41,7 @@ PARAMETERS = msgspec.structs.replace(
     close_period=300,
     reward_delay=400,
     thaw_period=500,
+    min_delegation=Amount(UNIT // 2),
 )
 SETTINGS = SenderSettings(poll_s=0.03)
 BLOCK_TIME_S = 0.1

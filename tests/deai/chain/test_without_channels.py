@@ -1,4 +1,4 @@
-"""A network without channels, rewards and orders works as before, and says that it has none."""
+"""A network without channels, rewards, orders and pools works, and says that it has none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deai.claims import Claim, Reason
 from deai.errors import NotSetUp
 from deai.hashing import ZERO
 from deai.ids import AccountId, ChannelId
-from deai.money import UNIT, Amount
+from deai.money import UNIT, Amount, Count
 from deai.network import ChainEntry
 from deai.signing import Signer
 from rewards.rules import RULES
@@ -26,6 +26,8 @@ from tests.deai.chain.near.harness import NearChain, settings
 from tests.support.ledger_conformance import World, node_of
 
 ID = ChannelId("0x" + "c0" * 32)
+NONE = {"close_period": 0, "reward_delay": 0, "thaw_period": 0, "min_delegation": Amount(0)}
+"""Parameters of a deployment that leaves out what may be left out."""
 
 
 async def says_so(ledger: Ledger, by: Signer) -> None:
@@ -56,6 +58,36 @@ async def says_so(ledger: Ledger, by: Signer) -> None:
     assert (await ledger.parameters()).close_period == 0
     await tells_of_no_rewards(ledger, by)
     await tells_of_no_orders(ledger, by)
+    await tells_of_no_pools(ledger, by)
+
+
+async def tells_of_no_pools(ledger: Ledger, by: Signer) -> None:
+    """Every view and every verb of pools is refused with one error."""
+    node, me = node_of(by.account), by.account
+    actions: list[act.PoolAction] = [
+        act.OpenPool(0, 0, Amount(5), me, 1, bytes(64), "peer", ()),
+        act.Delegate(node, Amount(5)),
+        act.Undelegate(node, Count(5)),
+        act.AdvancePool(node),
+        act.ClaimDelegation(node, me),
+        act.AnnounceCommission(node, 5),
+        act.ClosePool(node),
+        act.PoolRotateOperator(node, me, 1, bytes(64)),
+        act.PoolUnjail(node),
+    ]
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: ledger.pool(node),
+        lambda: ledger.delegation(node, me),
+        *(lambda action=action: ledger.submit(action) for action in actions),
+        *(lambda action=action: ledger.simulate(action) for action in actions),
+    ]
+    for ask in asked:
+        with pytest.raises(NotSetUp, match="no node of this network takes delegations") as caught:
+            await ask()
+        assert (caught.value.reason_code, bool(caught.value.hint)) == ("no_pools", True)
+    with pytest.raises(NotSetUp, match="takes delegations"):
+        _ = ledger.info.delegations
+    assert (await ledger.parameters()).min_delegation == 0
 
 
 async def tells_of_no_orders(ledger: Ledger, by: Signer) -> None:
@@ -115,7 +147,7 @@ async def test_a_ledger_in_memory_says_so(world: World) -> None:
         if name not in OPTIONAL_CONTRACTS
     }
     info = msgspec.structs.replace(world.reader.info, contracts=contracts)
-    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0, thaw_period=0)
+    parameters = msgspec.structs.replace(PARAMETERS, **NONE)
     chain = MemoryChain(RULES, holder=world.holder.account, parameters=parameters, info=info)
     await says_so(chain.ledger(world.holder), world.holder)
 
@@ -126,7 +158,7 @@ async def test_a_deployment_without_their_contract_says_so_and_works(
     embedded: ChainProcess,
 ) -> None:
     by = embedded.signer()
-    parameters = msgspec.structs.replace(PARAMETERS, close_period=0, reward_delay=0, thaw_period=0)
+    parameters = msgspec.structs.replace(PARAMETERS, **NONE)
     done = await deploy([embedded.rpc_url], by, parameters, settings=SETTINGS)
     assert set(done.contracts) == {"ComputeToken", "NodeRegistry", "TaskEscrow"}
     entry = ChainEntry(
@@ -150,9 +182,7 @@ async def test_a_near_deployment_without_their_contract_says_so_and_works(near: 
     key = NearKey(by.account, by.key)
     parameters = msgspec.structs.replace(
         PARAMETERS,
-        close_period=0,
-        reward_delay=0,
-        thaw_period=0,
+        **NONE,
         treasury=AccountId("treasury.near"),
     )
     done = await deploy_on_near([near.rpc_url], key, parameters, settings=settings())
@@ -172,6 +202,7 @@ async def test_a_near_deployment_without_their_contract_says_so_and_works(near: 
 @pytest.mark.parametrize(
     "chain", [pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network])], indirect=True
 )
-async def test_near_has_no_rewards_and_orders_and_says_so(world: World) -> None:
+async def test_near_has_no_rewards_orders_and_pools_and_says_so(world: World) -> None:
     await tells_of_no_rewards(await world.ledger(world.holder), world.holder)
     await tells_of_no_orders(await world.ledger(world.holder), world.holder)
+    await tells_of_no_pools(await world.ledger(world.holder), world.holder)

@@ -16,6 +16,7 @@ from deai import actions as act
 from deai.chain.ledger import (
     MAX_CHANNEL_PAGE,
     ORDERS_CONTRACT,
+    POOLS_CONTRACT,
     REWARDS_CONTRACT,
     Balances,
     ChainInfo,
@@ -144,6 +145,13 @@ class Twin:
                 lanes.add((task.client, task.lane))
         for node in nodes:
             assert await real.node(node) == await mine.node(node)
+        if POOLS_CONTRACT in real.info.contracts:
+            for node in nodes:
+                pool = await mine.pool(node)
+                assert await real.pool(node) == pool
+                for account in accounts if pool is not None else ():
+                    lent = await real.delegation(node, account)
+                    assert lent == await mine.delegation(node, account), (node, account)
         for client, lane in lanes:
             assert await real.lane(client, lane) == await mine.lane(client, lane)
         for one in channels:

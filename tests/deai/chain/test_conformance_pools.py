@@ -1,0 +1,475 @@
+"""Pools: the same on the ledger in memory and on every chain on which nodes take delegations."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from deai import actions as act
+from deai.events import (
+    BatchMatured,
+    BatchStarted,
+    CommissionAnnounced,
+    Delegated,
+    IncomeShared,
+    NodeRegistered,
+    NodeSlashed,
+    OperatorRotated,
+    PoolClosed,
+    PoolOpened,
+    PoolSlashed,
+    StakeAdded,
+    StakeWithdrawn,
+    StandingChanged,
+    TokensMoved,
+    UnbondingStarted,
+    UndelegationPaid,
+    UndelegationRequested,
+    VaultWithdrawn,
+)
+from deai.hashing import ZERO
+from deai.ids import NodeId, node_id
+from deai.money import UNIT, Amount, Count
+from deai.pools import PoolState, pool_owner
+from deai.signing import Signer
+from deai.standing import Standing
+from deai.tasks import Opening, Policy, operate_digest
+from rewards.fees import paid
+from tests.deai.chain.conftest import WITH_REWARDS
+from tests.support.ledger_conformance import (
+    ADDRESSES,
+    FEE,
+    PEER_ID,
+    RIGHT,
+    World,
+    play,
+    refused,
+)  # fmt: skip
+from tests.support.pool_conformance import COMMISSION, STAKE, Pooling, opening, pooling
+
+pytestmark = pytest.mark.parametrize("chain", WITH_REWARDS, indirect=True)
+NOBODY = NodeId("0x" + "ab" * 32)
+
+
+async def worth(one: Pooling, who: Signer) -> int:
+    """What an account's shares that do not leave are worth."""
+    return (await one.pool()).worth((await one.of(who)).shares)
+
+
+async def test_a_pool_owns_a_node_that_its_manager_runs(world: World) -> None:
+    manager, operator = world.signer(), world.signer()
+    await world.fund(manager.account, 2 * STAKE)
+    info, index = world.reader.info, 7
+    owner = pool_owner(info.delegations, manager.account, index)
+    node = node_id(owner, 0)
+    assert await world.reader.pool(node) is None
+    ledger = await world.ledger(manager)
+    done = await ledger.submit(opening(world, manager, operator, index=index))
+    one = Pooling(world, manager, operator, node, [])
+    contract, stake = info.delegations.contract, Amount(STAKE)
+    assert await one.told(done) == [
+        TokensMoved(manager.account, contract, stake),
+        PoolOpened(node, manager.account, Count(index), COMMISSION, stake),
+        TokensMoved(contract, owner, stake),
+        TokensMoved(owner, info.registry.contract, stake),
+        NodeRegistered(node, operator.account, stake, PEER_ID, ADDRESSES),
+    ]
+    pool, record = await one.pool(), await world.reader.node(node)
+    assert record is not None
+    assert (record.operator, record.stake) == (operator.account, STAKE)
+    assert (pool.manager, pool.commission, pool.state) == (
+        manager.account, COMMISSION, PoolState.OPEN,
+    )  # fmt: skip
+    assert (pool.assets, pool.shares, pool.manager_shares) == (STAKE, STAKE, STAKE)
+    assert (pool.own, pool.delegated, pool.batch, pool.matures_at) == (STAKE, 0, 1, 0)
+    assert (await one.of(manager)).shares == STAKE
+
+
+async def test_what_no_pool_can_be_opened_with_is_refused(world: World) -> None:
+    manager, operator = world.signer(), world.signer()
+    await world.fund(manager.account, 2 * STAKE)
+    ledger = await world.ledger(manager)
+
+    def attempt(**changed: object) -> act.OpenPool:
+        return opening(world, manager, operator, **changed)  # type: ignore[arg-type]
+
+    await refused(ledger.submit(attempt(commission_bps=2_001)), "CommissionTooHigh")
+    least = (await world.reader.parameters()).min_stake
+    await refused(ledger.submit(attempt(stake=least - 1)), "StakeTooLow", minimum=least)
+    await refused(ledger.submit(attempt(stake=9 * STAKE)), "ERC20InsufficientBalance")
+    await refused(ledger.submit(attempt(valid_until=1)), "SignatureExpired")
+    forged = msgspec.structs.replace(attempt(), operator=manager.account)
+    await refused(ledger.submit(forged), "BadOperator")
+    await ledger.submit(attempt(commission_bps=2_000))
+    twice = ledger.submit(attempt(commission_bps=1))
+    await refused(twice, "BadState", state=int(PoolState.OPEN))
+
+
+async def test_whoever_lends_gets_shares_at_their_worth(world: World) -> None:
+    one = await pooling(world)
+    lender, info = one.lenders[0].account, world.reader.info
+    done = await one.delegate(STAKE)
+    assert await one.told(done) == [
+        TokensMoved(lender, info.delegations.contract, Amount(STAKE)),
+        Delegated(one.node, lender, Amount(STAKE), Count(STAKE)),
+        TokensMoved(info.delegations.contract, info.registry.contract, Amount(STAKE)),
+        StakeAdded(one.node, Amount(STAKE), Amount(2 * STAKE)),
+    ]
+    await one.give(STAKE + 1)  # one unit stays with the account for good
+    await one.delegate(3 * STAKE, by=1)  # shares out first
+    pool = await one.pool()
+    second = (await one.of(one.lenders[1])).shares
+    assert pool.assets == 6 * STAKE
+    assert 3 * STAKE - 2 <= pool.worth(second) <= 3 * STAKE
+    # Of the income a tenth went to the manager, and of the rest a half each.
+    half = 9 * STAKE // 20
+    assert abs(await worth(one, one.lenders[0]) - (STAKE + half)) <= 2
+    assert abs(await worth(one, one.manager) - (STAKE + half + STAKE // 10)) <= 2
+
+
+async def test_who_may_not_lend_is_refused(world: World) -> None:
+    one = await pooling(world)
+    least = (await world.reader.parameters()).min_delegation
+    assert least > 0
+    await refused(one.delegate(least - 1), "TooSmall", found=least - 1, least=least)
+    nothing = Pooling(world, one.manager, one.operator, NOBODY, one.lenders)
+    for attempt in (nothing.delegate(STAKE), nothing.undelegate(1), nothing.advance()):
+        await refused(attempt, "BadState", state=int(PoolState.NONE))
+    await one.delegate(9 * STAKE)
+    most = 10 * STAKE
+    await refused(one.delegate(least, by=1), "Overleveraged", shares=most + least, most=most)
+    await one.submit(one.manager, act.Delegate(one.node, Amount(STAKE)))  # its own part
+    await one.delegate(least, by=1)
+    assert await world.reader.pool(NOBODY) is None
+    assert (await world.reader.delegation(NOBODY, one.manager.account)).shares == 0
+
+
+async def test_income_of_every_kind_is_shared_less_commission(world: World) -> None:
+    one = await pooling(world, lent=[STAKE])
+    playing = await play(world, policy=Policy.NONE, providers=[one.provider()])
+    await one.submit(
+        world.holder,
+        act.DeliverResult(playing.task, await playing.committee(), playing.result(0, RIGHT)),
+    )
+    await world.pass_(playing.task.commit_deadline + playing.task.window)
+    opened = (Opening(0, RIGHT, ZERO),)
+    finalise = act.FinaliseTask(playing.task, await playing.committee(), opened, ())
+    await one.submit(world.holder, finalise)
+    earned = paid(int(FEE), 100_000)
+    assert (await world.reader.balances(one.owner)).vault == earned
+    await one.give(UNIT + 1)
+    income = earned + UNIT
+    kept = income * COMMISSION // 10_000
+    bought = kept * 2 * STAKE // (2 * STAKE + income - kept)
+    done = await one.advance()
+    info = world.reader.info
+    assert await one.told(done) == [
+        VaultWithdrawn(one.owner, one.owner, Amount(earned)),
+        TokensMoved(info.escrow.contract, one.owner, Amount(earned)),
+        IncomeShared(one.node, Amount(income), Amount(kept), Count(bought)),
+        TokensMoved(one.owner, info.registry.contract, Amount(income)),
+        StakeAdded(one.node, Amount(income), Amount(2 * STAKE + income)),
+    ]
+    assert (await one.pool()).assets == 2 * STAKE + income
+    theirs = await worth(one, one.lenders[0])
+    assert 0 <= STAKE + (income - kept) // 2 - theirs <= 1
+    assert await one.told(await one.advance()) == []  # at any time, also for nothing
+
+
+async def test_what_others_add_to_the_stake_is_income(world: World) -> None:
+    one = await pooling(world, lent=[STAKE])
+    await one.submit(world.holder, act.AddStake(one.node, Amount(UNIT)))
+    done = await one.advance()
+    kept = UNIT * COMMISSION // 10_000
+    (shared,) = await one.told(done)
+    assert isinstance(shared, IncomeShared)
+    assert (shared.income, shared.commission) == (UNIT, kept)
+    assert (await one.pool()).assets == 2 * STAKE + UNIT
+
+
+async def test_shares_leave_in_batches_that_do_not_wait_for_each_other(world: World) -> None:
+    one = await pooling(world, lent=[2 * STAKE, 2 * STAKE])
+    first, second = one.lenders
+    done = await one.undelegate(STAKE)
+    matures_at = done.time + await unbonding(world)
+    assert await one.told(done) == [
+        UndelegationRequested(one.node, first.account, Count(STAKE), 1),
+        UnbondingStarted(one.node, Amount(STAKE), matures_at),
+        BatchStarted(one.node, 1, Count(STAKE), Amount(STAKE), matures_at),
+    ]
+    await refused(one.undelegate(1), "StillLeaving", batch=1)
+    done = await one.undelegate(STAKE // 2, by=1)
+    assert await one.told(done) == [
+        UndelegationRequested(one.node, second.account, Count(STAKE // 2), 2)
+    ]
+    await one.undelegate(STAKE // 2, by=1)
+    pool = await one.pool()
+    assert (pool.batch, pool.matures_at) == (2, matures_at)
+    assert (pool.leaving, pool.leaving_shares, pool.unbonding) == (STAKE, STAKE, STAKE)
+    assert (pool.assets, pool.shares, pool.queued) == (4 * STAKE, 4 * STAKE, STAKE)
+    record = await one.of(second)
+    assert (record.shares, record.queued, record.queued_batch) == (STAKE, STAKE, 2)
+    await refused(one.claim(first), "NothingToClaim", account=first.account)
+    await world.pass_(matures_at)
+    held = await one.tokens(first)
+    done = await one.claim(first)
+    events = await one.told(done)
+    registry = world.reader.info.registry.contract
+    assert [event for event in events if not isinstance(event, BatchStarted)] == [
+        StakeWithdrawn(one.node, one.owner, Amount(STAKE)),
+        TokensMoved(registry, one.owner, Amount(STAKE)),
+        BatchMatured(one.node, 1, Amount(STAKE)),
+        UnbondingStarted(one.node, Amount(STAKE), done.time + await unbonding(world)),
+        UndelegationPaid(one.node, first.account, 1, Amount(STAKE)),
+        TokensMoved(one.owner, first.account, Amount(STAKE)),
+    ]
+    assert await one.tokens(first) == held + STAKE
+    assert (await one.of(first)).queued == 0
+    pool = await one.pool()
+    assert (pool.batch, pool.leaving, pool.queued) == (3, STAKE, 0)
+
+
+async def unbonding(world: World) -> int:
+    """Seconds."""
+    return (await world.reader.parameters()).unbonding_seconds
+
+
+async def test_a_batch_earns_nothing_any_more_and_is_divided_by_shares(world: World) -> None:
+    one = await pooling(world, lent=[2 * STAKE, 2 * STAKE])
+    await one.undelegate(UNIT)  # a batch of its own, so that the next have time to gather
+    await one.undelegate(STAKE, by=1)
+    await one.submit(one.manager, act.Delegate(one.node, Amount(STAKE)))
+    await one.manages(act.Undelegate(one.node, Count(STAKE // 3)))
+    await one.mature()
+    await one.advance()
+    leaving = (await one.pool()).leaving
+    assert leaving == STAKE + STAKE // 3
+    await one.give(100 * UNIT)
+    await one.advance()
+    await one.mature()
+    await one.advance()
+    assert (await one.of(one.manager)).claimable + (await one.of(one.lenders[1])).claimable in (
+        leaving, leaving - 1,
+    )  # fmt: skip
+    for who, part in ((one.lenders[1], STAKE), (one.manager, STAKE // 3)):
+        before = await one.tokens(who)
+        await one.claim(who)
+        assert await one.tokens(who) - before == part
+    await refused(one.claim(one.manager), "NothingToClaim")
+
+
+async def test_a_manager_keeps_its_own_part_in(world: World) -> None:
+    one = await pooling(world, lent=[4 * STAKE])
+    least = int((await world.reader.parameters()).min_stake)
+
+    def out(shares: int) -> act.Undelegate:
+        return act.Undelegate(one.node, Count(shares))
+
+    low = one.manages(out(STAKE - least + 1))
+    await refused(low, "OwnPartTooLow", amount=least - 1, least=least)
+    await one.delegate(5 * STAKE, by=1)
+    # The others may be nine times as much as what stays.
+    await refused(
+        one.manages(out(1)), "Overleveraged", shares=10 * STAKE - 1, most=10 * (STAKE - 1)
+    )
+    await refused(one.manages(out(0)), "BadData")
+    await refused(one.undelegate(4 * STAKE + 1), "Insufficient", available=4 * STAKE)
+    await refused(one.submit(world.holder, out(1)), "Insufficient", available=0)
+
+
+async def test_a_slash_is_borne_by_shares_and_its_bounty_by_the_manager(world: World) -> None:
+    one = await pooling(world, lent=[3 * STAKE, STAKE])
+    await one.undelegate(STAKE, by=1)
+    await one.equivocate()
+    done = await one.advance()
+    taken = 5 * STAKE // 5
+    bounty = int((await world.reader.parameters()).bounty)
+    slashed = (await one.told(done))[0]
+    assert isinstance(slashed, PoolSlashed)
+    assert (slashed.amount, slashed.bounty) == (taken, bounty)
+    common = taken - bounty
+    pool = await one.pool()
+    assert pool.leaving == STAKE - -(-common // 5)
+    assert pool.assets == 5 * STAKE - taken - pool.leaving
+    theirs = await worth(one, one.lenders[0])
+    assert 0 <= 3 * STAKE - common * 3 // 5 - theirs <= 2
+    mine = await worth(one, one.manager)
+    assert abs(STAKE - common // 5 - bounty - mine) <= 2
+    record = await world.reader.node(one.node)
+    assert record is not None
+    assert record.standing is Standing.JAILED
+    await refused(one.delegate(STAKE), "Jailed", node=one.node)
+    before = await one.tokens(one.lenders[1])
+    await one.mature()
+    await one.claim(one.lenders[1])
+    assert await one.tokens(one.lenders[1]) - before == pool.leaving
+
+
+async def test_nobody_gets_out_between_a_slash_and_its_recognition(world: World) -> None:
+    one = await pooling(world, lent=[STAKE])
+    await one.equivocate()
+    done = await one.undelegate(STAKE)
+    events = await one.told(done)
+    assert isinstance(events[0], PoolSlashed)
+    started = next(event for event in events if isinstance(event, BatchStarted))
+    common = 2 * STAKE // 5 - await bounty_of(world)
+    assert 0 <= STAKE - common // 2 - started.amount <= 2
+
+
+async def bounty_of(world: World) -> int:
+    """The most of a slash that goes to whoever proved the fault."""
+    return int((await world.reader.parameters()).bounty)
+
+
+async def test_a_jailed_node_is_released_by_the_manager_with_a_whole_part(world: World) -> None:
+    one = await pooling(world, stake=101 * UNIT, lent=[101 * UNIT])
+    await one.equivocate()
+    stranger = one.submit(one.lenders[0], act.PoolUnjail(one.node))
+    await refused(stranger, "Forbidden", caller=one.lenders[0].account)
+    await refused(one.manages(act.PoolUnjail(one.node)), "OwnPartTooLow")
+    await one.submit(one.manager, act.Delegate(one.node, Amount(50 * UNIT)))
+    done = await one.manages(act.PoolUnjail(one.node))
+    assert await one.told(done) == [StandingChanged(one.node, Standing.PROBATION)]
+    await one.delegate(UNIT)
+    await refused(one.manages(act.PoolUnjail(one.node)), "BadStanding")
+
+
+async def test_a_new_operator_is_the_manager_s_business(world: World) -> None:
+    one = await pooling(world)
+    hot = world.signer()
+    digest = operate_digest(world.reader.info.registry, one.node, hot.account, 1 << 39)
+    action = act.PoolRotateOperator(one.node, hot.account, 1 << 39, hot.sign(digest))
+    await refused(one.submit(hot, action), "Forbidden")
+    assert await one.told(await one.manages(action)) == [OperatorRotated(one.node, hot.account)]
+    record = await world.reader.node(one.node)
+    assert record is not None
+    assert record.operator == hot.account
+    wrong = act.PoolRotateOperator(one.node, world.holder.account, 1 << 39, hot.sign(digest))
+    await refused(one.manages(wrong), "BadOperator")
+
+
+async def test_a_commission_is_announced_a_whole_epoch_ahead(world: World) -> None:
+    one = await pooling(world, lent=[STAKE])
+    seconds = (await world.reader.parameters()).epoch_seconds
+    done = await one.manages(act.AnnounceCommission(one.node, 2_000))
+    epoch = done.time // seconds + 2
+    assert await one.told(done) == [CommissionAnnounced(one.node, 2_000, epoch)]
+    pool = await one.pool()
+    assert (pool.commission, pool.next_commission, pool.next_commission_epoch) == (
+        COMMISSION, 2_000, epoch,
+    )  # fmt: skip
+    await refused(one.manages(act.AnnounceCommission(one.node, 2_001)), "CommissionTooHigh")
+    await refused(one.submit(world.holder, act.AnnounceCommission(one.node, 1)), "Forbidden")
+    await world.pass_(epoch * seconds)
+    pool = await one.pool()
+    assert (pool.commission, pool.next_commission, pool.next_commission_epoch) == (2_000, 0, 0)
+    await one.give(10 * UNIT + 1)
+    done = await one.advance()
+    shared = next(event for event in await one.told(done) if isinstance(event, IncomeShared))
+    assert (shared.income, shared.commission) == (10 * UNIT, 2 * UNIT)
+    done = await one.manages(act.AnnounceCommission(one.node, 0))  # lowering waits, too
+    assert (await one.pool()).commission == 2_000
+
+
+async def test_a_pool_closes_when_what_unbonds_is_paid_and_everybody_gets_his_part(
+    world: World,
+) -> None:
+    one = await pooling(world, lent=[STAKE, STAKE])
+    await one.undelegate(STAKE // 2)
+    await one.undelegate(STAKE // 2, by=1)  # waits, and is given back by the closing
+    await refused(one.submit(world.holder, act.ClosePool(one.node)), "Forbidden")
+    done = await one.manages(act.ClosePool(one.node))
+    assert await one.told(done) == [PoolClosed(one.node)]
+    pool = await one.pool()
+    assert (pool.state, pool.queued, pool.leaving) == (PoolState.CLOSING, 0, STAKE // 2)
+    record = await one.of(one.lenders[1])
+    assert (record.shares, record.queued, record.queued_batch) == (STAKE, 0, 0)
+    for attempt in (
+        one.delegate(STAKE),
+        one.undelegate(1, by=1),
+        one.manages(act.ClosePool(one.node)),
+        one.manages(act.AnnounceCommission(one.node, 1)),
+        one.manages(act.PoolUnjail(one.node)),
+    ):
+        await refused(attempt, "BadState", state=int(PoolState.CLOSING))
+    await one.mature()
+    done = await one.advance()
+    kinds = [type(event) for event in await one.told(done)]
+    assert kinds == [
+        StakeWithdrawn, TokensMoved, BatchMatured, UnbondingStarted, StandingChanged, BatchStarted,
+    ]  # fmt: skip
+    await refused(one.claim(one.lenders[1]), "NothingToClaim")
+    await one.mature()
+    parts = []
+    for who in (one.lenders[0], one.lenders[1], one.manager):
+        before = await one.tokens(who)
+        await one.claim(who)
+        parts.append(await one.tokens(who) - before)
+    assert parts == [STAKE, STAKE, STAKE]
+    pool, record_of_node = await one.pool(), await world.reader.node(one.node)
+    assert (pool.state, pool.assets, pool.shares) == (PoolState.CLOSED, 0, 0)
+    assert record_of_node is not None
+    assert record_of_node.standing is Standing.EXITED
+    assert (await world.reader.balances(one.owner)).tokens == 0
+    await one.give(UNIT + 1)  # nobody is left to share it with
+    before = await one.tokens(one.manager)
+    done = await one.advance()
+    shared = await one.told(done)
+    assert shared[0] == IncomeShared(one.node, Amount(UNIT), Amount(UNIT), Count(0))
+    assert await one.tokens(one.manager) - before == UNIT
+
+
+async def test_too_little_stake_left_closes_the_pool(world: World) -> None:
+    one = await pooling(world, stake=101 * UNIT, lent=[20 * UNIT])
+    await one.equivocate()
+    await one.advance()
+    done = await one.undelegate(20 * UNIT)  # below the least stake without it
+    kinds = [type(event) for event in await one.told(done)]
+    assert kinds == [
+        UndelegationRequested, PoolClosed, UnbondingStarted, StandingChanged, BatchStarted,
+    ]  # fmt: skip
+    assert (await one.pool()).state is PoolState.CLOSING
+    assert (await one.of(one.lenders[0])).shares == 20 * UNIT
+
+
+async def test_a_pool_that_closes_is_slashed_like_any_other(world: World) -> None:
+    one = await pooling(world, lent=[STAKE])
+    proof = await one.proof()
+    await one.manages(act.ClosePool(one.node))
+    await one.submit(world.holder, proof)
+    taken = 2 * STAKE // 5
+    done = await one.advance()
+    slashed = next(event for event in await one.told(done) if isinstance(event, PoolSlashed))
+    assert slashed.amount == taken
+    await one.mature()
+    got = []
+    for who in (one.manager, one.lenders[0]):
+        before = await one.tokens(who)
+        await one.claim(who)
+        got.append(await one.tokens(who) - before)
+    assert sum(got) == 2 * STAKE - taken
+    common = taken - await bounty_of(world)
+    assert abs(STAKE - common // 2 - got[1]) <= 2
+
+
+async def test_a_slash_is_told_by_the_registry_and_by_the_pool(world: World) -> None:
+    one = await pooling(world, lent=[STAKE])
+    proof = await one.proof()
+    done = await one.submit(world.holder, proof)
+    told = next(event for event in await one.told(done) if isinstance(event, NodeSlashed))
+    done = await one.advance()
+    slashed = (await one.told(done))[0]
+    assert slashed == PoolSlashed(
+        one.node,
+        told.amount,
+        told.bounty,
+        slashed.bounty_shares,  # type: ignore[union-attr]
+    )
+
+
+async def test_the_same_intent_lends_once(world: World) -> None:
+    one = await pooling(world)
+    action = act.Delegate(one.node, Amount(STAKE))
+    done = await one.submit(one.lenders[0], action, key="lend")
+    assert await one.submit(one.lenders[0], action, key="lend") == done
+    assert (await one.of(one.lenders[0])).shares == STAKE
