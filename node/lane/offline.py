@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deai.chain.ledger import Ledger
-from deai.errors import DeaiError
+from deai.errors import DeaiError, InsufficientFunds, LedgerRejected
 from deai.keys import load_signer
 from deai.network import Network
 from node.home import Home, Registration
@@ -42,17 +42,26 @@ async def _on_chain(
     async with open_ledger(network, known.chain, signer, outbox, known.owner) as ledger:
         due = [one for one in entries if await _is_due(ledger, one)]
         for at in range(0, len(due), MOST):
-            some = due[at : at + MOST]
-            items = [
-                {"chain": one.chain, "channel_id": one.channel_id, "amount": str(one.unredeemed)}
-                for one in some
-            ]
-            try:
-                done = await redeem(ledger, some)
-                found += [{**one, "transaction": done.hash, "error": None} for one in items]
-            except DeaiError as error:
-                found += [{**one, "transaction": None, "error": str(error)} for one in items]
+            found += await _redeemed(ledger, due[at : at + MOST])
     return found
+
+
+async def _redeemed(ledger: Ledger, some: list[Entry]) -> list[dict[str, Any]]:
+    """What became of each; one that the chain refuses holds up no other."""
+    items = [
+        {"chain": one.chain, "channel_id": one.channel_id, "amount": str(one.unredeemed)}
+        for one in some
+    ]
+    try:
+        done = await redeem(ledger, some)
+    except LedgerRejected as error:
+        if len(some) > 1 and not isinstance(error, InsufficientFunds):
+            half = len(some) // 2
+            return await _redeemed(ledger, some[:half]) + await _redeemed(ledger, some[half:])
+        return [{**one, "transaction": None, "error": str(error)} for one in items]
+    except DeaiError as error:
+        return [{**one, "transaction": None, "error": str(error)} for one in items]
+    return [{**one, "transaction": done.hash, "error": None} for one in items]
 
 
 async def _is_due(ledger: Ledger, entry: Entry) -> bool:

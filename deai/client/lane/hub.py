@@ -26,6 +26,7 @@ from deai.ids import NodeId
 from deai.lane.messages import lane_dialect
 from deai.lane.payer import Payer
 from deai.money import Amount
+from deai.signing import Domain
 
 
 @dataclass
@@ -124,6 +125,11 @@ class Hub:
     def chain(self) -> str:
         """Which chain the channels are on."""
         return str(self._tools.ledger.info.name)
+
+    @property
+    def domain(self) -> Domain:
+        """What promises in the channels are signed under."""
+        return self._tools.ledger.info.channels
 
     @property
     def book(self) -> Book:

@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 import trio
 
+from deai.channels import Channel
 from deai.client.lane.book import Book
 from deai.client.lane.hub import Hub
 from deai.client.lane.places import Place, find_places
@@ -30,7 +31,7 @@ from deai.client.matching import Wish, ask_of
 from deai.client.tools import Tools
 from deai.codec import decode_value
 from deai.errors import LimitExceeded, TaskDeclined, UsageError
-from deai.ids import NodeId
+from deai.ids import AccountId, ChannelId, NodeId
 from deai.lane.proof import LaneReceipt, make_lane_receipt
 from deai.lane.receipts import MAX_TASK_BYTES, Terms
 from deai.money import MAX_AMOUNT, format_tokens
@@ -47,11 +48,18 @@ class LaneResult:
     """One task's output, who computed it, and where its receipt stands."""
 
     output: bytes
-    node: NodeId
+    channel: Channel
+    operator: AccountId
+    """Who signs its window."""
     terms: Terms
     index: int
     """Of its receipt, in the channel's epoch."""
     data: bytes
+
+    @property
+    def node(self) -> NodeId:
+        """Who computed it."""
+        return self.channel.node
 
     @property
     def fee(self) -> int:
@@ -124,8 +132,8 @@ class Lane:
         task = await self._wait(data)
         assert task.agreement is not None
         assert task.output is not None
-        agreement = task.agreement
-        return LaneResult(task.output, agreement.node, agreement.terms, task.index, data)
+        made = task.agreement
+        return LaneResult(task.output, made.channel, made.operator, made.terms, task.index, data)
 
     def map(
         self,
@@ -157,22 +165,24 @@ class Lane:
 
         Pays the window that the task is in. Raises `JournalError`.
         """
-        hub = self._hub
-        session = hub.sessions[result.node]
-        talk = session.talk
+        hub, terms = self._hub, result.terms
         with trio.move_on_after(hub.patience.last):
             while True:
-                talk.pay(flush=True)
-                news = talk.news  # of before the flush: receipts may come during it
+                session = hub.sessions.get(result.node)
+                talk = session.talk if session is not None else None
+                # Of before the flush: receipts may come during it.
+                news = talk.news if talk is not None else trio.Event()
+                if talk is not None:
+                    talk.pay(flush=True)
                 await hub.flushed()
-                proof = hub.book.proof(talk.payer.id, talk.payer.epoch, result.index)
+                proof = hub.book.proof(ChannelId(terms.channel), terms.epoch, result.index)
                 if proof is not None:
                     return make_lane_receipt(
                         chain=hub.chain,
-                        domain=talk.payer.domain,
-                        channel=talk.payer.channel,
-                        operator=talk.operator,
-                        terms=result.terms,
+                        domain=hub.domain,
+                        channel=result.channel,
+                        operator=result.operator,
+                        terms=terms,
                         index=result.index,
                         given=result.data,
                         output=result.output,
@@ -180,6 +190,9 @@ class Lane:
                         path=proof.path,
                         signature=proof.signature,
                     )
+                payer = talk.payer if talk is not None else None
+                if payer is None or (payer.id, payer.epoch) != (terms.channel, terms.epoch):
+                    return None  # of an epoch that is over: nothing more comes
                 await news.wait()
         return None
 

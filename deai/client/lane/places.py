@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deai.channels import Channel, ChannelRecord, ChannelState, channel_id
+from deai.client.lane.halts import command
 from deai.client.matching import Ranked, Wish, explain, rank
 from deai.client.tools import Tools
 from deai.errors import NotSetUp, TaskDeclined
@@ -14,7 +15,7 @@ from deai.ids import AccountId, ChannelId, NodeId
 from deai.keys import load_signer
 from deai.net import PeerAddress
 from deai.offers import WorkloadOffer
-from deai.signing import Signer
+from deai.signing import Domain, Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ async def find_places(tools: Tools, wish: Wish) -> tuple[Place, ...]:
             return tuple(found)
     if not fit:
         raise explain(ranking, wish)
-    raise _no_channel(fit, closing, wish.nodes)
+    raise _no_channel(fit, closing, wish.nodes, tools.ledger.info.channels)
 
 
 async def _place(tools: Tools, one: Ranked, wish: Wish) -> Place | None:
@@ -97,18 +98,19 @@ async def _place(tools: Tools, one: Ranked, wish: Wish) -> Place | None:
 
 
 def _no_channel(
-    fit: Sequence[Ranked], closing: Sequence[NodeId], nodes: Sequence[NodeId]
+    fit: Sequence[Ranked], closing: Sequence[NodeId], nodes: Sequence[NodeId], domain: Domain
 ) -> NotSetUp | TaskDeclined:
     if closing:
         return TaskDeclined(
             f"the channel with {closing[0]} is closing",
-            hint="finish it with `deai channel close`, then open it again",
+            hint="finish it, then open it again: "
+            + command(f"deai channel close {closing[0]}", domain),
             code="closing",
         )
     best = fit[0].node
     which = "the nodes that were named" if nodes else f"the {len(fit)} nodes that would do"
     return NotSetUp(
         f"no channel is open with {which}",
-        hint=f"open one: deai channel open {best} 10CT",
+        hint=command(f"open one: deai channel open {best} 10CT", domain),
         code="no_channel",
     )

@@ -14,8 +14,9 @@ from typing import Final, Protocol
 import trio
 
 from deai.client.alone import one_error
+from deai.client.lane.halts import Halted
 from deai.client.lane.patience import Patience
-from deai.client.lane.talk import Halted, Talk
+from deai.client.lane.talk import Talk
 from deai.client.lane.tasks import Kind, Task
 from deai.client.tools import no_crash
 from deai.errors import DeaiError, PeerUnreachable
@@ -173,6 +174,7 @@ class Session:
                 self.error = error
             self.talk.lost()
             self._link_scope = trio.CancelScope()
+            self._owner.changed()
             now = trio.current_time()
             if self.links > heard:
                 alive_at = now
@@ -252,6 +254,8 @@ class Session:
             messages = talk.fill(owner.kinds, self._share)
             self._look_for_refusals(nursery)
             owner.left(self)
+            if talk.needs_new_link:
+                self._link_scope.cancel()
             if not messages:
                 continue
             written_at = trio.current_time()

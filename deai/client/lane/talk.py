@@ -8,17 +8,16 @@ honest one would raises `ProtocolError`, `BadSignature` or `Halted`; then the se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
 
+from deai.client.lane.agreements import Agreement, Agreements, packed
+from deai.client.lane.halts import PASSING, Halted, command, hint
 from deai.client.lane.tasks import Kind, Task
 from deai.errors import DeaiError, NodeFault, ProtocolError, TaskDeclined, WorkloadFault
 from deai.ids import AccountId, ChannelId, NodeId, PeerId
 from deai.lane.messages import (
-    MAX_MESSAGE_BYTES,
-    MAX_TASKS,
     Agreed,
     Ask,
     Credit,
@@ -31,25 +30,15 @@ from deai.lane.messages import (
     Refused,
     Results,
     Welcome,
-    Work,
 )
 from deai.lane.payer import Issued, Payer, Promised
-from deai.lane.receipts import MAX_TASK_BYTES, Terms, task_leaves, terms_hash, verify_window
+from deai.lane.receipts import MAX_TASK_BYTES, task_leaves, verify_window
 from deai.money import Amount, format_tokens
 from deai.signing import Signer
 
 MAX_UNACKNOWLEDGED: Final = 256
 """Vouchers that may be under way before no more tasks are asked for."""
 _IDS: Final = 1 << 32
-_MAX_TERMS: Final = 1 << 16
-_MAX_ASKS: Final = 256
-"""Agreements on one link, at most; a node keeps no more."""
-_PASSING: Final = frozenset({"unpaid", "busy", "store_full", "chain", "joining", "replaced"})
-"""Halts that end by themselves; after any other the tasks go to other nodes."""
-
-
-class Halted(TaskDeclined):
-    """A node takes no more tasks of this channel; `reason_code` is its own."""
 
 
 class Pages(Protocol):
@@ -70,19 +59,6 @@ class Pages(Protocol):
     def noted(self, channel: ChannelId, epoch: int, credit: int, received: int, owed: int) -> None:
         """Write what the node grants and what is owed."""
         ...
-
-
-@dataclass(eq=False)
-class Agreement:
-    """Terms under which this node is asked for tasks of a kind."""
-
-    number: int
-    kind: Kind
-    terms: Terms
-    hash: bytes
-    price: int
-    node: NodeId
-    is_agreed: bool = False
 
 
 class Talk:
@@ -119,8 +95,9 @@ class Talk:
         self._book = book
         self._kick = kick
         self._failed = failed
-        self._agreements: dict[Kind, Agreement] = {}
-        self._by_number: dict[int, Agreement] = {}
+        self._wants_new_link = False
+        """Terms have to be agreed for which this link has no room: nothing else is asked for."""
+        self._agreements = Agreements()
         self._outbox: list[LaneMessage] = []
         self._repeat: dict[int, Task] = {}
         self._places = 0
@@ -129,7 +106,6 @@ class Talk:
         self._asked_bytes = 0
         self._news = trio.Event()
         self._next_id = 0
-        self._asks = 0
         self._resent_until = 0
         self._signed_from = 0
 
@@ -159,18 +135,10 @@ class Talk:
         self._resent_until = int(welcome.next_index)
         self._repeat = dict(self.outstanding)
         self._outbox = [one.pay for one in again]
-        for agreement in {task.agreement for task in self.outstanding.values()}:
-            assert agreement is not None
-            agreement.is_agreed = False
+        asked = (task.agreement for task in self.outstanding.values())
+        for agreement in self._agreements.begin_link(one for one in asked if one is not None):
             self._outbox.append(Ask(agreement.number, agreement.terms))
-        # Others are agreed anew, under a number of their own, when there are tasks for them.
-        self._agreements = {
-            task.agreement.kind: task.agreement
-            for task in self.outstanding.values()
-            if task.agreement is not None
-        }
-        self._asks = len(self._agreements)
-        self.is_open, self.halted = True, ""
+        self.is_open, self._wants_new_link, self.halted = True, False, ""
 
     def lost(self) -> None:
         """The link is gone."""
@@ -200,7 +168,7 @@ class Talk:
         return (
             bool(self.outstanding)
             or len(self.payer.unacknowledged) > MAX_UNACKNOWLEDGED
-            or not all(one.is_agreed for one in self._agreements.values())
+            or not self._agreements.are_settled
         )
 
     @property
@@ -230,7 +198,9 @@ class Talk:
         """Whether something would come of being woken for the tasks of a kind that wait."""
         if self.places <= 0 or not self.serves(kind) or not kind.has_for(self.node):
             return False
-        agreement = self._agreements.get(kind)
+        agreement = self._agreements.of(kind)
+        if self._wants_new_link:
+            return False
         if agreement is None or not self.outstanding:
             return agreement is None or agreement.is_agreed
         return agreement.is_agreed and bool(
@@ -249,9 +219,11 @@ class Talk:
             return []
         if self._repeat and self.payer.received >= self._resent_until:
             messages += self._repeated()
+        kinds = list(kinds)
+        self._wants_new_link = self._agreements.is_full and self._lacks_room(kinds)
         for kind in kinds:
-            if kind.waiting and self.serves(kind):
-                agreement = self._agreements.get(kind)
+            if kind.waiting and self.serves(kind) and not self._wants_new_link:
+                agreement = self._agreements.of(kind)
                 if agreement is None:
                     messages += self._propose(kind)
                 elif agreement.is_agreed and (count := min(self.places, share(kind))) > 0:
@@ -280,27 +252,24 @@ class Talk:
             self._outbox.append(LookAgain())
             self._kick()
 
+    @property
+    def needs_new_link(self) -> bool:
+        """Whether this one has served: on a new one, terms that nobody needs make room."""
+        return self._wants_new_link and not self.outstanding and self._agreements.are_settled
+
+    def _lacks_room(self, kinds: Iterable[Kind]) -> bool:
+        """Whether there are terms to be agreed, and others that nobody needs now."""
+        new = (kind for kind in kinds if kind.waiting and self._agreements.of(kind) is None)
+        is_wanted = any(self.serves(kind) for kind in new)
+        return is_wanted and any(not one.kind.waiting for one in self._agreements)
+
     def _propose(self, kind: Kind) -> list[LaneMessage]:
-        self._asks += 1
-        if len(self._by_number) >= _MAX_TERMS or self._asks > _MAX_ASKS:
-            self.refusals[kind] = TaskDeclined("too many terms with one node", code="terms")
-            return []
+        if self._agreements.is_full:
+            return []  # those that there are go first
         price = kind.price(self.node)
         assert price is not None
-        terms = Terms(
-            channel=self.payer.id,
-            epoch=self.payer.epoch,
-            workload=kind.workload,
-            version=kind.version,
-            model=kind.model,
-            parameters=kind.parameters,
-            max_units=kind.units,
-            price=Amount(price),
-        )
-        number = len(self._by_number)
-        made = Agreement(number, kind, terms, terms_hash(terms), price, self.node)
-        self._agreements[kind] = self._by_number[number] = made
-        return [Ask(number, terms)]
+        made = self._agreements.add(kind, self.payer, self.operator, price)
+        return [Ask(made.number, made.terms)]
 
     def _work(self, agreement: Agreement, count: int) -> list[LaneMessage]:
         kind, price = agreement.kind, agreement.price
@@ -312,7 +281,9 @@ class Talk:
                 f"the deposit for {self.node} covers no other task: "
                 f"{format_tokens(int(self.payer.deposit) - self.payer.spent)} are left of "
                 f"{format_tokens(self.payer.deposit)}",
-                hint=f"add to it: deai channel top-up {self.node} AMOUNT",
+                hint=command(
+                    f"add to it: deai channel top-up {self.node} AMOUNT", self.payer.domain
+                ),
                 code="deposit",
             )
         tasks = kind.take(self.node, min(count, affordable), self._bytes - self._asked_bytes)
@@ -332,7 +303,7 @@ class Talk:
     def _repeated(self) -> list[LaneMessage]:
         """Tasks that were asked for on an earlier link and have no result."""
         messages: list[LaneMessage] = []
-        for agreement in self._agreements.values():
+        for agreement in self._agreements:
             if agreement.is_agreed:
                 mine = {n: task for n, task in self._repeat.items() if task.agreement is agreement}
                 if mine:
@@ -388,7 +359,7 @@ class Talk:
                 raise ProtocolError(f"a node says no {type(message).__name__}", code="bad_turn")
 
     def _results(self, message: Results) -> None:
-        agreement = self._by_number.get(message.terms)
+        agreement = self._agreements.numbered(message.terms)
         ids, outputs, outstanding = message.ids, message.outputs, self.outstanding
         tasks = [task for number in ids if (task := outstanding.get(number)) is not None]
         if agreement is None or len(tasks) < len(ids) or len(set(ids)) < len(ids):
@@ -450,15 +421,15 @@ class Talk:
         self._kick()
 
     def _agreed(self, message: Agreed | Refused) -> None:
-        agreement = self._by_number.get(message.number)
-        if agreement is None or self._agreements.get(agreement.kind) is not agreement:
+        agreement = self._agreements.numbered(message.number)
+        if agreement is None or self._agreements.of(agreement.kind) is not agreement:
             raise ProtocolError("an answer to no question", code="bad_turn")
         if isinstance(message, Agreed):
             agreement.is_agreed = True
             self._kick()
             return
         error = TaskDeclined(message.reason or message.code, code=message.code)
-        del self._agreements[agreement.kind]
+        self._agreements.drop(agreement)
         self.refusals[agreement.kind] = error
         for number, task in list(self.outstanding.items()):
             if task.agreement is agreement:
@@ -471,29 +442,9 @@ class Talk:
         if message.code == "unpaid":
             self.pay(flush=True)
             self._kick()
-        elif message.code not in _PASSING:
+        elif message.code not in PASSING:
             raise Halted(
-                message.reason or message.code, code=message.code, hint=_hint(message.code, self)
+                message.reason or message.code,
+                code=message.code,
+                hint=hint(message.code, self.node, self.payer.domain),
             )
-
-
-def packed(terms: int, ids: list[int], inputs: list[bytes]) -> list[LaneMessage]:
-    """Tasks of one agreement in messages of at most `MAX_TASKS` and `MAX_MESSAGE_BYTES`."""
-    messages: list[LaneMessage] = []
-    start, size = 0, 0
-    for at, data in enumerate(inputs):
-        if at > start and (at - start >= MAX_TASKS or size + len(data) > MAX_MESSAGE_BYTES):
-            messages.append(Work(terms, ids[start:at], inputs[start:at]))
-            start, size = at, 0
-        size += len(data)
-    if ids:
-        messages.append(Work(terms, ids[start:], inputs[start:]))
-    return messages
-
-
-def _hint(code: str, talk: Talk) -> str:
-    if code == "deposit":
-        return f"add to the deposit: deai channel top-up {talk.node} AMOUNT"
-    if code in ("closing", "closed", "no_channel"):
-        return f"open the channel again: deai channel open {talk.node} AMOUNT"
-    return "other nodes with an open channel go on; open one with `deai channel open`"

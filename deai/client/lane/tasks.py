@@ -14,7 +14,7 @@ from deai.offers import WorkloadOffer
 if TYPE_CHECKING:
     import trio
 
-    from deai.client.lane.talk import Agreement
+    from deai.client.lane.agreements import Agreement
 
 MAX_TRIES: Final = 3
 """Nodes, or lives of one, that may fail a task before the task has failed."""

@@ -57,6 +57,8 @@ class Cheat:
     refuse: str = ""
     windows: int = 4
     places: int = PLACES
+    asks: int = 256
+    """Terms on one link; more of them break the protocol."""
     seconds: float = 0.0
     """Per batch."""
     drops_after: int = 0
@@ -203,6 +205,8 @@ class _Conversation:
                     await self.link.send(Refused(message.number, self.node.cheat.refuse, "no"))
                     return
                 assert message.terms.channel == self.id
+                assert len(self.terms) < self.node.cheat.asks
+                assert message.number not in self.terms
                 if self.node.cheat.how == "says nothing to terms":
                     return
                 if self.node.cheat.how == "refuses twice":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from deai.actions import RequestClose
+from deai.actions import CloseChannel, RequestClose
 from deai.client.lane.book import BookReader
 from deai.client.lane.tasks import Task, fair_share, rounded_units
 from deai.errors import (
@@ -25,6 +25,7 @@ from deai.lane.receipts import MAX_TASK_BYTES
 from deai.money import UNIT
 from tests.client.lane.node import Cheat
 from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
+from tests.client.support.world import signer
 
 pytestmark = pytest.mark.world
 
@@ -360,6 +361,58 @@ async def test_a_result_can_be_proven_offline(tmp_path: Path) -> None:
         assert all(reader.proof(id_, 1, index) is not None for index in range(5))
         assert reader.proof(id_, 1, 5) is None
         reader.close()
+
+
+async def test_a_result_of_an_epoch_that_is_over_can_still_be_proven(tmp_path: Path) -> None:
+    async with lane_world(tmp_path, Cheat()) as world:
+        node = world.nodes[0]
+        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
+            old = await lane.result(b"old")
+            await lane.result(b"older ones have another index")
+        owner = world.world.chain.ledger(signer("owner of node-0"))
+        await owner.submit(CloseChannel(world.channel(node)[0], 1, node.account.voucher))
+        node.accounts.clear()
+        await world.open_channel(node, UNIT, epoch=2)
+        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
+            new = await lane.result(b"new")
+            assert (old.terms.epoch, new.terms.epoch, old.index) == (1, 2, new.index)
+            for given in (old, new):
+                receipt = await lane.receipt(given)
+                assert receipt is not None
+                assert verify_lane_receipt(receipt, given.data, given.output).ok
+                assert receipt.terms.epoch == given.terms.epoch
+
+
+@pytest.mark.slow
+async def test_more_kinds_of_terms_than_a_link_holds_are_agreed_on_new_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deai.client.lane.agreements.MAX_ASKS", 8)
+    async with lane_world(tmp_path, Cheat(asks=8), fee=10) as world, world.client() as client:
+        async with client.lane("shout", max_fee=UNIT) as busy, trio.open_nursery() as nursery:
+
+            async def one(number: int) -> None:
+                lane = client.lane("shout", params={"number": number}, max_fee=UNIT)
+                async with lane as mine:
+                    assert await mine.call(b"%d" % number) == b"%d" % number
+                    assert await mine.call(b"x") == b"X"
+
+            async def go_on() -> None:
+                async for _ in busy.map(b"busy" for _ in iter(int, 1)):
+                    pass
+
+            with trio.fail_after(60):
+                for number in range(12):  # one after the other, beside one that is never done
+                    await one(number)
+                    if not number:
+                        nursery.start_soon(go_on)
+                async with trio.open_nursery() as together:
+                    for number in range(100, 124):
+                        together.start_soon(one, number)
+            nursery.cancel_scope.cancel()
+        node = world.nodes[0]
+        assert node.links > 2
+        assert node.account.settled == node.account.cumulative == paid(world)
 
 
 async def test_inputs_of_many_sizes_need_few_terms_and_pay_little_more(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ import trio
 
 from deai.client.journal import JournalError
 from deai.client.lane.book import CRASH_POINTS, FILE, Book, BookReader
+from deai.client.lane.halts import hint
 from deai.errors import ConfigError, DeaiError, PeerUnreachable
+from deai.ids import AccountId, NodeId
 from deai.money import UNIT
+from deai.signing import Domain
 from tests.client.lane.node import Cheat
 from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
 from tests.support.polling import until
@@ -173,6 +176,30 @@ async def test_a_client_killed_there_agrees_with_its_node_in_the_next_life(
         assert standing.unacknowledged == 0
         assert standing.signed == standing.windows, "receipts that were not heard came again"
         assert account.cumulative >= before
+
+
+async def test_a_lost_link_is_told_to_whoever_waits(tmp_path: Path) -> None:
+    patience = replace(QUICK, give_up=60)
+    async with (
+        lane_world(tmp_path, Cheat()) as world,
+        world.client(patience=patience) as client,
+        client.lane("shout", max_fee=UNIT) as lane,
+    ):
+        assert await lane.call(b"a") == b"A"
+        changed = client._hub._change
+        world.world.network.kill(world.nodes[0].base.net.peer_id)
+        with trio.fail_after(10):
+            await changed.wait()
+        world.nodes.clear()
+
+
+def test_commands_in_hints_name_the_chain() -> None:
+    node = NodeId("0x" + "01" * 32)
+    sei = Domain("x", 1, AccountId("0x" + "02" * 20))
+    near = Domain("x", "localnet", AccountId("channels.near"))
+    for code in ("deposit", "no_channel", "draining"):
+        assert "--chain" not in hint(code, node, sei)
+        assert "--chain near" in hint(code, node, near)
 
 
 async def test_two_processes_do_not_pay_from_one_home(tmp_path: Path) -> None:
