@@ -1,13 +1,15 @@
 """A pool as the commands see it: what the chain says, what an account has in it, what a slash does.
 
-Figures are those of the newest block. What a slash took that the contract has not seen yet is not
-in them: the next transaction about the pool, whoever sends it, takes notice of it first.
+The contract takes notice of a slash with the next transaction about the pool, whoever sends it. In
+the figures here it is taken off at once; income that waits to be shared out is apart.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from deai.cli.base import Settings
 
@@ -33,6 +35,8 @@ class Lent:
     mine: DelegationRecord
     income: int
     """What came in and was not shared out yet, in base units."""
+    unseen: int
+    """What a slash took of which the contract has not taken notice; the records have."""
     parameters: Parameters
     head: Head
 
@@ -72,10 +76,46 @@ async def look(settings: Settings, ledger: Ledger, node: NodeId, account: Accoun
     if ORDERS_CONTRACT in ledger.info.contracts:
         income += (await ledger.order_earnings(owner)).earned
     mine = NO_DELEGATION if account is None else await ledger.delegation(node, account)
+    parameters = await ledger.parameters()
+    pool, mine, unseen = _slashed(pool, mine, record, account, int(parameters.bounty))
     return Lent(
-        settings, ledger, node, account, record, pool, mine, income,
-        await ledger.parameters(), await ledger.head(),
+        settings, ledger, node, account, record, pool, mine, income, unseen, parameters,
+        await ledger.head(),
     )  # fmt: skip
+
+
+def _slashed(
+    pool: PoolRecord,
+    mine: DelegationRecord,
+    record: NodeRecord,
+    account: AccountId | None,
+    bounty: int,
+) -> tuple[PoolRecord, DelegationRecord, int]:
+    """The records behind a slash of which the contract has not taken notice yet, and its sum."""
+    from deai.money import Amount
+    from deai.pools import PoolState, slash
+    from deai.standing import Standing
+
+    whole = int(pool.assets) + int(pool.leaving)
+    taken = whole - record.stake - record.unbonding
+    # While a pool is open all that it has is stake; one that ends may hold some itself.
+    if pool.state is not PoolState.OPEN or record.standing is not Standing.JAILED or taken <= 0:
+        return pool, mine, 0
+    found = slash(
+        taken, bounty, assets=int(pool.assets), leaving=int(pool.leaving), shares=pool.shares,
+        free=pool.manager_shares,
+    )  # fmt: skip
+    pool = replace(
+        pool,
+        assets=Amount(int(pool.assets) - taken + found.lost),
+        leaving=Amount(int(pool.leaving) - found.lost),
+        unbonding=Amount(record.unbonding),
+        shares=pool.shares - found.burnt,
+        manager_shares=pool.manager_shares - found.burnt,
+    )
+    if account == pool.manager:
+        mine = replace(mine, shares=mine.shares - found.burnt)
+    return pool, mine, taken
 
 
 def document(lent: Lent, transaction: str | None = None) -> dict[str, Any]:

@@ -176,10 +176,8 @@ async def advance(lent: Lent, *, yes: bool) -> dict[str, Any]:
 
 def is_due(lent: Lent) -> bool:
     """Whether an advance would change anything."""
-    pool, record = lent.pool, lent.record
-    starts = bool(pool.queued) and not pool.matures_at
-    slashed = record.stake + record.unbonding < int(pool.assets) + int(pool.leaving)
-    return bool(lent.income) or lent.is_mature or starts or slashed
+    starts = bool(lent.pool.queued) and not lent.pool.matures_at
+    return bool(lent.income or lent.unseen) or lent.is_mature or starts
 
 
 async def announce(lent: Lent, bps: int, *, yes: bool) -> dict[str, Any]:

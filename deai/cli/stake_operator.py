@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deai.cli.base import Settings
+from deai.cli.pool_look import look
 from deai.cli.sending import lacking, named, send
 from deai.cli.stake_common import CONSENT_LIFE, Staked, open_staked, operator_key, step
 from deai.money import format_exactly, typed_amount
@@ -66,14 +67,14 @@ async def release_node(settings: Settings, options: dict[str, Any]) -> dict[str,
                 code="not_jailed",
             )
         least = int((await found.ledger.parameters()).min_stake)
-        has = record.stake if found.pool is None else int(found.pool.own)
-        if min(has, record.stake) < least:
-            whose = "a stake" if found.pool is None else "an own part of the manager"
+        whose, has = "the stake", record.stake
+        if found.pool is not None:
+            lent = await look(settings, found.ledger, found.node, found.signer)
+            whose, has = "the manager's own part", int(lent.pool.own)
+        if has < least:
             raise Declined(
-                f"{whose} of {format_exactly(min(has, record.stake))} is below the minimum of"
-                f" {format_exactly(least)}",
-                hint=f"add what lacks, then release it: deai stake add"
-                f" {typed_amount(least - min(has, record.stake))}",
+                f"{whose} is {format_exactly(has)}, below the minimum of {format_exactly(least)}",
+                hint="add what lacks, then release it: deai stake add " + typed_amount(least - has),
                 code="stake_too_low",
             )
         action = Unjail(found.node) if found.pool is None else PoolUnjail(found.node)
