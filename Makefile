@@ -15,7 +15,7 @@ PYTEST_WORKERS = -n $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() o
 # Every file there has a network of its own, which mostly waits.
 E2E_WORKERS := -n 4 --dist loadfile
 
-.PHONY: demo test e2e check fix bench clean lock spec docs contracts contracts-near setup
+.PHONY: demo test e2e check types light fix bench clean lock spec docs contracts contracts-near setup
 
 # On Sei; CHAIN=near or CHAIN=both for the others.
 demo: $(STAMP)
@@ -31,16 +31,22 @@ test: $(STAMP) contracts/sei/node_modules/.ready
 e2e: $(STAMP)
 	$(BIN)/python -m pytest $(E2E_WORKERS) tests/e2e tests/benchmarks
 
-# Offline, no chain process, no sockets, under a minute: twenty examples of each property,
-# of which `make test` tries the full number.
+# Offline, no chain process, no sockets, under a minute: twenty examples of each property, of which
+# `make test` tries the full number, and nothing that runs whole programs. Types beside the tests.
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
-	$(BIN)/mypy
 	$(BIN)/python contracts/spec/generate.py --check
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m pytest -q $(PYTEST_WORKERS) --light
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target types light
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+# Importing is half of it, so no more workers than cores.
+light: $(STAMP)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --light
 
 fix: $(STAMP)
 	$(BIN)/ruff format .

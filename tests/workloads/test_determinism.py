@@ -16,6 +16,8 @@ from workloads.models import read_manifest
 from workloads.runners import exactmath
 from workloads.tensors import matrix_values
 
+pytestmark = pytest.mark.slow
+
 CELLS = [
     (1, {}),
     (2, {}),
@@ -56,7 +58,6 @@ def cells(models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[s
     return found
 
 
-@pytest.mark.slow
 def test_exact_workloads_give_the_same_bytes_everywhere(cells: list[dict[str, Any]]) -> None:
     assert [cell["digests"] for cell in cells] == [cells[0]["digests"]] * len(cells)
     # Without different instruction sets the comparison would say nothing: on x86-64 it is of
@@ -67,14 +68,12 @@ def test_exact_workloads_give_the_same_bytes_everywhere(cells: list[dict[str, An
     assert len(tried) >= 2
 
 
-@pytest.mark.slow
 def test_exact_workloads_give_the_bytes_of_the_first_release(cells: list[dict[str, Any]]) -> None:
     assert cells[0]["digests"] == json.loads(
         (Path(__file__).parent / "exact_digests.json").read_text()
     )
 
 
-@pytest.mark.slow
 def test_honest_embeddings_are_far_within_the_thresholds(
     cells: list[dict[str, Any]], models: Path
 ) -> None:
