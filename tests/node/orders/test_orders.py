@@ -6,7 +6,6 @@ from pathlib import Path
 
 import trio.testing
 
-from deai.money import UNIT
 from tests.node.orders.support import fund, nodes, payer, settlements, submit
 from tests.node.support.names import until
 from tests.node.support.world import open_world
@@ -27,7 +26,7 @@ async def test_an_order_is_computed_by_its_seats_and_settled_by_one_of_them(
             assert outcome.data == b"HELLO"
             await until(lambda: settlements(world))
             (settled,) = settlements(world)
-            assert settled.order_id == outcome.task_id
+            assert str(settled.order_id) == outcome.task_id
             assert all(settled.payments)
             shown = await client.show(outcome.task_id)
             assert shown["paid"] == str(sum(settled.payments))
