@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from deai.config import Config, default_home, load_config
 from deai.errors import ConfigError, DeaiError, MalformedMessage, NotSetUp, UsageError
 
 if TYPE_CHECKING:
+    import trio
     from rich.console import Console
 
     from deai.ids import AccountId, NodeId
@@ -320,6 +322,20 @@ def run_trio(function: Callable[..., Awaitable[T]], *args: Any) -> T:  # noqa: A
         return trio.run(function, *args, strict_exception_groups=True)
     except BaseExceptionGroup as group_error:
         raise _single(group_error) from group_error
+
+
+async def until_told(scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
+    """End `scope` at Ctrl-C or SIGTERM: for commands that run until then and say what they did.
+
+    Tell `task_status` once either is waited for.
+    """
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            break
+    scope.cancel()
 
 
 def _single(error: BaseException) -> BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -10,14 +9,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deai.cli.base import NODES_HINT, ExitWith, Settings, command, emit, run_trio, typed
+from deai.cli.base import (
+    NODES_HINT,
+    ExitWith,
+    Settings,
+    command,
+    emit,
+    run_trio,
+    typed,
+    until_told,
+)
 from deai.cli.sending import NEEDS_FUNDS, lacking, show_needs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
-    import trio
     from rich.console import Console
 
     from deai.chain.ledger import ChainInfo
@@ -65,18 +72,9 @@ async def _watch(settings: Settings, options: dict[str, Any], outcome: dict[str,
     import trio
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_told, nursery.cancel_scope)
+        await nursery.start(until_told, nursery.cancel_scope)
         await _run(settings, options, outcome)
         nursery.cancel_scope.cancel()
-
-
-async def _until_told(scope: trio.CancelScope) -> None:
-    import trio
-
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            break
-    scope.cancel()
 
 
 async def _run(settings: Settings, options: dict[str, Any], outcome: dict[str, Any]) -> None:

@@ -78,22 +78,33 @@ def claim(settings: Settings, account: str | None, **options: bool) -> None:
 
 
 @rewards.command("verify")
-@click.argument("epoch", type=int)
+@click.argument("epoch", type=int, required=False)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Write the statement's bytes there."
 )
-def verify(settings: Settings, epoch: int, output: Path | None) -> None:
+@click.option("--follow", is_flag=True, help="Check every root that is proposed, until Ctrl-C.")
+@click.option("--cancel", "cancels", is_flag=True, help="And take wrong ones back as guardian.")
+def verify(settings: Settings, epoch: int | None, output: Path | None, **options: bool) -> None:
     r"""Compute an epoch from the chain's events and compare with what was proposed for it.
 
-    The status is 0 where they agree or nothing was proposed, and 1 where they differ.
+    The status is 0 where they agree or nothing was proposed, and 1 where they differ. With
+    `--follow` a wrong root ends it with 1; with `--cancel` it is taken back and the watch goes on.
 
     \b
     Examples:
       deai rewards verify 83333
       deai rewards verify 83333 --output epoch.msgpack --json
+      deai rewards verify --follow --cancel
     """
     from deai.cli.render_rewards import show_epoch
+    from deai.cli.rewards_follow import follow_checking
 
+    if options["follow"]:
+        _alone(epoch, output)
+        follow_checking(settings, cancels=options["cancels"])
+        return
+    if epoch is None or options["cancels"]:
+        raise click.UsageError("name an EPOCH, or --follow them all, with --cancel if you like")
     document = run_trio(_verify, settings, epoch, output)
     emit(settings, document, partial(show_epoch, document))
     if document["ok"] is False:
@@ -133,20 +144,28 @@ def fund(
 
 
 @rewards.command("propose")
-@click.argument("epoch", type=int, default=-1)
+@click.argument("epoch", type=int, required=False)
+@click.option("--follow", is_flag=True, help="Propose each epoch once it is over, until Ctrl-C.")
 @YES
-def propose(settings: Settings, epoch: int, **options: bool) -> None:
+def propose(settings: Settings, epoch: int | None, **options: bool) -> None:
     r"""Put an epoch's root on chain, by default that of the last epoch that is over.
 
-    The key must be the proposer's. Accounts claim under it after the contract's delay.
+    The key must be the proposer's. Accounts claim under it after the contract's delay. With
+    `--follow` nothing is asked, and epochs in which nobody came to be owed anything are left out.
 
     \b
     Examples:
       deai rewards propose
       deai rewards propose 83333 --yes
+      deai rewards propose --follow --json
     """
     from deai.cli.render_rewards import show_epoch
+    from deai.cli.rewards_follow import follow_proposing
 
+    if options["follow"]:
+        _alone(epoch)
+        follow_proposing(settings)
+        return
     document = run_trio(_propose, settings, epoch, options["yes"])
     _print_sent(settings, document, partial(show_epoch, document))
 
@@ -167,6 +186,11 @@ def cancel(settings: Settings, epoch: int, **options: bool) -> None:
     _print_sent(settings, document, partial(show_sent, document))
 
 
+def _alone(*others: object) -> None:
+    if any(one is not None for one in others):
+        raise click.UsageError("--follow goes with neither an EPOCH nor --output")
+
+
 # --- reading
 
 
@@ -174,11 +198,16 @@ async def _status(settings: Settings, account: AccountId) -> dict[str, Any]:
     from deai.client import access
 
     async with access.open_reader(settings.network, settings.chain) as ledger:
-        return (await _owed(ledger, account))[0]
+        return (await _owed(ledger, account, claims=False))[0]
 
 
-async def _owed(ledger: Ledger, account: AccountId) -> tuple[dict[str, Any], Action | None]:
-    """What an account has, and the action that pays what it can claim."""
+async def _owed(
+    ledger: Ledger, account: AccountId, *, claims: bool
+) -> tuple[dict[str, Any], Action | None]:
+    """What an account has, and the action that pays what it can claim.
+
+    Under a root that is not what the events give nobody knows: who claims raises `ProtocolError`.
+    """
     from deai.actions import ClaimRewards
     from deai.claims import ended_before
     from deai.cli.render_rewards import record_document
@@ -194,7 +223,7 @@ async def _owed(ledger: Ledger, account: AccountId) -> tuple[dict[str, Any], Act
         "account": account,
         "chain": ledger.info.name,
         "contract": ledger.info.rewards.contract,
-        **record_document(record),
+        **record_document(record, history),
         "owed": None,
         "paid": str(int(paid)),
         "claimable": "0",
@@ -204,7 +233,10 @@ async def _owed(ledger: Ledger, account: AccountId) -> tuple[dict[str, Any], Act
     }
     if not record.epoch:
         return {**document, "owed": "0"}, None
-    one = claim_under(history.statements[record.epoch], record.root, account)
+    found = history.statements[record.epoch]
+    if found.root != record.root and not claims:
+        return document, None
+    one = claim_under(found, record.root, account)
     owed = int(one.cumulative_amount) if one is not None else 0
     left = max(0, owed - int(paid))
     document |= {
@@ -216,7 +248,8 @@ async def _owed(ledger: Ledger, account: AccountId) -> tuple[dict[str, Any], Act
 
 
 def _epochs(record: RewardsRecord) -> set[int]:
-    return {record.epoch} if record.epoch else set()
+    waiting = () if record.waiting is None else (record.waiting.epoch,)
+    return {*waiting, record.epoch} - {0}
 
 
 def _leaf(statement: Statement, account: AccountId) -> int:
@@ -247,8 +280,8 @@ async def _verify(settings: Settings, epoch: int, output: Path | None) -> dict[s
 
 
 async def _claim(settings: Settings, account: AccountId, yes: bool) -> dict[str, Any]:
-    async with _open(settings) as (ledger, own):
-        document, action = await _owed(ledger, account)
+    async with open_own(settings) as (ledger, own):
+        document, action = await _owed(ledger, account, claims=True)
         if action is None:
             return document
         if (needs := await _needs(settings, ledger, own, 0)) is not None:
@@ -274,7 +307,7 @@ async def _fund(
     from deai.money import Amount
 
     why = Reason[reason.upper()] if shares else Reason.POT
-    async with _open(settings) as (ledger, own):
+    async with open_own(settings) as (ledger, own):
         document = {
             "chain": ledger.info.name,
             "contract": ledger.info.rewards.contract,
@@ -292,7 +325,7 @@ async def _fund(
         return {**document, "transaction": done}
 
 
-async def _propose(settings: Settings, epoch: int, yes: bool) -> dict[str, Any]:
+async def _propose(settings: Settings, epoch: int | None, yes: bool) -> dict[str, Any]:
     from deai.actions import ProposeRewards
     from deai.claims import NO_ROOT, ended_before
     from deai.cli.render_rewards import epoch_document
@@ -300,8 +333,8 @@ async def _propose(settings: Settings, epoch: int, yes: bool) -> dict[str, Any]:
     from deai.client.rewards import read_history
     from deai.errors import UsageError
 
-    async with _open(settings) as (ledger, own):
-        if epoch < 0:
+    async with open_own(settings) as (ledger, own):
+        if epoch is None:
             seconds = (await ledger.parameters()).epoch_seconds
             epoch = ended_before((await ledger.head()).time, seconds)
         history = await read_history(ledger, load_rewards(), {epoch})
@@ -330,7 +363,7 @@ async def _cancel(settings: Settings, epoch: int, yes: bool) -> dict[str, Any]:
     from deai.actions import CancelRewards
     from deai.errors import UsageError
 
-    async with _open(settings) as (ledger, own):
+    async with open_own(settings) as (ledger, own):
         record = await ledger.rewards()
         if record.waiting is None or record.waiting.epoch != epoch:
             raise UsageError(
@@ -351,7 +384,7 @@ async def _cancel(settings: Settings, epoch: int, yes: bool) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[tuple[Ledger, AccountId]]:
+async def open_own(settings: Settings) -> AsyncIterator[tuple[Ledger, AccountId]]:
     """The chain as this home's account sees it."""
     from deai.client import access
     from deai.keys import holder_of, load_signer

@@ -1,29 +1,31 @@
 """Rewards as anybody computes them: epochs' statements from the chain's own events.
 
 The arithmetic is that of the library `rewards`, which is handed in. Everything since deployment is
-read, because amounts are cumulative; who follows the chain anyhow keeps a `Book` of his own.
+read, because amounts are cumulative; who follows the chain goes on with the book that he kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import trio
 
 from deai.chain.ledger import EventBatch, Ledger
-from deai.claims import Claim, ClaimTree, Statement, ended_before
+from deai.claims import Claim, ClaimTree, Statement, ended_before, epoch_of
 from deai.errors import LedgerUnreachable, ProtocolError, UsageError
-from deai.events import LedgerRecord, RewardsCancelled, RewardsProposed
+from deai.events import LedgerEvent, LedgerRecord, RewardsCancelled, RewardsProposed
 from deai.ids import AccountId
 from deai.signing import Domain
 
 SILENCE_S: Final = 60.0
+KEPT_EPOCHS: Final = 2
+"""The last so many that are over are kept as statements, beside those that were asked for."""
 
 
 class Book(Protocol):
-    """One epoch in the making."""
+    """The accounts of a contract, epoch after epoch."""
 
     def apply(self, record: LedgerRecord, /) -> bool:
         """Write down one record; False for one after the epoch's end."""
@@ -31,6 +33,10 @@ class Book(Protocol):
 
     def statement(self) -> Statement:
         """The epoch at its end."""
+        ...
+
+    def go_on(self, epoch: int, /) -> None:
+        """Until the end of a later epoch."""
         ...
 
 
@@ -44,10 +50,16 @@ class Accounting(Protocol):
 
 @dataclass(frozen=True)
 class Told:
-    """What was proposed for an epoch last, and whether that was taken back."""
+    """What was proposed for an epoch last, in which transaction, and whether it was taken back."""
 
     proposal: RewardsProposed
+    transaction: str
     is_cancelled: bool = False
+
+    def agrees(self, found: Statement) -> bool:
+        """Whether it is what a statement says, to the bit."""
+        said = self.proposal
+        return (said.root, said.total, said.statement) == (found.root, found.total, found.digest)
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,68 @@ class History:
 
     statements: dict[int, Statement]
     told: dict[int, Told]
+
+
+class Bookkeeper:
+    """A book that is kept batch by batch, from deployment on.
+
+    `statements` has the epochs of `wanted` and the last ones that are over; `told` what was
+    proposed for each epoch last. Batches that replace blocks are the caller's to refuse.
+    """
+
+    def __init__(
+        self, accounting: Accounting, domain: Domain, seconds: int, wanted: Iterable[int] = ()
+    ) -> None:
+        self.seconds: Final = seconds
+        self.statements: Final[dict[int, Statement]] = {}
+        self.told: Final[dict[int, Told]] = {}
+        self.last = -1
+        """The last epoch that is over and read to its end."""
+        self.noted = 0
+        """How often a root was proposed or taken back."""
+        self._wanted = frozenset(wanted)
+        self._book = accounting.book(domain, seconds, 0)
+        self._now = 0
+
+    def take(self, batch: EventBatch) -> None:
+        """Write down a batch; raises `MalformedMessage` for events that are no chain's."""
+        last = ended_before(batch.head.time, self.seconds)
+        for record in batch.records:
+            self._begin(epoch_of(record.position.time, self.seconds), last)
+            self._book.apply(record)
+            self._note(record.event, record.position.transaction)
+        if batch.cursor.number >= batch.head.number:
+            self.close(last)
+
+    def close(self, last: int) -> None:
+        """No record of `last` or an epoch before it is still to come."""
+        if last > self.last:
+            self._begin(last + 1, last)
+            self.last = last
+
+    def _begin(self, epoch: int, last: int) -> None:
+        """Epochs before this one are complete; `last` is the last that is over by now."""
+        if epoch <= self._now:
+            return
+        last = max(last, epoch - 1)
+        recent = range(last + 1 - KEPT_EPOCHS, last + 1)
+        for one in [one for one in self.statements if one not in {*self._wanted, *recent}]:
+            del self.statements[one]
+        for one in sorted({*self._wanted, *recent}):
+            if self._now <= one < epoch:
+                self._book.go_on(one)
+                self.statements[one] = self._book.statement()
+        self._book.go_on(epoch)
+        self._now = epoch
+
+    def _note(self, event: LedgerEvent, transaction: str) -> None:
+        if isinstance(event, RewardsProposed):
+            self.told[event.epoch] = Told(event, transaction)
+        elif isinstance(event, RewardsCancelled) and event.epoch in self.told:
+            self.told[event.epoch] = replace(self.told[event.epoch], is_cancelled=True)
+        else:
+            return
+        self.noted += 1
 
 
 async def read_history(ledger: Ledger, accounting: Accounting, epochs: Collection[int]) -> History:
@@ -74,22 +148,15 @@ async def read_history(ledger: Ledger, accounting: Accounting, epochs: Collectio
                 hint=f"an epoch is {seconds} seconds of the chain's time",
                 code="epoch_not_over",
             )
-    books = {epoch: accounting.book(domain, seconds, epoch) for epoch in epochs}
-    told: dict[int, Told] = {}
+    keeper = Bookkeeper(accounting, domain, seconds, epochs)
     async with ledger.follow(None) as batches:
         while True:
             batch = await _next(batches)
-            for record in batch.records:
-                event = record.event
-                if isinstance(event, RewardsProposed):
-                    told[event.epoch] = Told(event)
-                elif isinstance(event, RewardsCancelled) and event.epoch in told:
-                    told[event.epoch] = Told(told[event.epoch].proposal, is_cancelled=True)
-                for book in books.values():
-                    book.apply(record)
+            keeper.take(batch)
             if batch.cursor.number >= head.number:
                 break
-    return History({epoch: book.statement() for epoch, book in books.items()}, told)
+    keeper.close(last)
+    return History({epoch: keeper.statements[epoch] for epoch in epochs}, keeper.told)
 
 
 async def _next(batches: AsyncIterator[EventBatch]) -> EventBatch:

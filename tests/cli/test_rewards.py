@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from deai import actions as act
 from deai.chain.memory import MemoryChain
-from deai.claims import Statement
+from deai.claims import RewardsRecord, Statement
+from deai.cli import rewards_follow
+from deai.cli.base import Settings
+from deai.client.rewards_following import Notice
 from deai.codec import Codec
 from deai.hashing import ZERO
 from deai.ids import AccountId, hexed
 from deai.keys import create_key
 from deai.money import UNIT, Amount
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Done, Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import PARAMETERS, signer
 
@@ -145,10 +151,85 @@ def test_under_a_root_that_is_no_sum_of_events_nothing_is_claimed(
     ruler.json("rewards", "fund", "50", "--for", f"{PAYER}=5")
     epoch = epoch_over(here.chain)
     propose(here.chain, act.ProposeRewards(epoch, b"\x13" * 32, Amount(50), ZERO))
+    waits = shell.json("rewards", "status")
+    assert (waits.status, waits.document["waiting"]["ok"], waits.document["ok"]) == (0, False, None)
+    assert "root that waits is NOT" in shell("rewards", "status").out
     here.chain.advance(PARAMETERS.reward_delay)
-    for command in ("claim", "status"):
-        error = shell.json("rewards", command).error
-        assert (error["code"], bool(error["hint"])) == ("root_differs", True)
+    error = shell.json("rewards", "claim").error
+    assert (error["code"], bool(error["hint"])) == ("root_differs", True)
+    found = shell.json("rewards", "status")
+    document = found.document
+    assert (found.status, document["ok"], document["waiting"]) == (0, False, None)
+    assert (document["epoch"], document["root"]) == (epoch, hexed(b"\x13" * 32))
+    assert (document["owed"], document["claimable"], document["later"]) == (None, "0", "5")
+    assert "root in force is NOT" in shell("rewards", "status").out
+
+
+def stop_after(event: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C for a command that follows, once it has said something."""
+    really = rewards_follow._tell
+
+    def tell(settings: Settings, notice: Notice) -> None:
+        really(settings, notice)
+        if notice.event == event:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(rewards_follow, "_tell", tell)
+
+
+def record(chain: MemoryChain) -> RewardsRecord:
+    return trio.run(chain.ledger().rewards)
+
+
+def lines(done: Done) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_a_proposer_follows_the_chain_until_ctrl_c(
+    here: Neighbourhood, ruler: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruler.json("rewards", "fund", "50", "--for", f"{PAYER}=5")
+    epoch = epoch_over(here.chain)
+    stop_after("proposed", monkeypatch)
+    done = ruler.json("rewards", "propose", "--follow")
+    told = lines(done)
+    assert done.status == 0
+    assert [one["event"] for one in told] == ["ready", "proposed", "stopped"]
+    assert (told[1]["epoch"], told[1]["chain"], told[1]["total"]) == (epoch, "sei", "5")
+    assert told[1]["transaction"]
+    assert (told[2]["proposed"], told[2]["needs"]) == (1, None)
+    assert record(here.chain).waiting is not None
+    stop_after("proposed_before", monkeypatch)
+    again = ruler("rewards", "propose", "--follow")
+    assert (again.status, f"proposed before   epoch {epoch}" in again.out) == (0, True)
+    assert "stopped" in again.out
+
+
+def test_a_check_ends_with_the_first_wrong_root_unless_it_can_take_it_back(
+    shell: Shell, here: Neighbourhood, ruler: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ruler.json("rewards", "fund", "50", "--for", f"{OTHER}=5")
+    epoch = epoch_over(here.chain)
+    propose(here.chain, act.ProposeRewards(epoch, b"\x13" * 32, Amount(50), ZERO))
+    wrong = shell.json("rewards", "verify", "--follow")
+    assert wrong.status == 1
+    assert [one["event"] for one in lines(wrong)] == ["ready", "wrong", "stopped"]
+    assert lines(wrong)[-1]["standing"] == 1
+    assert "WRONG" in shell("rewards", "verify", "--follow").out
+    stop_after("cancelled", monkeypatch)
+    guarded = ruler.json("rewards", "verify", "--follow", "--cancel")
+    assert guarded.status == 0
+    assert [one["event"] for one in lines(guarded)] == ["ready", "wrong", "cancelled", "stopped"]
+    assert record(here.chain).waiting is None
+    assert lines(guarded)[-1]["cancelled"] == 1
+
+
+def test_following_goes_with_nothing_else(shell: Shell, here: Neighbourhood, ruler: Shell) -> None:
+    for wrong in (
+        ("propose", "7", "--follow"), ("verify", "7", "--follow"), ("verify",),
+        ("verify", "7", "--cancel"), ("verify", "--follow", "--output", "x"),
+    ):  # fmt: skip
+        assert ruler.json("rewards", *wrong).status == 2, wrong
 
 
 def test_what_cannot_be_meant_is_refused_by_name(
@@ -167,7 +248,10 @@ def test_what_cannot_be_meant_is_refused_by_name(
 
 def test_a_network_without_rewards_says_so(shell: Shell, here: Neighbourhood) -> None:
     del here.chain.info.contracts["RewardDistributor"]
-    for command in (("status",), ("claim",), ("verify", "1"), ("fund", "1")):
+    for command in (
+        ("status",), ("claim",), ("verify", "1"), ("fund", "1"), ("propose", "--follow"),
+        ("verify", "--follow"),
+    ):  # fmt: skip
         assert shell.json("rewards", *command).error["code"] == "no_rewards"
 
 

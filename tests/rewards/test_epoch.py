@@ -222,6 +222,35 @@ def test_a_lane_is_forgotten_when_it_is_used_again() -> None:
     assert len(book._tasks) == len(book._lanes) == 1
 
 
+def test_on_near_only_what_its_contract_says_has_come_in() -> None:
+    """There tokens move a block before, maybe an epoch before, and back if they are refused."""
+    contract = AccountId("rewards.deai.near")
+    on_near = Domain(REWARDS_NAME, "near:test", contract)
+    payer, one = AccountId("payer.near"), AccountId("one.near")
+    told = RewardsFunded(payer, Reason.AUDIT, Amount(9), (Share(one, Amount(5)),))
+    history = History().say(99, TokensMoved(payer, contract, Amount(9))).say(101, told)
+    history.say(102, TokensMoved(payer, contract, Amount(1_000)))
+    history.say(103, TokensMoved(contract, payer, Amount(1_000)))
+    first, second = (statement(history.records, on_near, SECONDS, epoch) for epoch in (0, 1))
+    assert (first.received, first.pot) == (0, 0)
+    assert (second.received, second.pot, due(second)) == (9, 4, {one: 5})
+
+
+def test_a_book_goes_on_where_it_was_closed() -> None:
+    history = History().fund(5, 10, audit={7: 4}).fund(5, 3, audit={8: 3}).fund(350, 5)
+    id_ = history.task(20, fee=1_000)
+    history.prove(150, id_, 1, by=1, burned=100_000).finalise(160, id_, 2, 2, 2)
+    history.records.sort(key=lambda record: record.position.time)
+    book, at = Book(DOMAIN, SECONDS, 0), 0
+    for epoch in range(5):
+        book.go_on(epoch)
+        while at < len(history.records) and book.apply(history.records[at]):
+            at += 1
+        assert book.statement() == book.statement() == history.at(epoch)
+    book.go_on(0)
+    assert book.statement() == history.at(4)
+
+
 def test_shares_without_the_money_for_them_are_refused() -> None:
     told = RewardsFunded(TREASURY, Reason.AUDIT, Amount(5), (Share(account(7), Amount(5)),))
     with pytest.raises(MalformedMessage, match="more was shared out"):
@@ -285,3 +314,9 @@ def test_every_unit_that_came_in_has_one_owner(moves: list[tuple[int, str, int, 
             assert claim_root(DOMAIN, claim) == found.root
         pot, total, owed_before = int(found.pot), int(found.total), due(found)
     assert pot + total == came
+    kept, at = Book(DOMAIN, SECONDS, 0), 0
+    for epoch in range(time // SECONDS + 2):
+        kept.go_on(epoch)
+        while at < len(history.records) and kept.apply(history.records[at]):
+            at += 1
+        assert kept.statement() == history.at(epoch)
