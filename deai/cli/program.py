@@ -24,6 +24,7 @@ OWN: Final = {
         "deai.cli.channel:channel",
         "Deposits for one node each; they pay small tasks.",
     ),
+    "orders": ("deai.cli.orders:orders", "Money set aside for signed orders."),
     "rewards": ("deai.cli.rewards:rewards", "What accounts are owed each epoch; claim it."),
     "network": ("deai.cli.network:network", "Ask a coordinator about the network."),
     "stake": ("deai.cli.stake:stake", "Register nodes, add and withdraw stake."),
@@ -40,7 +41,7 @@ PROGRAMS: Final = {
 }
 """Commands that other packages bring (entry-point group `deai.commands`) and the extra's name."""
 ORDER: Final = (
-    "demo", "devnet", "task", "account", "channel", "node", "stake", "pool", "rewards",
+    "demo", "devnet", "task", "account", "channel", "orders", "node", "stake", "pool", "rewards",
     "network", "workload", "keys", "config", "coordinator",
 )  # fmt: skip
 

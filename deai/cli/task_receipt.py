@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deai.cli import task_input, task_lane, task_output
+from deai.cli import task_input, task_lane, task_order, task_output
 from deai.cli.base import ExitWith, Settings, emit
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "--output", type=click.Path(path_type=Path),
     help="Compare this output with it: as it came (HOME/results), not converted.",
 )  # fmt: skip
-@click.option("--input", "source", metavar="FILE|-", help="The input too (of a lane's receipt).")
+@click.option("--input", "source", metavar="FILE|-", help="The input too (of lane and order).")
 def verify(settings: Settings, file: Path, output: Path | None, source: str | None) -> None:
     r"""Check a receipt offline: ids, digests, signatures, sums. Exit 1 if anything is wrong.
 
@@ -30,14 +30,16 @@ def verify(settings: Settings, file: Path, output: Path | None, source: str | No
     from deai.cli import render_task
     from deai.errors import MalformedMessage, UsageError
     from deai.lane.proof import is_lane_receipt
+    from deai.order_receipts import is_order_receipt
     from deai.receipts import MAX_RECEIPT_BYTES, read_receipt, verify_receipt
 
     content = _bytes(file, MAX_RECEIPT_BYTES)
     data = task_input.read_input(str(output)) if output is not None else None
     try:
-        if is_lane_receipt(content):
+        if is_lane_receipt(content) or is_order_receipt(content):
             given = task_input.read_input(source) if source is not None else None
-            document = task_lane.verified(content, given, data)
+            check = task_lane if is_lane_receipt(content) else task_order
+            document = check.verified(content, given, data)
             emit(settings, document, lambda console: render_task.receipt(console, document))
             if not document["ok"]:
                 raise ExitWith(1)
@@ -46,7 +48,7 @@ def verify(settings: Settings, file: Path, output: Path | None, source: str | No
     except MalformedMessage as error:
         raise MalformedMessage(f"{file} is no receipt: {error}", hint=error.hint) from error
     if source is not None:
-        raise UsageError("--input is compared with receipts of the lane alone")
+        raise UsageError("--input is compared with receipts of the lane and of orders alone")
     report = verify_receipt(receipt, data)
     document = {
         "ok": report.ok,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deai.client.handle import TaskHandle, TaskOutcome
+from deai.client.journal import Offload, in_a_thread
 from deai.client.orders import looking, money
 from deai.client.orders.book import FILE, OrderBook, OrderEntry
 from deai.client.orders.submission import OrderSubmission, check_request, kept
@@ -53,13 +54,7 @@ class OrderDesk:
 
     async def result(self, entry: OrderEntry) -> TaskOutcome:
         """The outcome of an order that has ended; raises `Declined` for one that goes on."""
-        if entry.is_open:
-            raise Declined(
-                f"order {entry.placed.order_id} goes on",
-                hint="the same `deai task submit` command takes it to its end",
-                code="order_open",
-            )
-        return await kept(self._tools, entry)
+        return await outcome_of(entry, self._tools.offload)
 
     async def show(self, entry: OrderEntry) -> dict[str, Any]:
         """The document of an order as it stands now."""
@@ -68,3 +63,14 @@ class OrderDesk:
     async def purse(self) -> money.Purse:
         """What is set aside, and what of it is spoken for."""
         return await money.look(self._tools.ledger, self.book, self._tools.account)
+
+
+async def outcome_of(entry: OrderEntry, offload: Offload = in_a_thread) -> TaskOutcome:
+    """The outcome of an order as this machine kept it; raises `Declined` for one that goes on."""
+    if entry.document is None:
+        raise Declined(
+            f"order {entry.placed.order_id} goes on",
+            hint="the same `deai task submit` command takes it to its end",
+            code="order_open",
+        )
+    return await kept(entry, offload)

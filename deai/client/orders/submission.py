@@ -18,6 +18,7 @@ from deai.chain.background import Background
 from deai.client.committee import PASSING
 from deai.client.documents import seconds_to_ms
 from deai.client.handle import TaskHandle, TaskOutcome
+from deai.client.journal import Offload
 from deai.client.matching import Ranked
 from deai.client.offering import Plan, Scene, look_around, plan_for
 from deai.client.orders import money
@@ -98,7 +99,7 @@ class OrderSubmission:
             tools.ledger.info.name, tools.account, self._digest, request.idempotency_key
         )
         if entry is not None and not entry.is_open:
-            return await kept(tools, entry)
+            return await kept(entry, tools.offload)
         if entry is not None and await self._is_too_late(entry):
             if entry.phase == "placed":  # no input was sent: nothing can come of it
                 await self._book.step(entry, "dropped", entry.placed)
@@ -347,13 +348,13 @@ class OrderSubmission:
         }
 
 
-async def kept(tools: Tools, entry: OrderEntry) -> TaskOutcome:
+async def kept(entry: OrderEntry, offload: Offload) -> TaskOutcome:
     """The outcome of an order that ended, as this machine kept it."""
     assert entry.document is not None
     data: bytes | None = None
     if entry.output:
         try:
-            data = await tools.offload(Path(entry.output).read_bytes)
+            data = await offload(Path(entry.output).read_bytes)
         except OSError:
             data = None
     return TaskOutcome(entry.document, data)
