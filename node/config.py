@@ -140,6 +140,22 @@ class OrderTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return parse_amount(self.collect_amount)
 
 
+class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a node looks after its own pool, if it takes delegations."""
+
+    advance_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 30)] = 24.0
+    """Income is shared out once in so long at most; who waits for money is paid when it is due."""
+    advance_least: str = "0.1CT"
+    """But not for less than this, which the transaction might cost."""
+    max_gas_price: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Nor while the chain's last price was higher, in its smallest unit; 0: at any price."""
+
+    @property
+    def least(self) -> Amount:
+        """`advance_least` in base units."""
+        return parse_amount(self.advance_least)
+
+
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole section. Times are seconds, sizes MiB."""
 
@@ -184,6 +200,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """`module:callable` that wraps the node's ports: for experiments and attack tests only."""
     patience: Patience = msgspec.field(default_factory=Patience)
     lane: Lane = msgspec.field(default_factory=Lane)
+    pool: Pool = msgspec.field(default_factory=Pool)
     orders: OrderTerms = msgspec.field(default_factory=OrderTerms)
 
     def price(self, workload: str) -> Price:
@@ -228,6 +245,12 @@ def node_config(config: Config) -> NodeConfig:
             raise ConfigError(
                 f"{config.path or 'config'}: setting node.orders.{name}: {error}", hint=error.hint
             ) from error
+    try:
+        parse_amount(own.pool.advance_least)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{config.path or 'config'}: setting node.pool.advance_least: {error}", hint=error.hint
+        ) from error
     for tower in own.lane.towers:
         try:
             parse_tower(tower)

@@ -12,16 +12,17 @@ from typing import Any, Final
 import trio
 
 from deai.chain.gas import GAS
-from deai.chain.ledger import Ledger
+from deai.chain.ledger import Ledger, NodeRecord
 from deai.errors import ConfigError, DeaiError, NotSetUp
 from deai.ids import AccountId
 from deai.keys import account_of, load_signer
 from deai.money import format_tokens
 from deai.network import load_network
+from deai.pools import PoolRecord, PoolState
 from node.admin import client as daemon
 from node.config import SANDBOX_LEVELS, NodeConfig, parse_listen
 from node.gpu import gpus_here
-from node.home import Home
+from node.home import Home, Registration
 from node.opening import models_here, open_ledger, open_workbench
 from node.services.watch import LOW_DISK, SKEW
 
@@ -205,17 +206,23 @@ class _OnChain:
         path = self._home.owner_key
         if not path.exists():
             return Check("owner_key", ok=True, detail="not on this machine")
+        known = self._known()
+        lends = known is not None and known.pool is not None
+        risk = "take the manager's part, or close the pool" if lends else "take the stake"
         return Check(
             "owner_key",
             ok=True,
-            detail=f"{account_of(path)} is on this machine; a thief here could take the stake",
+            detail=f"{account_of(path)} is on this machine; a thief here could {risk}",
         )
 
-    def _owner(self) -> AccountId | None:
+    def _known(self) -> Registration | None:
         try:
-            known = self._home.registration()
+            return self._home.registration()
         except ConfigError:
             return None
+
+    def _owner(self) -> AccountId | None:
+        known = self._known()
         return known.owner if known is not None else None
 
     async def _with_ledger(self, work: Callable[[Ledger], Awaitable[Check]]) -> Check:
@@ -247,10 +254,14 @@ class _OnChain:
 
     async def _stake(self) -> Check:
         async def work(ledger: Ledger) -> Check:
-            record = await ledger.node(self._home.load_registration().node_id)
+            known = self._home.load_registration()
+            record = await ledger.node(known.node_id)
             least = (await ledger.parameters()).min_stake
             if record is None:
                 return Check("stake", ok=False, detail="not registered", fix="deai node init")
+            pool = None if known.pool is None else await ledger.pool(known.node_id)
+            if pool is not None:
+                return _of_pool(record, pool, int(least))
             ok = record.standing.is_assignable and record.stake >= least
             label = record.standing.label
             return Check(
@@ -278,6 +289,20 @@ class _OnChain:
             )
 
         return await self._with_ledger(work)
+
+
+def _of_pool(record: NodeRecord, pool: PoolRecord, least: int) -> Check:
+    """The stake of a node that takes delegations, which lives as long as the manager's part."""
+    ok = record.standing.is_assignable and pool.state is PoolState.OPEN and pool.own >= least
+    rest = f"{record.standing.label}, pool {pool.state.label}"
+    return Check(
+        "stake",
+        ok=ok,
+        detail=f"{record.stake}, of it {pool.own} the manager's of at least {least}, {rest}",
+        fix="" if ok else "deai stake status",
+        on_screen=f"{format_tokens(record.stake)}, of it {format_tokens(pool.own)} the manager's "
+        f"of at least {format_tokens(least)}, {rest}",
+    )
 
 
 async def _one(name: str, check: Callable[[], Awaitable[Check]]) -> Check:

@@ -18,7 +18,7 @@ from deai.ids import ChainName, owner_of
 from node.daemon import Branch, Daemon
 from node.lane import documents as lane_documents
 from node.notices import Problem
-from node.shapes import Document, earned, joined, listed, when
+from node.shapes import Document, earned, joined, listed, pool_part, when
 from node.state import Node, Reason
 from node.store.records import Saved
 
@@ -99,6 +99,7 @@ async def _branch(daemon: Daemon, branch: Branch) -> Document:
         "tasks": await _tasks(branch),
         "lane": lane(daemon, branch),
         "balance": await _balance(node),
+        "pool": pool_part(node.pool, node.pool_income) if node is not None else None,
     }
 
 
@@ -175,6 +176,8 @@ async def tasks(daemon: Daemon, limit: int = 100) -> Document:
 async def earnings(daemon: Daemon) -> Document:
     """The one calculation of what this node earned: sums over its settled seats."""
     found = await earned({branch.chain: branch.journal for branch in daemon.branches})
+    pools = (node.pool for node in daemon.nodes if node.pool is not None)
+    found["manager"] = next((pool.manager for pool in pools), None)
     if daemon.book is None:
         return found
     chains = [branch.chain for branch in daemon.branches]

@@ -31,6 +31,7 @@ from node.services.follower import Follower
 from node.services.heartbeat import Heartbeat
 from node.services.negotiation import Negotiator
 from node.services.offers import Offers
+from node.services.pool import PoolCare
 from node.services.tally import Tally
 from node.services.watch import Watch
 from node.state import Node
@@ -205,6 +206,7 @@ async def _serve_over(daemon: Daemon, branch: Branch, ports: Ports) -> DeaiError
         if not has_twin:
             # Not before: a second copy must not move the first one's address on chain.
             nursery.start_soon(announce, node)
+            nursery.start_soon(PoolCare(node).run)
             if node.lanes is not None:
                 await nursery.start(node.lanes.run)
             if node.orders is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from deai import __version__
+from deai.chain.pool_income import waiting_income
 from deai.errors import DeaiError
 from deai.ids import ChainName
 from deai.network import load_network
@@ -16,7 +17,7 @@ from node.home import Home, Registration
 from node.lane import documents as lane_documents
 from node.lane.book import BookView
 from node.opening import open_ledger
-from node.shapes import Document, earned, joined, listed
+from node.shapes import Document, earned, joined, listed, pool_part
 from node.store.journal import Journal
 
 CHAIN_TIMEOUT = 8.0
@@ -42,6 +43,7 @@ async def status(home: Home) -> Document:
         "lane": None,
         "tasks": {"running": 0, "paid": 0, "pending": 0, "failed": 0},
         "balance": None,
+        "pool": None,
         "workers": None,
         "sandbox": None,
         "last_heartbeat_seen": None,
@@ -114,6 +116,7 @@ def _part(known: Registration) -> Document:
         "lane": None,
         "tasks": {"running": 0, "paid": 0, "pending": 0, "failed": 0},
         "balance": None,
+        "pool": None,
     }
 
 
@@ -153,6 +156,9 @@ async def _chain(part: dict[str, Any], home: Home, known: Registration) -> None:
             record = await ledger.node(known.node_id)
             operator = await ledger.balances(known.operator)
             owner = await ledger.balances(known.owner)
+            if known.pool is not None:
+                income = await waiting_income(ledger, known.owner)
+                part["pool"] = pool_part(await ledger.pool(known.node_id), income)
         part.update(
             head=head.number,
             reachable=True,
@@ -177,6 +183,7 @@ async def earnings(home: Home) -> Document:
     known = home.registrations()
     async with _journals(home, known) as journals:
         found = await earned(journals)
+    found["manager"] = next((one.signer for one in known if one.pool is not None), None)
     return lane_documents.add_earnings(found, BookView(home.lane), [one.chain for one in known])
 
 

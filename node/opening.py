@@ -95,7 +95,7 @@ class Machine:
         if signer.account != known.operator:
             raise ConfigError(
                 f"{home.operator_key} is not the key that this node was set up with",
-                hint="deai node init again, or rotate the operator with `deai stake`",
+                hint="deai stake rotate registers it, then run deai node init again",
             )
         return Entrance(
             chain=known.chain,

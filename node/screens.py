@@ -150,8 +150,12 @@ def _money(console: Console, part: Document, chain: str, *, heading: bool = True
     if "error" in balance or not balance:
         row(console, "Balance", "▲ unknown: the chain does not answer")
         return
-    row(console, "Vault", tokens(balance.get("vault")))
-    row(console, "Wallet", tokens(balance.get("tokens")))
+    pool = part["pool"]
+    if pool is None:
+        row(console, "Vault", tokens(balance.get("vault")))
+        row(console, "Wallet", tokens(balance.get("tokens")))
+    else:
+        row(console, "To the pool", f"{tokens(pool['income'])} not shared out yet")
     row(console, "Gas", GAS.get(chain, GAS[SEI]).coins(int(balance.get("gas", 0))))
 
 
@@ -159,6 +163,15 @@ def _standing(console: Console, part: Document, *, heading: bool = True) -> None
     if heading:
         say(console, "Standing")
     row(console, "Stake", tokens(part["stake"]))
+    pool = part["pool"]
+    if pool is not None:
+        rate = f"commission {pool['commission_bps'] / 100:g} %"
+        row(console, "Pool", f"{pool['state']}, {rate}, managed by {pool['manager']}")
+        row(
+            console,
+            "Lent",
+            f"{tokens(pool['own'])} the manager's, {tokens(pool['delegated'])} others'",
+        )
     reputation = part["reputation"]
     row(console, "Reputation", "unknown" if reputation is None else f"{reputation:.1f} of 1000")
 
@@ -239,6 +252,11 @@ def earnings(console: Console, document: Document) -> None:
     """`deai node earnings`."""
     for name in ("paid", "pending", "forfeited", "slashed"):
         row(console, name.capitalize(), tokens(document[name]))
+    if document.get("manager"):
+        say(
+            console, "  All of it goes to the pool that owns the node: to everybody who lent to it,"
+        )
+        say(console, f"  and a commission to its manager {document['manager']} (deai pool show)")
     for chain, own in document.get("by_chain", {}).items():
         row(console, f"on {chain}", f"{tokens(own['paid'])}, {tokens(own['pending'])} pending")
     for day in document["by_day"][-30:]:

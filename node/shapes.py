@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from deai.ids import ChainName, hexed
+from deai.pools import PoolRecord
 from node.store.journal import Journal
 from node.store.records import Day, Saved
 
 Document: TypeAlias = dict[str, Any]
 _FIRST: Final = (
-    "node_id", "owner", "operator", "standing", "stake", "reputation", "balance", "lane",
+    "node_id", "owner", "operator", "standing", "stake", "reputation", "balance", "lane", "pool",
 )  # fmt: skip
 _HEAD: Final = ("head", "lag_s", "reachable")
 
@@ -26,6 +27,21 @@ def when(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pool_part(pool: PoolRecord | None, income: int) -> Document | None:
+    """What a node tells of its pool; None where it takes no delegations."""
+    if pool is None:
+        return None
+    return {
+        "state": pool.state.label,
+        "manager": pool.manager,
+        "commission_bps": pool.commission,
+        "assets": str(int(pool.assets)),
+        "own": str(int(pool.own)),
+        "delegated": str(int(pool.delegated)),
+        "income": str(income),
+    }
 
 
 def joined(parts: Mapping[ChainName, Document]) -> Document:

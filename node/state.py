@@ -13,6 +13,7 @@ import trio
 from deai.chain.ledger import ChainInfo, Head, NodeRecord, Parameters
 from deai.ids import AccountId, TaskId, owner_of
 from deai.offers import Signed
+from deai.pools import PoolRecord
 from deai.ports import WorkloadInfo
 from node.config import NodeConfig
 from node.daemon import Daemon, Mode
@@ -71,6 +72,10 @@ class Node(Notices):
     """The fast lane, where it is served."""
     orders: Orders | None = None
     """Signed orders, where they are taken."""
+    pool: PoolRecord | None = None
+    """Of the node, if it takes delegations, as it was read last."""
+    pool_income: int = 0
+    """What waits to be shared out there, in base units."""
     gas_price: int = 0
     """Of the last transaction whose price is known, in the chain's smallest unit."""
     is_stopping: bool = False

@@ -7,7 +7,7 @@ the figures here it is taken off at once; income that waits to be shared out is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from deai.chain.ledger import Head, Ledger, NodeRecord, Parameters
     from deai.ids import AccountId, NodeId
     from deai.pools import DelegationRecord, PoolRecord
-
-ALWAYS_LEFT: Final = 1
-"""Base units that the contract leaves in the account that owns a node: to empty it costs gas."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Lent:
 
 async def look(settings: Settings, ledger: Ledger, node: NodeId, account: AccountId | None) -> Lent:
     """What the chain says now; raise `NotSetUp` for a node that takes no delegations."""
-    from deai.chain.ledger import ORDERS_CONTRACT
+    from deai.chain.pool_income import waiting_income
     from deai.errors import NotSetUp
     from deai.ids import owner_of
     from deai.pools import NO_DELEGATION
@@ -70,11 +67,7 @@ async def look(settings: Settings, ledger: Ledger, node: NodeId, account: Accoun
             hint="`deai pool list` lists the nodes that do",
             code="no_pool",
         )
-    owner = owner_of(node)
-    has = await ledger.balances(owner)
-    income = has.vault + max(0, has.tokens - ALWAYS_LEFT)
-    if ORDERS_CONTRACT in ledger.info.contracts:
-        income += (await ledger.order_earnings(owner)).earned
+    income = await waiting_income(ledger, owner_of(node))
     mine = NO_DELEGATION if account is None else await ledger.delegation(node, account)
     parameters = await ledger.parameters()
     pool, mine, unseen = _slashed(pool, mine, record, account, int(parameters.bounty))

@@ -11,6 +11,7 @@ import trio
 from deai.chain.gas import GAS
 from deai.errors import LimitExceeded, NodeFault, Unreachable
 from deai.ids import NEAR
+from deai.pools import PoolState
 from deai.standing import Standing
 from node.services.follower import SILENT_AFTER
 from node.state import Node
@@ -23,6 +24,9 @@ SKEW: Final = 10
 LOW_DISK: Final = 512 << 20
 KEEP: Final = 10_000
 """Ended engagements kept at most, whatever their age."""
+
+
+_STANDINGS: Final = ("not_registered", "jailed", "pool_closed", "not_assignable", "wrong_key")
 
 
 class Watch:
@@ -76,19 +80,26 @@ class Watch:
         if record is None:
             node.problem("not_registered", "the node is not registered", "deai node init")
         elif record.standing is Standing.JAILED:
+            leave = "deai stake unbond --all" if node.pool is None else "deai pool close NODE"
             node.problem(
                 "jailed",
                 "the node was slashed and is jailed; clients pass it over from now on",
-                "take the stake out (deai stake unbond --all) and register another node",
+                f"take the stake out ({leave}) and register another node",
+            )
+        elif node.pool is not None and node.pool.state is not PoolState.OPEN:
+            node.problem(
+                "pool_closed",
+                f"the pool that owns the node is {node.pool.state.label}: it gets no more tasks",
+                f"deai pool show {node.ports.node}; another node needs a home of its own",
             )
         elif not record.standing.is_assignable:
             node.problem(
                 "not_assignable", f"the node is {record.standing.label}", "deai stake status"
             )
         elif record.operator != node.ports.signer.account:
-            node.problem("wrong_key", "another operator key is registered", "deai stake status")
+            node.problem("wrong_key", "another operator key is registered", "deai stake rotate")
         else:
-            for code in ("not_registered", "jailed", "not_assignable", "wrong_key"):
+            for code in _STANDINGS:
                 node.solved(code)
 
     async def _look_at_disk(self) -> None:
