@@ -32,8 +32,14 @@ _SPARE: Final = 1 << 20
 class Results:
     """Where results go: a file that this process alone writes, or standard output."""
 
-    def __init__(self, path: Path | None, *, as_base64: bool) -> None:
-        """Take the file for this process alone; raise `UsageError`."""
+    def __init__(self, path: Path | None, *, as_base64: bool, is_dry: bool = False) -> None:
+        """Take the file for this process alone; raise `UsageError`.
+
+        With `is_dry` it is looked at and not changed, and nothing can be added.
+        """
+        if is_dry and path is not None and not path.exists():
+            path = None
+        self._is_dry = is_dry
         self._as_base64 = as_base64
         self._path = path
         self._unprinted = bytearray()
@@ -49,7 +55,9 @@ class Results:
         if path is None:
             return
         try:
-            self._file = path.open("a+b")
+            self._file = path.open("rb" if is_dry else "a+b")
+            if is_dry:
+                return
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
@@ -78,8 +86,9 @@ class Results:
                 )
             end, count = end + len(line), count + 1
             yield key, is_failed
-        self._file.truncate(end)
-        self._file.seek(0, os.SEEK_END)
+        if not self._is_dry:
+            self._file.truncate(end)
+            self._file.seek(0, os.SEEK_END)
         self._load(count)
 
     def early(self, index: int, key: str) -> tuple[bytes, bool] | None:

@@ -85,7 +85,7 @@ def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: 
     if options["lane"] == "channel":
         task_lane.is_meant(settings, request, options)
     if options["dry_run"]:
-        document, render = run_trio(_dry_run, settings, request, options["coordinator"])
+        document, render = run_trio(_dry_run, settings, request, options)
         emit(settings, document, render)
         return
     seen: dict[str, str] = {}
@@ -149,11 +149,16 @@ async def _submit(
 
 
 async def _dry_run(
-    settings: Settings, request: TaskRequest, coordinator: str | None
+    settings: Settings, request: TaskRequest, options: dict[str, Any]
 ) -> tuple[dict[str, Any], Callable[[Any], None]]:
-    from deai.cli import render_task
+    from deai.cli import lane_plan, render_task
 
-    async with connect_client(settings, coordinator) as client:
+    async with connect_client(settings, options["coordinator"]) as client:
+        if task_lane.is_meant(settings, request, options):
+            must = options["lane"] == "channel"
+            planned = await task_lane.plan(client, request, must=must)
+            if planned is not None:
+                return planned, lambda console: lane_plan.render(console, planned)
         tried = await client.dry_run(request)
         balances = await client.tools.ledger.balances(client.tools.account)
         notes = list(client.tools.directory.notes)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deai.client.lane.lane import Lane, LaneResult
 
 POLICY: Final = "none/1"
-_ONLY_ESCROW: Final = ("detach", "dry_run", "idempotency_key", "deadline")
+_ONLY_ESCROW: Final = ("detach", "idempotency_key", "deadline")
 
 
 def is_meant(settings: Settings, request: TaskRequest, options: dict[str, Any]) -> bool:
@@ -51,6 +51,20 @@ def _against(request: TaskRequest, options: dict[str, Any]) -> str:
         if options[name]:
             return f"--{name.replace('_', '-')} is of the escrow"
     return "a tip is of the escrow" if request.tip else ""
+
+
+async def plan(client: Client, request: TaskRequest, *, must: bool) -> dict[str, Any] | None:
+    """What a task would cost over the lane; None where it would go another way."""
+    from deai.cli import lane_plan
+    from deai.client.lane.planning import plan_lane
+
+    found = await plan_lane(
+        client.tools, request.workload, params=request.params, max_fee=request.max_fee,
+        nodes=request.nodes,
+    )  # fmt: skip
+    if found.problem is not None and not must:
+        return None
+    return lane_plan.document(found, request.workload, [request.data], done=0)
 
 
 async def submit(

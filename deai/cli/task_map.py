@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deai.cli import task_input
+from deai.cli import lane_plan, task_input
 from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, run_trio, typed, typed_node
 from deai.cli.map_lines import FORMATS, Lines, read_line
 from deai.cli.map_results import Results
@@ -52,6 +52,7 @@ _BREATH: Final = 64
 @click.option(
     "--in-flight", type=click.IntRange(1, 1 << 16), default=1024, help="Tasks under way at once."
 )
+@click.option("--dry-run", is_flag=True, help="Show prices, sums and deposits; promise nothing.")
 @click.option("--coordinator", metavar="URL", help="Ask this coordinator for nodes.")
 def map_(settings: Settings, workload: str, **options: Any) -> None:  # noqa: ANN401
     r"""Compute one task per line, over all nodes with an open channel; results in order.
@@ -65,10 +66,15 @@ def map_(settings: Settings, workload: str, **options: Any) -> None:  # noqa: AN
     Examples:
       deai task map echo --input lines.txt --output results.jsonl
       deai task map embedding --input texts.jsonl --output vectors.jsonl --max-fee 0.01CT
+      deai task map echo --input lines.txt --dry-run
     """
     job = _job(settings, workload, options)
     try:
         _pass_over(job, options["source"])
+        if options["dry_run"]:
+            plan = run_trio(_plan, settings, job)
+            emit(settings, plan, lambda console: lane_plan.render(console, plan))
+            return
         document = run_trio(_run, settings, job)
     except KeyboardInterrupt:
         raise _left(settings, job) from None
@@ -127,7 +133,8 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
     from deai.client.adapters import load_catalogue
     from deai.money import parse_amount
 
-    if settings.json and options["output"] is None:
+    is_dry = options["dry_run"]
+    if settings.json and options["output"] is None and not is_dry:
         raise UsageError(
             "--json prints one document: the results need a file", hint="name it with --output"
         )
@@ -145,7 +152,7 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
     max_fee = settings.max_fee if given is None else typed("--max-fee", parse_amount, given)
     top_up = typed("--top-up", parse_amount, options["top_up"]) if options["top_up"] else 0
     lines = Lines(source)
-    results = Results(options["output"], as_base64=form == "base64")
+    results = Results(options["output"], as_base64=form == "base64", is_dry=is_dry)
     return _Job(
         workload=info.id,
         params=params,
@@ -175,6 +182,26 @@ def _pass_over(job: _Job, source: str) -> None:
             )
         job.tasks += 1
         job.failed += is_failed
+
+
+async def _plan(settings: Settings, job: _Job) -> dict[str, Any]:
+    import trio
+
+    from deai.cli.task import connect_client
+    from deai.client.lane.planning import plan_lane
+
+    async with connect_client(settings, job.coordinator) as client:
+        plan = await plan_lane(
+            client.tools, job.workload, params=job.params, max_fee=job.max_fee, nodes=job.nodes,
+            max_units=job.max_units,
+        )  # fmt: skip
+        inputs = (
+            read_line(line, job.form, index) for index, line in enumerate(job.lines, job.tasks)
+        )
+        return await trio.to_thread.run_sync(
+            partial(lane_plan.document, plan, job.workload, inputs, done=job.tasks),
+            abandon_on_cancel=True,
+        )
 
 
 async def _run(settings: Settings, job: _Job) -> dict[str, Any]:

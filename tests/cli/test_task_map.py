@@ -37,8 +37,6 @@ from tests.client.support.world import World, peer_name, signer
 
 pytestmark = pytest.mark.world
 
-pytestmark = pytest.mark.world
-
 PRICE = UNIT // 100
 
 
@@ -361,6 +359,55 @@ def test_without_a_channel_it_says_which_to_open(
     assert f"deai channel open {network.nodes[0].node}" in done.error["hint"]
     done = shell.json("task", "map", "echo", "--input", str(source))
     assert done.status == 2
+
+
+def test_a_dry_run_shows_prices_sums_and_what_channels_hold_and_promises_nothing(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch, Cheat(), Cheat(), channels=1, deposit=5 * PRICE)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("a\nb\n\nd\n")
+    command = ("task", "map", "echo", "--input", str(source), "--max-fee", "1CT")
+    first = shell.json(*command, "--dry-run")
+    assert first.status == 0, first.out + first.err
+    found = first.document
+    assert (found["tasks"], found["failed"], found["done"]) == (4, 1, 0)
+    assert found["sum"] == {"least": str(3 * PRICE), "most": str(3 * PRICE)}
+    assert (found["left"], found["enough"], found["problem"]) == (str(5 * PRICE), True, None)
+    rich, poor = found["nodes"]
+    assert (rich["channel"], rich["left"]) == ("open", str(5 * PRICE))
+    assert rich["price"] == {"least": str(PRICE), "most": str(PRICE)}
+    assert (poor["channel"], poor["left"]) == ("none", "0")
+    assert network.computed == []
+    assert shell.json(*command, "--output", str(output)).document["failed"] == 1
+    source.write_text("a\nb\n\nd\n" + "more\n" * 3)
+    before = output.read_bytes()
+    found = shell.json(*command, "--output", str(output), "--dry-run").document
+    assert output.read_bytes() == before
+    assert (found["done"], found["tasks"]) == (4, 3)
+    assert (found["nodes"][0]["promised"], found["left"]) == (str(3 * PRICE), str(2 * PRICE))
+    assert not found["enough"]
+    done = shell(*command, "--output", str(tmp_path / "none.jsonl"), "--dry-run")
+    assert "the deposits may not reach" in done.out
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_a_dry_run_of_one_task_goes_the_way_that_the_task_would(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch, channels=0)
+    source = tmp_path / "in.txt"
+    source.write_text("hello")
+    command = ("task", "submit", "echo", "--input", str(source), "--max-fee", "1CT", "--dry-run")
+    assert "escrowed" in shell.json(*command).document
+    found = shell.json(*command, "--lane", "channel").document
+    assert found["sum"]["most"] == str(PRICE)
+    assert "no channel is open" in found["problem"]
+    assert "deai channel open" in found["hint"]
+    assert not found["enough"]
+    trio.run(network.open_channel, network.nodes[0])
+    assert shell.json(*command).document["lane"] == "channel"
+    assert network.computed == []
 
 
 def test_one_task_over_the_lane_leaves_a_receipt_that_is_checked_offline(

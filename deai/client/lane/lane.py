@@ -24,19 +24,15 @@ import trio
 from deai.channels import Channel
 from deai.client.lane.book import Book
 from deai.client.lane.hub import Hub
-from deai.client.lane.places import Place, find_places
+from deai.client.lane.places import find_places
+from deai.client.lane.planning import Meant, Prices, meant
 from deai.client.lane.stream import Ended, Outputs, Stream
-from deai.client.lane.tasks import Kind, Task, rounded_units
-from deai.client.matching import Wish, ask_of
+from deai.client.lane.tasks import Kind, Task
 from deai.client.tools import Tools
-from deai.codec import decode_value
-from deai.errors import LimitExceeded, TaskDeclined, UsageError
+from deai.errors import UsageError
 from deai.ids import AccountId, ChannelId, NodeId
 from deai.lane.proof import LaneReceipt, make_lane_receipt
-from deai.lane.receipts import MAX_TASK_BYTES, Terms
-from deai.money import MAX_AMOUNT, format_tokens
-from deai.ports import Catalogue, WorkloadInfo
-from deai.tasks import Policy
+from deai.lane.receipts import Terms
 
 IN_FLIGHT: Final = 1024
 """Tasks of one `map` that have been taken from its inputs and not yielded, unless told."""
@@ -80,18 +76,10 @@ class Share:
 class Lane:
     """Tasks of one workload with the same parameters. Made by `Client.lane`."""
 
-    def __init__(
-        self, hub: Hub, catalogue: Catalogue, info: WorkloadInfo, parameters: bytes, model: str,
-        places: Iterable[Place], max_fee: int, max_units: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, hub: Hub, prices: Prices, what: Meant) -> None:
         self._hub = hub
-        self._catalogue = catalogue
-        self._info = info
-        self._parameters = parameters
-        self._model = model
-        self._offers = {place.node: place.offer for place in places}
-        self._max_fee = max_fee
-        self._max_units = max_units
+        self._prices = prices
+        self._what = what
         self._kinds: dict[int, Kind] = {}
         self._by_units: dict[int, Kind] = {}
         self._streams: WeakSet[Stream] = WeakSet()
@@ -116,7 +104,9 @@ class Lane:
     def nodes(self) -> tuple[NodeId, ...]:
         """Those that take tasks of this lane now."""
         sessions = self._hub.sessions
-        return tuple(node for node in self._offers if node in sessions and sessions[node].may_serve)
+        return tuple(
+            node for node in self._prices.offers if node in sessions and sessions[node].may_serve
+        )
 
     async def call(self, data: bytes) -> bytes:
         """Compute one task; its output.
@@ -258,51 +248,26 @@ class Lane:
 
     def _kind(self, data: bytes) -> Kind:
         """Check an input as every node will, and find those that cost the same."""
-        if len(data) > MAX_TASK_BYTES:
-            raise LimitExceeded(
-                f"the input has {len(data)} bytes; the lane takes {MAX_TASK_BYTES}",
-                hint="submit it through the escrow, or cut it",
-                code="input_too_large",
-            )
-        units = self._catalogue.check(self._info.id, self._parameters, data).units
+        units = self._prices.units(data)
         return self._kinds.get(units) or self._find_kind(units)
 
     def _find_kind(self, units: int) -> Kind:
-        most = self._max_units
-        if most and units > most:
-            raise LimitExceeded(
-                f"the input has {units} units; max_units is {most}",
-                hint="raise max_units, or cut the input",
-                code="too_many_units",
-            )
-        covered = most or rounded_units(max(1, units))
-        if not most and self._best(covered) > self._max_fee:
-            covered = max(1, units)
-        if (best := self._best(covered)) > self._max_fee:
-            raise TaskDeclined(
-                f"{covered} units cost {format_tokens(best)} or more; at most "
-                f"{format_tokens(self._max_fee)} is offered",
-                hint="raise max_fee",
-                code="price_below_every_offer",
-            )
+        covered, what = self._prices.covered(units), self._what
         kind = self._by_units.get(covered)
         if kind is None:
             kind = self._by_units[covered] = Kind(
-                workload=self._info.id,
-                version=self._info.version,
-                model=self._model,
-                parameters=self._parameters,
+                workload=what.info.id,
+                version=what.info.version,
+                model=what.wish.model,
+                parameters=what.parameters,
                 units=covered,
-                max_fee=self._max_fee,
-                offers=self._offers,
+                max_fee=what.wish.max_fee,
+                offers=self._prices.offers,
             )
             self._hub.open_kind(kind)
         if len(self._kinds) < _MAX_REMEMBERED:
             self._kinds[units] = kind
         return kind
-
-    def _best(self, units: int) -> int:
-        return min(ask_of(offer, units) for offer in self._offers.values())
 
 
 def _wake(task: Task) -> None:
@@ -323,36 +288,14 @@ async def open_lane(
     auto_top_up: int = 0,
 ) -> AsyncIterator[Lane]:
     """See `Client.lane`."""
-    if not 0 < max_fee <= MAX_AMOUNT or auto_top_up < 0 or not 0 <= max_units < 1 << 32:
-        raise UsageError(
-            "max_fee is a positive amount, auto_top_up and max_units are none or positive",
-            hint="the most to pay per task, as 0.12CT",
-            code="bad_amount",
-        )
-    info = tools.catalogue.info(workload)
-    if Policy.NONE.label not in info.policies:
-        raise UsageError(
-            f"{info.id} cannot be computed without verification",
-            hint="submit its tasks through the escrow",
-            code="unsupported_policy",
-        )
-    parameters = tools.catalogue.parameters(info.id, dict(params or {}))
-    values = decode_value(parameters)
-    model = values.get("model", "") if isinstance(values, dict) else ""
-    span = (await tools.ledger.parameters()).max_span
-    wish = Wish(
-        workload=info.id,
-        version=info.version,
-        model=model if isinstance(model, str) else "",
-        policy=Policy.NONE,
-        seats=1,
-        units=max_units or 1,
-        max_fee=max_fee,
-        seconds=span,
-        nodes=tuple(nodes or ()),
+    if auto_top_up < 0:
+        raise UsageError("auto_top_up is none or positive", hint="as 5CT", code="bad_amount")
+    what = await meant(
+        tools, workload, params=params, max_fee=max_fee, nodes=nodes, max_units=max_units
     )
-    places = await find_places(tools, wish)
-    lane = Lane(hub, tools.catalogue, info, parameters, wish.model, places, max_fee, max_units)
+    places = await find_places(tools, what.wish)
+    offers = {place.node: place.offer for place in places}
+    lane = Lane(hub, Prices(tools.catalogue, what, offers), what)
     await hub.enter(places, auto_top_up)
     try:
         await hub.ready(place.node for place in places)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deai.channels import Channel, ChannelRecord, ChannelState, channel_id
 from deai.client.lane.halts import command
-from deai.client.matching import Ranked, Wish, explain, rank
+from deai.client.matching import Ranked, Ranking, Wish, explain, rank
 from deai.client.tools import Tools
 from deai.errors import NotSetUp, TaskDeclined
 from deai.ids import AccountId, ChannelId, NodeId
@@ -41,38 +41,68 @@ def session_key_file(home: Path, node: NodeId) -> Path:
     return home / "keys" / "channels" / f"{node}.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Every node that would do, the best first, and the channel with it if this home has a key."""
+
+    ranking: Ranking
+    nodes: tuple[tuple[Ranked, WorkloadOffer, Place | None], ...]
+
+    @property
+    def open(self) -> tuple[Place, ...]:
+        """Those that can be paid now."""
+        return tuple(
+            place
+            for _, _, place in self.nodes
+            if place is not None and place.record.state is ChannelState.OPEN
+        )
+
+
 async def find_places(tools: Tools, wish: Wish) -> tuple[Place, ...]:
     """Every node that fits and has an open channel of this account, the cheapest first.
 
     Raises `TaskDeclined` where no node fits at all, `NotSetUp` where none that does has an open
     channel, and what the ledger raises.
     """
+    for fresh in (False, True):
+        found = await survey(tools, wish, fresh=fresh)
+        if found.open:
+            return found.open
+    raise no_place(found, wish, tools)
+
+
+async def survey(tools: Tools, wish: Wish, *, fresh: bool) -> Survey:
+    """Look at everybody; raises what the ledger raises."""
     head = await tools.ledger.head()
     parameters = await tools.ledger.parameters()
     epoch = head.time // parameters.epoch_seconds
-    found: list[Place] = []
-    fit: tuple[Ranked, ...] = ()
-    for fresh in (False, True):
-        candidates = await tools.directory.candidates(wish, head.time, fresh=fresh)
-        ranking = rank(candidates, wish, now=head.time, epoch=epoch, seed=tools.random(32))
-        fit = ranking.fit
-        closing: list[NodeId] = []
-        for one in fit:
-            place = await _place(tools, one, wish)
-            if place is None:
-                continue
-            if place.record.state is ChannelState.OPEN:
-                found.append(place)
-            elif place.record.state is ChannelState.CLOSING:
-                closing.append(place.node)
-        if found:
-            return tuple(found)
-    if not fit:
-        raise explain(ranking, wish)
-    raise _no_channel(fit, closing, wish.nodes, tools.ledger.info.channels)
+    candidates = await tools.directory.candidates(wish, head.time, fresh=fresh)
+    ranking = rank(candidates, wish, now=head.time, epoch=epoch, seed=tools.random(32))
+    nodes = []
+    for one in ranking.fit:
+        offer = _offer(one, wish)
+        nodes.append((one, offer, await _place(tools, one, offer)))
+    return Survey(ranking, tuple(nodes))
 
 
-async def _place(tools: Tools, one: Ranked, wish: Wish) -> Place | None:
+def no_place(found: Survey, wish: Wish, tools: Tools) -> NotSetUp | TaskDeclined:
+    """Why nobody can be paid now."""
+    if not found.ranking.fit:
+        return explain(found.ranking, wish)
+    places = [place for _, _, place in found.nodes if place is not None]
+    closing = [one.node for one in places if one.record.state is ChannelState.CLOSING]
+    return _no_channel(found.ranking.fit, closing, wish.nodes, tools.ledger.info.channels)
+
+
+def _offer(one: Ranked, wish: Wish) -> WorkloadOffer:
+    return next(
+        offer
+        for offer in one.candidate.offer.workloads
+        if (offer.workload, offer.version) == (wish.workload, wish.version)
+    )
+
+
+async def _place(tools: Tools, one: Ranked, offered: WorkloadOffer) -> Place | None:
     path = session_key_file(tools.home, one.node)
     info = tools.ledger.info
 
@@ -87,11 +117,6 @@ async def _place(tools: Tools, one: Ranked, wish: Wish) -> Place | None:
     channel = Channel(tools.account, one.node, key.account)
     id_ = channel_id(channel, info.channels)
     record = await tools.ledger.channel(id_)
-    offered = next(
-        offer
-        for offer in one.candidate.offer.workloads
-        if (offer.workload, offer.version) == (wish.workload, wish.version)
-    )
     return Place(
         one.candidate.peer, one.candidate.record.operator, offered, channel, id_, record, key
     )
