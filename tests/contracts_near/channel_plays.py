@@ -14,11 +14,13 @@ from devnet.near.keys import base58
 from devnet.near.rules import NEAR
 from tests.contracts_near.channel_world import (
     CHANNELS,
+    LONGEST,
     PARAMETERS,
     PERIOD,
     POOR,
     ChannelWorld,
     a_channel_world,
+    register,
 )
 from tests.contracts_near.gas_plays import Meter
 from tests.contracts_near.world import (
@@ -28,6 +30,7 @@ from tests.contracts_near.world import (
     OWNER,
     OWNERS,
     STRANGER,
+    SUPPLY,
     TOKEN,
 )
 
@@ -41,6 +44,7 @@ def play(directory: Path) -> Meter:
         _one(world, meter)
         _many(world, meter)
         _due(world, meter)
+        _longest(world, meter)
         _storage(world, meter)
         _governance(world, meter)
         return meter
@@ -86,6 +90,21 @@ def _due(world: ChannelWorld, meter: Meter) -> None:
     )  # fmt: skip
     meter.skip()
     meter.add("channels pay_due", world.pay_due(channel))
+
+
+def _longest(world: ChannelWorld, meter: Meter) -> None:
+    """The longest names there are, and a tenth of all tokens."""
+    client, owner, anybody = LONGEST
+    for account in (client, owner):
+        register(world, account)
+    world.give(client, SUPPLY // 10)
+    world.call(client, "storage_deposit", {}, deposit=NEAR)
+    channel = world.channel(60, client=client, owner=owner)
+    world.open(channel, SUPPLY // 10)
+    meter.skip()
+    for amount in (SUPPLY // 30, SUPPLY // 20):
+        done = world.redeem(channel, world.voucher(channel, amount, number=60), by=anybody)
+    meter.add("channels redeem (longest names)", done)
 
 
 def _storage(world: ChannelWorld, meter: Meter) -> None:

@@ -42,6 +42,7 @@ CHANNELS: Final = "channels.deai.near"
 OTHER_CHANNELS: Final = "channels-2.deai.near"
 OTHER_TOKEN: Final = "token-2.deai.near"
 POOR: Final = "poor.near"  # has no place in the token contract
+LONGEST: Final = tuple(name.ljust(64, "0") for name in ("client-", "provider-", "stranger-"))
 DEPOSIT: Final = 100 * UNIT
 PERIOD: Final = 6 * 3600
 ROOT: Final = b"\x06" * 32
@@ -112,11 +113,12 @@ class ChannelWorld(Ground):
         return self.pay_in(by, amount, {"top_up": {"channel_id": self.id(channel)}})
 
     def redeem(
-        self, channel: Channel, voucher: dict[str, Any], *, contract: str = "", gas: int = 30
-    ) -> Result:
+        self, channel: Channel, voucher: dict[str, Any], *, contract: str = "", gas: int = 30,
+        by: str = STRANGER,
+    ) -> Result:  # fmt: skip
         """By somebody whose business it is not."""
         arguments = {"channel": document(channel), "voucher": voucher}
-        return self.call(STRANGER, "redeem", arguments, receiver=contract, gas=gas)
+        return self.call(by, "redeem", arguments, receiver=contract, gas=gas)
 
     def redeem_many(
         self, batch: Sequence[tuple[Channel, dict[str, Any]]], *, gas: int = 200
@@ -181,7 +183,7 @@ def a_channel_world(directory: Path, options: Options | None = None) -> Iterator
     """A chain with everything on it."""
     accounts = (
         TOKEN, CHANNELS, OTHER_CHANNELS, OTHER_TOKEN, OWNER, GUARDIAN, CLIENT, STRANGER, POOR,
-        *OWNERS[:2],
+        *OWNERS[:2], *LONGEST,
     )  # fmt: skip
     with a_chain(directory, accounts, options) as (chain, clock):
         yield ChannelWorld(chain, clock)

@@ -177,4 +177,4 @@ def test_a_channel_of_a_batch_costs_a_quarter_of_one_alone_and_stores_nothing(
     assert 0 < grown.pop("channels open (new)") <= 150
     channel = ("open", "top_up", "redeem", "request_close", "close", "finish", "pay_due")
     of_one = [more for name, more in grown.items() if name.split()[1].startswith(channel)]
-    assert of_one == [0] * 12
+    assert of_one == [0] * 13

@@ -17,7 +17,7 @@ use crate::{gas, require_no_deposit, Channels, ChannelsExt};
 #[ext_contract(ext_token)]
 #[allow(dead_code)] // only the generated caller is used
 trait Token {
-    fn ft_transfer(&mut self, receiver_id: AccountId, amount: U128, memo: Option<String>);
+    fn ft_transfer(&mut self, receiver_id: AccountId, amount: U128);
 }
 
 /// A part of a payment: from which channel, and to which of its parties.
@@ -70,7 +70,7 @@ impl Channels {
             ext_token::ext(self.token.clone())
                 .with_attached_deposit(NearToken::from_yoctonear(1))
                 .with_static_gas(gas::TOKEN_CALL)
-                .ft_transfer(payment.to.clone(), U128(payment.sum()), None)
+                .ft_transfer(payment.to.clone(), U128(payment.sum()))
         };
         let Some(sent) = payments.iter().map(transfer).reduce(Promise::and) else {
             return PromiseOrValue::Value(true);
