@@ -16,7 +16,9 @@ from coordinator.store.rows import Row, rfc3339
 from deai.codec import Codec, encode_json
 from deai.errors import ProtocolError
 from deai.lifecycle import TaskState
+from deai.money import UNIT
 from deai.offers import MAX_OFFER_BYTES, Offer
+from deai.pools import LEVERAGE, PoolState, worth
 
 Document = dict[str, Any]
 
@@ -39,6 +41,15 @@ _CHANNEL_FIELDS: Final = (
     "redeemed",
     "receipts_root",
     "opened_block",
+)
+_POOL_SUMS: Final = (
+    "assets",
+    "shares",
+    "manager_shares",
+    "queued",
+    "leaving",
+    "income",
+    "paid_out",
 )
 STALE_SECONDS: Final = 15.0
 """A chain that the follower has not heard of for this long is not followed."""
@@ -221,6 +232,7 @@ def node_document(row: Mapping[str, Any], now: float) -> Document:
         "channels": channel_sums(
             {name: row[f"channels_{name}"] for name in (*CHANNEL_MONEY, *CHANNEL_STATES)}
         ),
+        "pool": pool_document(row, now),
         "bound": bound_document(row, now),
         "registered_at": rfc3339(row["registered_at"]),
         "last_heartbeat": _time(row["received_at"]),
@@ -232,6 +244,46 @@ def node_document(row: Mapping[str, Any], now: float) -> Document:
         "workloads": [] if offer is None else [_workload(one) for one in offer.workloads],
         "offer": None if offer is None else _offer(row),
         "offers": [] if offer is None else [_offer(row)],
+    }
+
+
+def pool_document(row: Mapping[str, Any], now: float) -> Document | None:
+    """The pool that a node's stake is; None if the node takes no delegations.
+
+    The commission is the one in force at the chain's newest block.
+    """
+    if row["pool_manager"] is None:
+        return None
+    sums = {name: int(row[f"pool_{name}"]) for name in _POOL_SUMS}
+    assets, shares, own_shares = sums["assets"], sums["shares"], sums["manager_shares"]
+    seconds = json.loads(row["chain_parameters"]).get("epoch_seconds", 0)
+    time = now if row["chain_time"] is None else row["chain_time"]
+    starts = row["pool_next_commission_epoch"] * seconds
+    waits = starts > time
+    in_force = "next_commission" if starts and not waits else "commission"
+    own = worth(own_shares, shares, assets)
+    more = (LEVERAGE + 1) * own_shares - (shares - sums["queued"])
+    is_open = row["pool_state"] == PoolState.OPEN.label
+    matures_at = row["pool_matures_at"]
+    return {
+        "manager": row["pool_manager"],
+        "number": row["pool_number"],
+        "state": row["pool_state"],
+        "commission_bps": row[f"pool_{in_force}"],
+        "next_commission_bps": row["pool_next_commission"] if waits else None,
+        "next_commission_at": rfc3339(starts) if waits else None,
+        "assets": str(assets),
+        "own": str(own),
+        "delegated": str(assets - own),
+        "room": str(worth(max(0, more), shares, assets) if is_open else 0),
+        "shares": str(shares),
+        "worth_of_1000_shares": str(worth(1_000 * UNIT, shares, assets)),
+        "queued_shares": str(sums["queued"]),
+        "leaving": str(sums["leaving"]),
+        "matures_at": rfc3339(matures_at) if matures_at else None,
+        "income": str(sums["income"]),
+        "paid_out": str(sums["paid_out"]),
+        "opened_at": rfc3339(row["pool_opened_at"]),
     }
 
 

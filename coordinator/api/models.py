@@ -151,6 +151,40 @@ class SignedOffer(Model):
     """64 bytes, base64."""
 
 
+class Pool(Model):
+    """A node's stake as a pool that others lend to; income and slashes are shared by shares.
+
+    assets = own + delegated, `own` being the manager's part; `room` is what may still be
+    delegated. What `leaving` unbonds for those who wanted out is in none of them. Commissions are
+    hundredths of a percent of income. Income and slashes count once somebody has them shared out.
+    """
+
+    manager: str
+    number: str
+    """Which of the manager's pools, in decimal: 96 bits."""
+    state: Literal["open", "closing", "closed"]
+    commission_bps: int
+    next_commission_bps: int | None
+    """Announced, and not in force yet."""
+    next_commission_at: str | None
+    assets: str
+    own: str
+    delegated: str
+    room: str
+    shares: str
+    worth_of_1000_shares: str
+    """Of a thousand times 10^18 shares: a new pool gives so many for 1,000 tokens."""
+    queued_shares: str
+    """They wait for the next batch to unbond."""
+    leaving: str
+    matures_at: str | None
+    income: str
+    """Ever shared out, the commission included."""
+    paid_out: str
+    """Ever left the pool for those who wanted out."""
+    opened_at: str
+
+
 class Bound(Model):
     """The same node's registration on the other chain.
 
@@ -196,6 +230,7 @@ class Node(Model):
     earned: str
     slashed: str
     channels: ChannelSums
+    pool: Pool | None
     bound: Bound | None
     registered_at: str
     last_heartbeat: str | None

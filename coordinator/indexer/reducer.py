@@ -12,12 +12,14 @@ from typing import Final
 import msgspec
 
 from coordinator.indexer.channels import LiveEvent, fold_channel
+from coordinator.indexer.pools import fold_pool
 from coordinator.indexer.state import (
     ChannelEntry,
     DayEarned,
     Entity,
     NodeChannels,
     NodeState,
+    PoolEntry,
     Rows,
     Totals,
 )
@@ -25,14 +27,19 @@ from deai.chain import tasks_view
 from deai.chain.tasks_view import AttemptView, TaskView, Verdict
 from deai.errors import IllegalTransition
 from deai.events import (
+    BatchMatured,
+    BatchStarted,
     ChannelClosed,
     ChannelClosing,
     ChannelOpened,
     ChannelToppedUp,
+    CommissionAnnounced,
+    Delegated,
     Deposited,
     EarningsCollected,
     EquivocationProven,
     FeesSwept,
+    IncomeShared,
     LedgerEvent,
     LedgerRecord,
     NodeAnnounced,
@@ -46,6 +53,9 @@ from deai.events import (
     OrderSkipped,
     OutputsApproved,
     PageOpened,
+    PoolClosed,
+    PoolOpened,
+    PoolSlashed,
     Position,
     ResultCommitted,
     ResultDelivered,
@@ -69,6 +79,8 @@ from deai.events import (
     ThawWithdrawn,
     TokensMoved,
     UnbondingStarted,
+    UndelegationPaid,
+    UndelegationRequested,
     VaultWithdrawn,
     VoucherRedeemed,
     VoucherSkipped,
@@ -117,14 +129,16 @@ class _Draft:
         self._nodes: dict[NodeId, NodeState] = {}
         self._days: dict[tuple[NodeId, str], DayEarned] = {}
         self._channels: tuple[ChannelEntry | NodeChannels, ...] = ()
+        self._pool: PoolEntry | None = None
         self._task: TaskView | None = None
         self._totals: Totals | None = None
 
     def changes(self) -> tuple[Entity, ...]:
         task = () if self._task is None else (self._task,)
+        pool = () if self._pool is None else (self._pool,)
         totals = () if self._totals is None else (self._totals,)
         earned = (*self._nodes.values(), *self._days.values())
-        return (*earned, *self._channels, *task, *totals)
+        return (*earned, *self._channels, *pool, *task, *totals)
 
     def fold(self, event: LedgerEvent, at: Position) -> None:
         match event:
@@ -161,6 +175,19 @@ class _Draft:
                 | ChannelClosed()
             ):
                 self._channelled(event, at)
+            case (
+                PoolOpened()
+                | Delegated()
+                | UndelegationRequested()
+                | BatchStarted()
+                | BatchMatured()
+                | UndelegationPaid()
+                | IncomeShared()
+                | PoolSlashed()
+                | CommissionAnnounced()
+                | PoolClosed()
+            ):
+                self._pool = fold_pool(self._rows, event, at)
             case VoucherSkipped():
                 pass  # anybody's attempt at anything: it changed nothing
             case (

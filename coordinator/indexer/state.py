@@ -13,6 +13,7 @@ import msgspec
 from deai.chain.tasks_view import TaskView
 from deai.channels import NO_RECEIPTS, Channel, ChannelState
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
+from deai.pools import PoolState
 from deai.standing import Standing
 from rewards.reputation import START
 
@@ -114,6 +115,45 @@ class NodeChannels(msgspec.Struct, frozen=True, kw_only=True):
     closed: int = 0
 
 
+class PoolEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One node's stake as a pool that others lend to: what the contract's events come to.
+
+    Fields and units are those of `deai.pools.PoolRecord`, except that an announced commission
+    stays apart, and that what nobody has shared out or recognised yet is unknown here. The shares
+    of a closed pool are told to the unit of money that they are worth.
+    """
+
+    node: NodeId
+    manager: AccountId
+    index: int
+    """Which of the manager's pools."""
+    commission: int
+    next_commission: int = 0
+    next_commission_epoch: int = 0
+    """From the beginning of this epoch on; 0 while nothing was ever announced."""
+    state: PoolState = PoolState.OPEN
+    batch: int = 1
+    matures_at: int = 0
+    assets: int
+    leaving: int = 0
+    shares: int
+    manager_shares: int
+    queued: int = 0
+    queued_by_manager: int = 0
+    leaving_shares: int = 0
+    income: int = 0
+    """Ever shared out, the commission included."""
+    paid_out: int = 0
+    """Ever left the pool for those who wanted out."""
+    opened_at: int
+    """Chain seconds."""
+
+    def commission_at(self, epoch: int) -> int:
+        """The commission in force in an epoch, as far as it is announced."""
+        announced = self.next_commission_epoch and epoch >= self.next_commission_epoch
+        return self.next_commission if announced else self.commission
+
+
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Running sums over one chain."""
 
@@ -149,7 +189,9 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Events that no row of the life cycle allows: they change nothing else."""
 
 
-Entity: TypeAlias = NodeState | TaskView | DayEarned | ChannelEntry | NodeChannels | Totals
+Entity: TypeAlias = (
+    NodeState | TaskView | DayEarned | ChannelEntry | NodeChannels | PoolEntry | Totals
+)
 
 
 class Rows(Protocol):
@@ -164,5 +206,7 @@ class Rows(Protocol):
     def channel(self, channel: ChannelId) -> ChannelEntry | None: ...
 
     def node_channels(self, node: NodeId) -> NodeChannels | None: ...
+
+    def pool(self, node: NodeId) -> PoolEntry | None: ...
 
     def totals(self) -> Totals: ...

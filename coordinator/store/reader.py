@@ -64,7 +64,7 @@ class Reader:
         ids: Sequence[NodeId] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Nodes with newest heartbeat, offer, binding and twin, ordered by chain and id."""
+        """Nodes with newest heartbeat, offer, pool, binding and twin, by chain and id."""
         query = _nodes().order_by(schema.nodes.c.chain, schema.nodes.c.node_id)
         if chain:
             query = query.where(schema.nodes.c.chain == chain)
@@ -257,6 +257,10 @@ def _nodes() -> Select[Any]:
     joined = joined.outerjoin(
         sums, (sums.c.chain == nodes.c.chain) & (sums.c.node_id == nodes.c.node_id)
     )
+    lent, chains = schema.pools, schema.chains
+    joined = joined.outerjoin(
+        lent, (lent.c.chain == nodes.c.chain) & (lent.c.node_id == nodes.c.node_id)
+    ).outerjoin(chains, chains.c.chain == nodes.c.chain)
     bound, twin, twin_beats = schema.bindings, nodes.alias("twin"), beats.alias("twin_beats")
     joined = (
         joined.outerjoin(bound, bound.c.node_id == nodes.c.node_id)
@@ -274,6 +278,9 @@ def _nodes() -> Select[Any]:
         *(offers.c[name] for name in offered),
         offers.c.sequence.label("offer_sequence"),
         *(column.label(f"channels_{column.name}") for column in sums.c if not column.primary_key),
+        *(column.label(f"pool_{column.name}") for column in lent.c if not column.primary_key),
+        chains.c.parameters.label("chain_parameters"),
+        chains.c.head_time.label("chain_time"),
         bound.c.document.label("binding"),
         twin.c.chain.label("twin_chain"),
         twin.c.node_id.label("twin_id"),

@@ -13,6 +13,7 @@ from coordinator.indexer.state import (
     DayEarned,
     NodeChannels,
     NodeState,
+    PoolEntry,
     Totals,
 )
 from coordinator.store import schema
@@ -22,6 +23,7 @@ from deai.codec import Codec
 from deai.events import LedgerRecord
 from deai.ids import AccountId, ChainName, ChannelId, NodeId, hexed, raw
 from deai.lifecycle import TaskState
+from deai.pools import PoolState
 from deai.standing import Standing
 
 Row: TypeAlias = dict[str, Any]
@@ -46,6 +48,19 @@ _CHANNEL_PLACE: Final = ("epoch", "closes_at", "opened_block", "opened_idx", "op
                          "updated_at")  # fmt: skip
 _NODE_CHANNEL_SUMS: Final = ("deposited", "redeemed", "returned")
 _NODE_CHANNEL_COUNTS: Final = ("open", "closing", "closed")
+_POOL_SUMS: Final = (
+    "assets",
+    "leaving",
+    "shares",
+    "manager_shares",
+    "queued",
+    "queued_by_manager",
+    "leaving_shares",
+    "income",
+    "paid_out",
+)
+_POOL_PLAIN: Final = ("commission", "next_commission", "next_commission_epoch", "batch",
+                      "matures_at", "opened_at")  # fmt: skip
 
 
 def record_row(chain: ChainName, record: LedgerRecord) -> Row:
@@ -170,6 +185,31 @@ def node_channels_of(row: Mapping[str, Any]) -> NodeChannels:
     return NodeChannels(node=NodeId(row["node_id"]), **{name: int(row[name]) for name in names})
 
 
+def pool_row(chain: ChainName, pool: PoolEntry) -> Row:
+    """A pool as a row."""
+    return {
+        "chain": chain,
+        "node_id": pool.node,
+        "manager": pool.manager,
+        "number": str(pool.index),
+        "state": pool.state.label,
+        **{name: getattr(pool, name) for name in _POOL_PLAIN},
+        **{name: str(getattr(pool, name)) for name in _POOL_SUMS},
+    }
+
+
+def pool_of(row: Mapping[str, Any]) -> PoolEntry:
+    """A pool from its row."""
+    return PoolEntry(
+        node=NodeId(row["node_id"]),
+        manager=AccountId(row["manager"]),
+        index=int(row["number"]),
+        state=PoolState[row["state"].upper()],
+        **{name: row[name] for name in _POOL_PLAIN},
+        **{name: int(row[name]) for name in _POOL_SUMS},
+    )
+
+
 def totals_row(chain: ChainName, totals: Totals) -> Row:
     """A chain's sums as a row."""
     row: Row = {"chain": chain}
@@ -184,7 +224,7 @@ def totals_of(row: Mapping[str, Any]) -> Totals:
     return Totals(**{name: int(row[name]) for name in Totals.__struct_fields__})
 
 
-Plain: TypeAlias = NodeState | DayEarned | ChannelEntry | NodeChannels | Totals
+Plain: TypeAlias = NodeState | DayEarned | ChannelEntry | NodeChannels | PoolEntry | Totals
 """Entities that are one row each: what an undo log can put back."""
 
 
@@ -199,6 +239,8 @@ def place_of(entity: Plain) -> tuple[str, ...]:
             return "channels", entity.id
         case NodeChannels():
             return "node_channels", entity.node
+        case PoolEntry():
+            return "pools", entity.node
         case Totals():
             return ("totals",)
 
@@ -214,6 +256,8 @@ def row_of(chain: ChainName, entity: Plain) -> Row:
             return channel_row(chain, entity)
         case NodeChannels():
             return node_channels_row(chain, entity)
+        case PoolEntry():
+            return pool_row(chain, entity)
         case Totals():
             return totals_row(chain, entity)
 

@@ -234,7 +234,32 @@ node_channels: Final = Table(
     _count("closed"),
 )
 
-DERIVED: Final = (nodes, node_days, totals, tasks, attempts, channels, node_channels)
+pools: Final = Table(
+    "pools",
+    METADATA,
+    Column("chain", Text, primary_key=True),
+    Column("node_id", Text, primary_key=True),
+    Column("manager", Text, nullable=False),
+    Column("number", Text, nullable=False),  # 96 bits
+    Column("commission", Integer, nullable=False),  # hundredths of a percent
+    Column("next_commission", Integer, nullable=False),
+    Column("next_commission_epoch", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("matures_at", Integer, nullable=False),
+    _money("assets"),
+    _money("leaving"),
+    _money("shares"),  # counts of shares are decimal text, as sums are
+    _money("manager_shares"),
+    _money("queued"),
+    _money("queued_by_manager"),
+    _money("leaving_shares"),
+    _money("income"),
+    _money("paid_out"),
+    Column("opened_at", Integer, nullable=False),
+)
+
+DERIVED: Final = (nodes, node_days, totals, tasks, attempts, channels, node_channels, pools)
 """Functions of `records` alone: the digest covers them, a rebuild drops and refills them."""
 
 undo: Final = Table(

@@ -22,6 +22,7 @@ from coordinator.indexer.state import (
     Entity,
     NodeChannels,
     NodeState,
+    PoolEntry,
     Totals,
 )
 from coordinator.store import rows, schema
@@ -38,10 +39,11 @@ KEPT_CHANNELS: Final = 20_000
 
 
 class Cache:
-    """What stays in memory between batches of one chain: all nodes, newest tasks and channels."""
+    """What stays in memory between batches: all nodes and pools, newest tasks and channels."""
 
     def __init__(self) -> None:
         self.nodes: dict[NodeId, NodeState] = {}
+        self.pools: dict[NodeId, PoolEntry] = {}
         self.tasks: OrderedDict[TaskId, TaskView] = OrderedDict()
         self.channels: OrderedDict[ChannelId, ChannelEntry] = OrderedDict()
         self.node_channels: OrderedDict[NodeId, NodeChannels] = OrderedDict()
@@ -63,7 +65,7 @@ class Cache:
 
     def forget(self) -> None:
         """The database is about to change under it."""
-        for kept in (self.nodes, self.tasks, self.channels, self.node_channels):
+        for kept in (self.nodes, self.pools, self.tasks, self.channels, self.node_channels):
             kept.clear()
         self.totals, self.has_totals = None, False
         self.is_complete = False
@@ -139,6 +141,12 @@ class Session:
             kept[node] = rows.node_channels_of(row)
         return kept.get(node)
 
+    def pool(self, node: NodeId) -> PoolEntry | None:
+        kept = self._cache.pools
+        if node not in kept and (row := self._unknown(schema.pools, node)) is not None:
+            kept[node] = rows.pool_of(row)
+        return kept.get(node)
+
     def totals(self) -> Totals:
         return self._stored_totals() or Totals()
 
@@ -164,6 +172,8 @@ class Session:
                 self._cache.channels[entity.id] = entity
             case NodeChannels():
                 self._cache.node_channels[entity.node] = entity
+            case PoolEntry():
+                self._cache.pools[entity.node] = entity
             case Totals():
                 self._cache.totals, self._cache.has_totals = entity, True
         # Rows are made at the end: a node changes many times in a batch.
@@ -273,6 +283,8 @@ class Session:
                 return self.channel(entity.id)
             case NodeChannels():
                 return self.node_channels(entity.node)
+            case PoolEntry():
+                return self.pool(entity.node)
             case Totals():
                 return self._stored_totals()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import http.client
 import json
 import socket
@@ -25,10 +26,11 @@ from coordinator.store.rows import Row
 from coordinator.store.store import Store
 from deai.ids import SEI, ChannelId
 from deai.messages import BEAT_DIALECT, PublishBeat, PublishOffer
+from deai.money import UNIT
 from deai.net import PeerAddress
 from deai.offers import Signed, open_offer
 from tests.coordinator.support import REGISTRY, Running, make_beat, make_offer, peer, running
-from tests.coordinator.world import Chain
+from tests.coordinator.world import Chain, account
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.network
@@ -38,6 +40,7 @@ pytestmark = pytest.mark.network
 async def coordinator(tmp_path: Path) -> AsyncIterator[Running]:
     chain = Chain(3)
     chain.run(400)
+    chain.pool(chain.nodes[1])
     async with running(tmp_path, chain) as started:
         await started.settle()
         yield started
@@ -86,6 +89,31 @@ async def test_channels_and_their_sums_are_the_same_everywhere(coordinator: Runn
     assert int(stats.channels.held) == sum(int(one.remaining) for one in page.items)
     both = int(stats.paid) + int(stats.channels.redeemed)
     assert int(stats.total_rewards_distributed) == both
+
+
+async def test_a_node_tells_what_whoever_might_lend_it_stake_asks(coordinator: Running) -> None:
+    chain = coordinator.chain
+    nodes = models.NodePage.model_validate(await coordinator.get("/api/v1/nodes", limit=500))
+    pools = {one.node_id: one.pool for one in nodes.items if one.pool is not None}
+    assert set(pools) == {chain.nodes[1]}
+    pool = pools[chain.nodes[1]]
+    status = await coordinator.get(f"/api/v1/nodes/{chain.nodes[1]}/status")
+    assert models.NodeStatus.model_validate(status).pool == pool
+    stake = 1000 * UNIT
+    shares, assets = 3 * stake + stake // 12, 5 * stake - stake * 6 // 5
+    own_shares = stake + stake // 12 - stake // 4
+    own = own_shares * assets // shares
+    assert (pool.manager, pool.number, pool.state) == (account(7001), "2", "open")
+    assert (pool.commission_bps, pool.next_commission_bps) == (1_000, 500)
+    starts = dt.datetime.fromisoformat(pool.next_commission_at or "").timestamp()
+    assert starts == (chain.time // 60 + 2) * 60
+    assert (pool.shares, pool.assets) == (str(shares), str(assets))
+    assert (pool.own, pool.delegated) == (str(own), str(assets - own))
+    room = (10 * own_shares - (shares - stake // 4)) * assets // shares
+    assert (pool.room, pool.queued_shares) == (str(room), str(stake // 4))
+    assert pool.worth_of_1000_shares == str(1_000 * UNIT * assets // shares)
+    assert (pool.leaving, pool.income, pool.paid_out) == (str(stake * 6 // 5), str(stake), "0")
+    assert pool.matures_at is not None
 
 
 async def test_channels_can_be_narrowed(coordinator: Running) -> None:

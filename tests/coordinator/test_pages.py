@@ -80,6 +80,7 @@ class Outline(HTMLParser):
 async def coordinator(tmp_path: Path) -> AsyncIterator[Running]:
     chain = Chain(8)
     chain.run(500)
+    chain.pool(chain.nodes[1])
     async with running(tmp_path, chain) as started:
         await started.settle()
         yield started
@@ -241,6 +242,23 @@ async def test_a_node_s_page_shows_its_channels_and_what_they_hold(coordinator: 
         assert told == [one[name] for name in ("deposit", "claimed", "refunded", "remaining")]
     sums = (await coordinator.get(f"/api/v1/nodes/{node}/status"))["channels"]
     assert f'<data value="{sums["held"]}"' in text
+
+
+async def test_a_node_s_page_shows_what_whoever_might_lend_it_stake_asks(
+    coordinator: Running,
+) -> None:
+    node = coordinator.chain.nodes[1]
+    pool = (await coordinator.get(f"/api/v1/nodes/{node}/status"))["pool"]
+    text = (await coordinator.http.get(f"/nodes/{node}")).text
+    shown = text[text.index('<dl class="defs" id="pool">') :].split("</dl>")[0]
+    assert pool["manager"] in shown
+    assert "10.00 % of income" in shown
+    assert "5.00 % from" in shown
+    told = re.findall(r'<data value="([0-9]+)"', shown)
+    names = ("delegated", "room", "own", "worth_of_1000_shares", "leaving", "income")
+    assert told == [pool[name] for name in names]
+    other = (await coordinator.http.get(f"/nodes/{coordinator.chain.nodes[0]}")).text
+    assert 'id="pool"' not in other
 
 
 async def test_finding_leads_to_task_node_account_and_transaction(coordinator: Running) -> None:

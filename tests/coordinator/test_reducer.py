@@ -17,6 +17,7 @@ from coordinator.indexer.state import (
     Entity,
     NodeChannels,
     NodeState,
+    PoolEntry,
     Totals,
 )
 from deai import actions as act
@@ -24,21 +25,28 @@ from deai.chain.memory import DEFAULT_PARAMETERS, MemoryChain
 from deai.chain.tasks_view import TaskView
 from deai.channels import ChannelState
 from deai.events import (
+    BatchMatured,
+    BatchStarted,
     ChannelClosed,
     ChannelClosing,
     ChannelOpened,
     ChannelToppedUp,
+    Delegated,
     LedgerEvent,
     LedgerRecord,
     NodeBeat,
     NodeRegistered,
+    PoolOpened,
+    PoolSlashed,
     Position,
+    UndelegationPaid,
     VoucherRedeemed,
 )
 from deai.hashing import ZERO, keccak
-from deai.ids import ChannelId, NodeId, TaskId
+from deai.ids import AccountId, ChannelId, NodeId, TaskId, node_id
 from deai.lifecycle import TaskState
-from deai.money import UNIT, Amount
+from deai.money import UNIT, Amount, Count
+from deai.pools import PoolRecord, PoolState
 from deai.signing import LocalSigner, Signer
 from deai.standing import Standing
 from deai.tasks import Policy
@@ -47,6 +55,7 @@ from tests.coordinator.world import Chain
 from tests.support.channel_conformance import ROOT, paying
 from tests.support.examples import examples
 from tests.support.ledger_conformance import RIGHT, WRONG, World, play, provider
+from tests.support.pool_walk import Walk
 
 
 @dataclass
@@ -58,6 +67,7 @@ class Index:
     days: dict[tuple[NodeId, str], DayEarned] = field(default_factory=dict)
     channels: dict[ChannelId, ChannelEntry] = field(default_factory=dict)
     by_node: dict[NodeId, NodeChannels] = field(default_factory=dict)
+    pools: dict[NodeId, PoolEntry] = field(default_factory=dict)
     sums: Totals = field(default_factory=Totals)
 
     def node(self, node: NodeId) -> NodeState | None:
@@ -74,6 +84,9 @@ class Index:
 
     def node_channels(self, node: NodeId) -> NodeChannels | None:
         return self.by_node.get(node)
+
+    def pool(self, node: NodeId) -> PoolEntry | None:
+        return self.pools.get(node)
 
     def totals(self) -> Totals:
         return self.sums
@@ -96,6 +109,8 @@ class Index:
                     self.channels[entity.id] = entity
                 case NodeChannels():
                     self.by_node[entity.node] = entity
+                case PoolEntry():
+                    self.pools[entity.node] = entity
                 case Totals():
                     self.sums = entity
 
@@ -465,3 +480,52 @@ def test_every_kind_of_event_is_known_to_the_reducer(kind: type[msgspec.Struct])
     )
     at = Position(1, 0, "0x", 1, "0x")
     Index().take([LedgerRecord(at, event)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_pools_are_followed_through_whatever_happens(seed: int) -> None:
+    world, chain = memory_world()
+    walk, index, done = Walk(world, seed), Index(), 0
+    await walk.begin()
+    for _ in range(100):
+        await walk.step()
+        index.take(chain.records[done:])
+        done = len(chain.records)
+        for one in walk.pools:
+            agrees_about_a_pool(index.pools[one.node], await one.pool(), await world.now())
+    assert index.sums.anomalies == 0
+    assert set(index.pools) == {one.node for one in walk.pools}
+    holds_together(index)
+
+
+def agrees_about_a_pool(entry: PoolEntry, record: PoolRecord, now: int) -> None:
+    """What follows from events is what the contract says."""
+    names = ["manager", "state", "batch", "matures_at", "assets", "leaving", "leaving_shares"]
+    if record.state is not PoolState.CLOSED:  # what is left of it is told by what it is worth
+        names += ["shares", "manager_shares", "queued"]
+    for name in names:
+        assert getattr(entry, name) == getattr(record, name), name
+    assert abs(entry.shares - record.shares) <= entry.shares // 10**6 + 10**6
+    epoch = now // DEFAULT_PARAMETERS.epoch_seconds
+    assert entry.commission_at(epoch) == record.commission
+
+
+def test_an_event_of_a_pool_that_cannot_follow_changes_nothing_and_is_counted() -> None:
+    node, who = node_id(AccountId("0x" + "aa" * 20), 0), AccountId("0x" + "bb" * 20)
+    stake = Amount(100 * UNIT)
+    opened = PoolOpened(node, who, Count(2**96 - 1), 500, stake)
+    strange: list[LedgerEvent] = [
+        opened,
+        BatchMatured(node, 1, Amount(5)),
+        BatchStarted(node, 1, Count(101 * UNIT), stake, 9),
+        PoolSlashed(node, Amount(101 * UNIT), Amount(0), Count(0)),
+        UndelegationPaid(node, who, 0, Amount(101 * UNIT)),
+        Delegated(node_id(who, 0), who, stake, Count(1)),
+    ]
+    position = Position(1, 0, "0x", 1_800_000_000, "0x")
+    index = Index().take([LedgerRecord(position, opened)])
+    before = index.pools[node]
+    index.take(LedgerRecord(position, event) for event in strange)
+    assert index.sums.anomalies == len(strange)
+    assert index.pools == {node: before}
+    assert before.index == 2**96 - 1

@@ -24,10 +24,13 @@ from coordinator.store.engine import open_engine, writer_lock
 from coordinator.store.migrate import migrate, upgrade_to
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store, digest, refill
+from deai.chain.ledger import Cursor, EventBatch
 from deai.errors import ConfigError
 from deai.ids import TaskId
 from tests.coordinator.support import SEI
+from tests.coordinator.test_reducer import memory_world
 from tests.coordinator.world import Chain
+from tests.support.pool_walk import Walk
 
 pytestmark = pytest.mark.slow
 
@@ -238,9 +241,10 @@ def test_a_task_taken_back_by_a_rewind_is_told_again(tmp_path: Path) -> None:
     assert [one["status"] for one in told] == ["pending", "assigned", "pending"]
 
 
-def test_an_index_without_channels_gets_them_from_the_stored_events(tmp_path: Path) -> None:
+def test_an_older_index_gets_what_it_lacks_from_the_stored_events(tmp_path: Path) -> None:
     chain = Chain(21)
     chain.run(300)
+    chain.pool(chain.nodes[0])
     assert chain.channels
     new = filled(tmp_path, chain)
     path = tmp_path / "old.db"
@@ -251,11 +255,42 @@ def test_an_index_without_channels_gets_them_from_the_stored_events(tmp_path: Pa
         connection.execute(
             insert(schema.records), [rows.record_row(SEI, record) for record in chain.records]
         )
-    assert migrate(old, refill) == ("0002", "0003")
+    assert migrate(old, refill) == ("0002", "0004")
     old.dispose()
     assert digest_of(Store(path)) == digest_of(new)
     (told,) = Reader(path).channels(ids=(chain.channels[0].id,), limit=5)
     assert told["node_id"] == chain.channels[0].channel.node
+    node = Reader(path).node(chain.nodes[0])
+    assert node is not None
+    assert node["pool_state"] == "open"
+
+
+async def test_a_rewind_takes_pools_back_to_what_they_were(tmp_path: Path) -> None:
+    world, chain = memory_world()
+    walk = Walk(world, 9)
+    await walk.begin()
+    for _ in range(60):
+        await walk.step()
+    records, newest = chain.records, chain.head()
+
+    def follow(store: Store, above: int, until: int, rewind_to: int | None = None) -> None:
+        found = tuple(r for r in records if above < r.position.block <= until)
+        batch = EventBatch(
+            records=found, cursor=Cursor(until, f"{until}"), head=newest, rewind_to=rewind_to
+        )
+        store.apply_batch(SEI, batch, 1.0)
+
+    for kept in range(10, newest.number, newest.number // 4):
+        store, never = fresh(tmp_path), fresh(tmp_path)
+        follow(store, -1, newest.number)
+        follow(store, kept, kept, rewind_to=kept)
+        follow(never, -1, kept)
+        assert digest_of(store) == digest_of(never)
+        follow(store, kept, newest.number)
+        follow(never, kept, newest.number)
+        assert digest_of(store) == digest_of(never)
+        store.rebuild(SEI)
+        assert digest_of(store) == digest_of(never)
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
@@ -291,8 +326,8 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 
 def test_migrating_gives_exactly_the_schema_of_the_program(tmp_path: Path) -> None:
     engine = open_engine(tmp_path / "x.db")
-    assert migrate(engine) == (None, "0003")
-    assert migrate(engine) == ("0003", "0003")
+    assert migrate(engine) == (None, "0004")
+    assert migrate(engine) == ("0004", "0004")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, schema.METADATA) == []
@@ -361,7 +396,9 @@ def test_killed_in_the_middle_of_indexing_it_goes_on_to_the_same_digest(
         from pathlib import Path
         from coordinator.store.store import Store
         from tests.coordinator.support import SEI
-        from tests.coordinator.world import Chain
+        from tests.coordinator.test_reducer import memory_world
+from tests.coordinator.world import Chain
+from tests.support.pool_walk import Walk
         chain = Chain(20)
         chain.run(6000)
         store = Store(Path(sys.argv[1]))

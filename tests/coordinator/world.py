@@ -12,18 +12,23 @@ from dataclasses import dataclass, field
 from deai.chain.ledger import Cursor, EventBatch, Head
 from deai.channels import Channel
 from deai.events import (
+    BatchStarted,
     ChannelClosed,
     ChannelClosing,
     ChannelOpened,
     ChannelToppedUp,
+    CommissionAnnounced,
+    Delegated,
     Deposited,
     EquivocationProven,
+    IncomeShared,
     LedgerEvent,
     LedgerRecord,
     NodeBeat,
     NodeRegistered,
     NodeSlashed,
     OutputsApproved,
+    PoolOpened,
     Position,
     ResultCommitted,
     ResultRevealed,
@@ -40,12 +45,13 @@ from deai.events import (
     TaskPosted,
     TokensMoved,
     UnbondingStarted,
+    UndelegationRequested,
     VoucherRedeemed,
     VoucherSkipped,
 )
 from deai.hashing import keccak
 from deai.ids import NEAR, SEI, AccountId, ChainName, ChannelId, NodeId, TaskId, hexed, node_of
-from deai.money import UNIT, Amount
+from deai.money import UNIT, Amount, Count
 from deai.signing import Ed25519Signer, LocalSigner, Signer
 from deai.standing import Standing
 from deai.tasks import Policy, Seat, Task
@@ -164,6 +170,18 @@ class Chain:
             NodeRegistered(node, signer.account, Amount(stake), PEERS, ("/ip4/127.0.0.1/tcp/4001",))
         )
         return node
+
+    def pool(self, node: NodeId) -> None:
+        """Turn a node into one that takes delegations, with a history of its own."""
+        manager, lender, stake = account(7001), account(7002), 1000 * UNIT
+        self.emit(PoolOpened(node, manager, Count(2), 1_000, Amount(stake)))
+        self.emit(Delegated(node, lender, Amount(3 * stake), Count(3 * stake)))
+        self.emit(IncomeShared(node, Amount(stake), Amount(stake // 10), Count(stake // 12)))
+        self.emit(UndelegationRequested(node, lender, Count(stake), 1))
+        leaving = Amount(stake * 6 // 5)
+        self.emit(BatchStarted(node, 1, Count(stake), leaving, self.time + 7_200))
+        self.emit(UndelegationRequested(node, manager, Count(stake // 4), 2))
+        self.emit(CommissionAnnounced(node, 500, self.time // 60 + 2))
 
     def post(
         self, *, seats: int = 3, fee: int = UNIT // 10, policy: Policy = Policy.EXACT
