@@ -193,6 +193,16 @@ def matured(record: RewardsRecord, now: int) -> RewardsRecord:
     return RewardsRecord(epoch=next_.epoch, root=next_.root, total=next_.total, paid=record.paid)
 
 
+def check_shares(reason: Reason, amount: int, shares: Sequence[Share]) -> None:
+    """What the contract asks of a payment: it brings money, and names accounts or nobody."""
+    is_pot = reason is Reason.POT
+    fits = not shares if is_pot else 0 < len(shares) <= MAX_SHARES
+    if not amount or not fits or not all(one.amount for one in shares):
+        _refuse("BadData")
+    if sum(one.amount for one in shares) > amount:
+        _refuse("BadData")
+
+
 def proposed(
     record: RewardsRecord, epoch: int, root: bytes, total: int, *,
     held: int, now: int, delay: int, seconds: int,

@@ -12,7 +12,7 @@ from deai.actions import CancelRewards, ClaimRewards, FundRewards, ProposeReward
 from deai.chain.ledger import REWARDS_CONTRACT
 from deai.chain.memory_state import NO_REWARDS, ZERO_ACCOUNT, Call, refuse
 from deai.chain.refusals import no_rewards, refusal
-from deai.claims import MAX_SHARES, Reason, RewardsRecord, cancelled, claimed, proposed
+from deai.claims import RewardsRecord, cancelled, check_shares, claimed, proposed
 from deai.errors import LedgerRejected
 from deai.events import RewardsCancelled, RewardsClaimed, RewardsFunded, RewardsProposed
 from deai.ids import AccountId
@@ -29,10 +29,10 @@ def fund(call: Call, action: FundRewards) -> None:
     """Tokens of the sender, for the accounts named or for nobody."""
     contract = call.info.rewards.contract
     call.move_tokens(call.sender, contract, action.amount)
-    if not action.amount:
+    with _as_contract():
+        check_shares(action.reason, action.amount, action.shares)
+    if any(one.account == ZERO_ACCOUNT for one in action.shares):
         refuse("BadData")
-    if action.reason is not Reason.POT or action.shares:
-        _check_shares(action)
     call.emit(RewardsFunded(call.sender, action.reason, action.amount, action.shares))
 
 
@@ -72,16 +72,6 @@ def claim(call: Call, action: ClaimRewards) -> None:
     call.rewarded[one.account] = int(one.cumulative_amount)
     call.emit(RewardsClaimed(one.account, paid, one.cumulative_amount))
     call.move_tokens(domain.contract, one.account, paid)
-
-
-def _check_shares(action: FundRewards) -> None:
-    shares = action.shares
-    if action.reason is Reason.POT or not 0 < len(shares) <= MAX_SHARES:
-        refuse("BadData")
-    if any(one.account == ZERO_ACCOUNT or not one.amount for one in shares):
-        refuse("BadData")
-    if sum(one.amount for one in shares) > action.amount:
-        refuse("BadData")
 
 
 def _only(call: Call, account: AccountId) -> None:

@@ -16,8 +16,9 @@ import msgspec
 from deai import actions as act
 from deai.chain.ledger import CHANNELS_CONTRACT
 from deai.chain.near.channel_calls import encode_channel
+from deai.chain.near.reward_calls import encode_reward
 from deai.chain.near.steps import YOCTO, AddKey, Call, NearCall, Needs, Send, call
-from deai.chain.refusals import no_orders, no_pools, no_rewards
+from deai.chain.refusals import no_orders, no_pools
 from deai.ids import AccountId, NodeId, hexed, implicit_account
 from deai.signing import public_key
 from deai.tasks import Accept, Approval, Commitment, Opening, Result, Seat, Task
@@ -63,8 +64,8 @@ def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> Nea
 
     Money for gas that goes to a key (an operator's) makes it a key of the sender's account with
     that allowance, in place of one that it has already; where there are channels, a tenth as much
-    goes to the key's own account, which redeems vouchers. Raises `NotSetUp` for channels where
-    there are none, for rewards, for orders and for pools.
+    goes to the key's own account, which redeems vouchers. Raises `NotSetUp` for channels and
+    rewards where there are none, for orders and for pools.
     """
     if isinstance(action, act.TransferGas):
         if action.to.startswith("ed25519:"):
@@ -77,7 +78,7 @@ def encode_action(action: act.Action, contracts: Mapping[str, AccountId]) -> Nea
     if isinstance(action, act.ChannelAction):
         return encode_channel(action, contracts)
     if isinstance(action, act.RewardAction):
-        raise no_rewards()
+        return encode_reward(action, contracts)
     if isinstance(action, act.OrderAction):
         raise no_orders()
     if isinstance(action, act.PoolAction):

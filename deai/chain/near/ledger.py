@@ -17,13 +17,21 @@ from typing import Final
 
 import msgspec
 
-from deai.actions import Action, ChannelAction, FinishClose, intent_key
+from deai.actions import (
+    Action,
+    ChannelAction,
+    ClaimRewards,
+    FinishClose,
+    RewardAction,
+    intent_key,
+)
 from deai.chain.background import Background
 from deai.chain.channel_pages import Opening, check_limit, first_openings, page_of, read_ranges
 from deai.chain.follower import Follower
 from deai.chain.ledger import (
     CHANNELS_CONTRACT,
     MAX_CHANNEL_PAGE,
+    REWARDS_CONTRACT,
     Balances,
     ChainInfo,
     ChannelMark,
@@ -62,12 +70,13 @@ from deai.chain.near.records import (
     read_records,
     read_sum,
 )
+from deai.chain.near.reward_rules import judge, read_rewards, read_roles
 from deai.chain.near.rpc import open_pool
 from deai.chain.near.sender import Sender, SenderSettings, no_crash, open_sender
 from deai.chain.near.steps import NearCall
 from deai.chain.near.views import Views, checked
 from deai.chain.pool import Pool, sensible
-from deai.chain.refusals import no_orders, no_pools, no_rewards, refusal
+from deai.chain.refusals import no_orders, no_pools, refusal
 from deai.channels import Channel, ChannelRecord
 from deai.claims import RewardsRecord
 from deai.errors import ConfigError, LedgerRejected
@@ -127,7 +136,12 @@ class NearLedger:
             ]
             if self._has_channels:
                 asked.append((self._info.channels.contract, "parameters", {}))
-            self._parameters = checked(read_parameters, await self._views.view(*asked))
+            if self._has_rewards:
+                asked.append((self._info.rewards.contract, "delay", {}))
+            found, *others = await self._views.view(*asked)
+            channels = others.pop(0) if self._has_channels else None
+            delay = others.pop(0) if self._has_rewards else None
+            self._parameters = checked(read_parameters, (found, channels, delay))
         return self._parameters
 
     async def head(self) -> Head:
@@ -201,10 +215,14 @@ class NearLedger:
         return page_of(found, records, next_)
 
     async def rewards(self) -> RewardsRecord:
-        raise no_rewards()
+        (found,) = await self._views.view((self._info.rewards.contract, "roots", {}))
+        record: RewardsRecord = checked(read_rewards, found)
+        return record
 
     async def rewards_paid(self, account: AccountId) -> Amount:
-        raise no_rewards()
+        asked = (self._info.rewards.contract, "claimed_by", {"account": account})
+        (found,) = await self._views.view(asked)
+        return Amount(checked(read_sum, found))
 
     async def order_balance(self, client: AccountId) -> OrderBalance:
         raise no_orders()
@@ -228,6 +246,8 @@ class NearLedger:
             await self._check_funds(call)
         if isinstance(action, ChannelAction):
             await self._rehearse(action, call)
+        elif isinstance(action, RewardAction):
+            await self._rehearse_rewards(action)
         return call.gas
 
     async def submit(self, action: Action, *, key: str = "") -> Transaction:
@@ -240,7 +260,7 @@ class NearLedger:
             done = await sender.send(call, kind=type(action).__name__, key=name)
             await self._send_dues(sender, paid_channels(action), name, call.by)
         except LedgerRejected as error:
-            if isinstance(action, ChannelAction):
+            if isinstance(action, ChannelAction | RewardAction):
                 raise named_alike(error) from error
             raise
         return done
@@ -308,6 +328,19 @@ class NearLedger:
         period = (await self.parameters()).close_period
         Rehearsal(domain, records, by, (await self.head()).time, period).judge(action)
 
+    async def _rehearse_rewards(self, action: RewardAction) -> None:
+        contract, by = self._info.rewards.contract, self._own().account
+        roots, roles = await self._views.view((contract, "roots", {}), (contract, "info", {}))
+        before = 0
+        if isinstance(action, ClaimRewards):
+            before = int(await self.rewards_paid(action.claim.account))
+        parameters = await self.parameters()
+        judge(
+            action, checked(read_rewards, roots), checked(read_roles, roles), before,
+            self._info.rewards, by=by, now=(await self.head()).time,
+            delay=parameters.reward_delay, seconds=parameters.epoch_seconds,
+        )  # fmt: skip
+
     async def _records(self, channels: Sequence[ChannelId]) -> list[ChannelRecord]:
         contract = self._info.channels.contract
         if not channels:
@@ -344,6 +377,10 @@ class NearLedger:
     @property
     def _has_channels(self) -> bool:
         return CHANNELS_CONTRACT in self._info.contracts
+
+    @property
+    def _has_rewards(self) -> bool:
+        return REWARDS_CONTRACT in self._info.contracts
 
     def _own(self) -> NearKey:
         if self._key is None:
@@ -401,7 +438,7 @@ def chain_info(entry: ChainEntry) -> ChainInfo:
         chain_id=entry.chain_id,
         contracts={
             name: entry.contracts[name]
-            for name in (*CONTRACTS, CHANNELS_CONTRACT)
+            for name in (*CONTRACTS, CHANNELS_CONTRACT, REWARDS_CONTRACT)
             if name in entry.contracts
         },
         registry=entry.registry,

@@ -13,9 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from deai import events as ev
-from deai.chain.ledger import CHANNELS_CONTRACT
+from deai.chain.ledger import CHANNELS_CONTRACT, REWARDS_CONTRACT
 from deai.chain.near.refusals import name_of
 from deai.channels import Channel
+from deai.claims import Reason, Share
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
 from deai.ids import (
@@ -58,9 +59,13 @@ class Decoder:
         self.token: Final = contracts["ComputeToken"]
         self.compute: Final = contracts["NodeRegistry"]
         self.channels: Final = contracts.get(CHANNELS_CONTRACT)
-        self.accounts: Final = frozenset({self.token, self.compute, self.channels} - {None})
+        rewards = contracts.get(REWARDS_CONTRACT)
+        self.accounts: Final = frozenset(
+            {self.token, self.compute, self.channels, rewards} - {None}
+        )
         self._readers: Final[Mapping[AccountId | None, Mapping[str, Any]]] = {
             self.channels: _OF_CHANNELS,
+            rewards: _OF_REWARDS,
             self.compute: _READERS,
         }
 
@@ -227,6 +232,13 @@ def _opened(v: Mapping[str, Any]) -> ev.ChannelOpened:
     return ev.ChannelOpened(_channel(v), channel, number(v["epoch"]), _sum(v["deposit"]))
 
 
+def _funded(v: Mapping[str, Any]) -> ev.RewardsFunded:
+    shares = tuple(Share(account(to), _sum(amount)) for to, amount in v["shares"])
+    return ev.RewardsFunded(
+        account(v["payer"]), Reason(number(v["reason"])), _sum(v["amount"]), shares
+    )
+
+
 def _moved(sender: object, receiver: object, amount: object) -> ev.TokensMoved:
     return ev.TokensMoved(account(sender), account(receiver), _sum(amount))
 
@@ -311,3 +323,17 @@ _OF_CHANNELS: Final[Mapping[str, Any]] = {
         _channel(v), number(v["epoch"]), _sum(v["claimed"]), _sum(v["refunded"])
     ),
 }
+
+_OF_REWARDS: Final[Mapping[str, Any]] = {
+    "rewards_funded": _funded,
+    "rewards_proposed": lambda v: ev.RewardsProposed(
+        number(v["epoch"]), parse_digest(v["root"]), _sum(v["total"]),
+        parse_digest(v["statement"]), number(v["active_at"]),
+    ),
+    "rewards_cancelled": lambda v: ev.RewardsCancelled(
+        number(v["epoch"]), parse_digest(v["root"])
+    ),
+    "rewards_claimed": lambda v: ev.RewardsClaimed(
+        account(v["account"]), _sum(v["amount"]), _sum(v["cumulative"])
+    ),
+}  # fmt: skip

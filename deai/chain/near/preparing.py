@@ -11,7 +11,7 @@ from deai.chain.ledger import ChainInfo
 from deai.chain.near.calls import storage, token_storage
 from deai.chain.near.channel_rules import id_of
 from deai.chain.near.queries import access_key, free_money, read_access_key, view_account
-from deai.chain.near.records import read_channel
+from deai.chain.near.records import read_channel, read_sum
 from deai.chain.near.sender import Sender
 from deai.chain.near.steps import YOCTO, Call, DeleteKey, NearCall, Needs, Send
 from deai.chain.near.views import Views, checked
@@ -51,6 +51,8 @@ class Preparation:
             await self._fill(*needs.purse, name)
         if needs.lane is not None:
             return await self._pay_for_lane(call, needs.lane, name)
+        if needs.record_of is not None:
+            return await self._pay_for_record(call, needs.record_of)
         await self._pay_storage(needs, name)
         return call
 
@@ -95,12 +97,13 @@ class Preparation:
                 free = int(held["available"])
         except (KeyError, TypeError, ValueError) as error:
             raise LedgerUnreachable(f"the contract's prices make no sense: {error!r}") from error
-        deposit = max(YOCTO, needed - free)
-        steps = [
-            msgspec.structs.replace(one, deposit=deposit) if isinstance(one, Call) else one
-            for one in call.steps
-        ]
-        return msgspec.structs.replace(call, steps=tuple(steps))
+        return _paying(call, max(YOCTO, needed - free))
+
+    async def _pay_for_record(self, call: NearCall, account: AccountId) -> NearCall:
+        """Attach what an account's first record at the receiver costs; what is too much returns."""
+        asked = (call.to or self._by, "storage_cost", {"account_id": account})
+        (cost,) = await self._views.view(asked)
+        return _paying(call, checked(read_sum, cost))
 
     async def _unknown(self, accounts: Sequence[AccountId]) -> list[AccountId]:
         """Those that the token does not know."""
@@ -121,3 +124,12 @@ class Preparation:
             return max(0, needed - int(held["available"]))
         except (KeyError, TypeError, ValueError) as error:
             raise LedgerUnreachable(f"the contract's prices make no sense: {error!r}") from error
+
+
+def _paying(call: NearCall, deposit: int) -> NearCall:
+    """The same with a deposit in yoctoNEAR at its calls."""
+    steps = [
+        msgspec.structs.replace(one, deposit=deposit) if isinstance(one, Call) else one
+        for one in call.steps
+    ]
+    return msgspec.structs.replace(call, steps=tuple(steps))

@@ -30,8 +30,8 @@ def read_records(told: Any, asked: Sequence[ChannelId]) -> list[ChannelRecord]: 
 
 
 def read_parameters(answers: Any) -> Parameters:  # noqa: ANN401 - JSON
-    """Of compute and, where there are channels, of their contract."""
-    found, *channels = answers
+    """Of compute and, where there are channels and rewards (else None), of their contracts."""
+    found, channels, delay = answers
     return Parameters(
         min_stake=Amount(read_sum(found["min_stake"])),
         min_fee=Amount(read_sum(found["min_fee"])),
@@ -43,7 +43,8 @@ def read_parameters(answers: Any) -> Parameters:  # noqa: ANN401 - JSON
         bounty=Amount(read_sum(found["bounty"])),
         treasury=account(found["treasury"]),
         max_span=number(found["max_span"]),
-        close_period=number(channels[0]["close_period"]) if channels else 0,
+        close_period=0 if channels is None else number(channels["close_period"]),
+        reward_delay=0 if delay is None else number(delay),
     )
 
 

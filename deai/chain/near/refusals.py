@@ -23,8 +23,11 @@ _NAMES: Final[Mapping[str, str]] = {"E_PAUSED": "IsPaused"}
 """Where the name is not simply the contract's in another spelling."""
 _ARGUMENTS: Final[Mapping[str, str]] = {
     "valid_until": "validUntil", "operator": "recovered", "channel_id": "id",
+    "active_at": "activeAt",
 }  # fmt: skip
-_SUMS: Final = frozenset({"available", "needed", "stake", "minimum", "attached", "claimed"})
+_SUMS: Final = frozenset(
+    {"available", "needed", "stake", "minimum", "attached", "claimed", "total", "left"}
+)
 _UNREGISTERED: Final = re.compile(r"The account ([a-z0-9._-]{2,64}) is not registered")
 _NO_BALANCE: Final = "doesn't have enough balance"
 _MAX_SHOWN: Final = 200

@@ -76,6 +76,8 @@ class Needs(msgspec.Struct, frozen=True):
     """An account that must hold so much NEAR for gas, in yoctoNEAR."""
     opens: tuple[NodeId, AccountId] | None = None
     """Node and session key of a channel of the sender, whose storage is paid if it is new."""
+    record_of: AccountId | None = None
+    """An account whose record in the receiver the call's deposit pays for if it is new."""
     tokens: int = 0
     """Base units that the sender must hold."""
     free: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deai import actions as act
 from deai.channels import CHANNELS_NAME, Channel, Voucher, channel_id
+from deai.claims import Claim, Reason, Share
 from deai.hashing import ZERO, keccak
 from deai.ids import AccountId, near_node_id
 from deai.money import Amount
@@ -11,10 +12,10 @@ from deai.signing import Domain, Ed25519Signer
 from deai.tasks import Accept, Approval, Commitment, Opening, Policy, Result, Seat, Task
 
 TOKEN, COMPUTE = AccountId("token.test.near"), AccountId("compute.test.near")
-CHANNELS = AccountId("channels.test.near")
+CHANNELS, REWARDS = AccountId("channels.test.near"), AccountId("rewards.test.near")
 CONTRACTS = {
     "ComputeToken": TOKEN, "NodeRegistry": COMPUTE, "TaskEscrow": COMPUTE,
-    "PaymentChannels": CHANNELS,
+    "PaymentChannels": CHANNELS, "RewardDistributor": REWARDS,
 }  # fmt: skip
 ALICE, BOB = AccountId("alice.test.near"), AccountId("bob.test.near")
 KEY = Ed25519Signer(keccak(b"operator"))
@@ -76,4 +77,12 @@ ON_CHANNELS: tuple[act.ChannelAction, ...] = (
     act.CloseChannel(CHANNEL, 1, VOUCHER),
     act.RequestClose(CHANNEL, 1),
     act.FinishClose(CHANNEL, 1),
+)
+
+CLAIM = Claim(BOB, Amount(14), 2, (keccak(b"left"), keccak(b"right")))
+ON_REWARDS: tuple[act.RewardAction, ...] = (
+    act.FundRewards(Amount(20), Reason.AUDIT, (Share(ALICE, Amount(15)), Share(BOB, Amount(5)))),
+    act.ProposeRewards(5, keccak(b"root"), Amount(16), keccak(b"statement")),
+    act.CancelRewards(5, keccak(b"root")),
+    act.ClaimRewards(CLAIM),
 )

@@ -12,10 +12,11 @@ from deai import actions as act
 from deai.chain.near.calls import OPERATOR_METHODS, PURSE_SHARE, encode_action, own_account
 from deai.chain.near.channel_calls import MAX_REDEMPTIONS, paid_channels, pay_due
 from deai.chain.near.steps import TGAS, AddKey, Call, Needs, Send
-from deai.errors import LedgerRejected
-from deai.hashing import ZERO
+from deai.claims import MAX_SHARES, Reason, Share
+from deai.errors import LedgerRejected, NotSetUp
+from deai.hashing import ZERO, keccak
 from deai.ids import AccountId, hexed, near_node_id
-from deai.money import Amount
+from deai.money import UNIT, Amount
 from tests.deai.chain.near.samples import (
     ACTIONS,
     ALICE,
@@ -23,13 +24,16 @@ from tests.deai.chain.near.samples import (
     CHANNEL,
     CHANNEL_ID,
     CHANNELS,
+    CLAIM,
     COMPUTE,
     CONTRACTS,
     KEY,
     NODE,
     ON_CHANNELS,
+    ON_REWARDS,
     OPENING,
     RESULT,
+    REWARDS,
     SEAT,
     SESSION,
     SIGNATURE,
@@ -66,6 +70,7 @@ REGISTRATION = {
 }  # fmt: skip
 
 
+EVERY = (*ACTIONS, *ON_CHANNELS, *ON_REWARDS)
 CHANNEL_JSON = {"client": ALICE, "node": NODE, "session_key": SESSION.account}
 VOUCHER_JSON = {
     "cumulative_amount": "12", "receipts_root": hexed(VOUCHER.receipts_root), "signature": TEXT,
@@ -137,16 +142,32 @@ ROWS: dict[type, tuple[str, str, int, dict[str, Any]]] = {
     act.CloseChannel: (CHANNELS, "close", 1, PAIR_JSON),
     act.RequestClose: (CHANNELS, "request_close", 1, {"channel": CHANNEL_JSON}),
     act.FinishClose: (CHANNELS, "finish", 0, {"channel": CHANNEL_JSON}),
+    act.FundRewards: (
+        TOKEN, "ft_transfer_call", 1,
+        paid("20", {"reason": 1, "shares": [[ALICE, "15"], [BOB, "5"]]}, REWARDS),
+    ),
+    act.ProposeRewards: (
+        REWARDS, "propose", 0,
+        {"epoch": 5, "root": hexed(keccak(b"root")), "total": "16",
+         "statement": hexed(keccak(b"statement"))},
+    ),
+    act.CancelRewards: (REWARDS, "cancel", 0, {"epoch": 5}),
+    act.ClaimRewards: (
+        REWARDS, "claim", 0,
+        {"account": BOB, "cumulative": "14", "sides": "2",
+         "path": [hexed(one) for one in CLAIM.path]},
+    ),
 }  # fmt: skip
 
 
 def test_there_is_a_row_for_every_action() -> None:
     assert {type(one) for one in ACTIONS} == set(get_args(act.CoreAction))
     assert {type(one) for one in ON_CHANNELS} == set(get_args(act.ChannelAction))
-    assert {type(one) for one in (*ACTIONS, *ON_CHANNELS)} == set(ROWS)
+    assert {type(one) for one in ON_REWARDS} == set(get_args(act.RewardAction))
+    assert {type(one) for one in EVERY} == set(ROWS)
 
 
-@pytest.mark.parametrize("action", [*ACTIONS, *ON_CHANNELS], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("action", EVERY, ids=lambda one: type(one).__name__)
 def test_an_action_is_the_call_of_its_row(action: act.ContractAction) -> None:
     found = encode_action(action, CONTRACTS)
     receiver, method, deposit, arguments = ROWS[type(action)]
@@ -158,7 +179,7 @@ def test_an_action_is_the_call_of_its_row(action: act.ContractAction) -> None:
     assert 10 * TGAS <= found.gas <= 100 * TGAS
 
 
-@pytest.mark.parametrize("action", [*ACTIONS, *ON_CHANNELS], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("action", EVERY, ids=lambda one: type(one).__name__)
 def test_a_nodes_key_may_sign_exactly_what_moves_nothing(action: act.ContractAction) -> None:
     found = encode_action(action, CONTRACTS)
     (step,) = found.steps
@@ -200,6 +221,24 @@ def test_gas_grows_with_what_a_batch_redeems_and_with_its_owners() -> None:
     assert (caught.value.name, caught.value.arguments["most"]) == ("BadData", MAX_REDEMPTIONS)
 
 
+def test_a_payment_for_nobody_says_nothing_and_one_for_many_gets_gas_for_them() -> None:
+    nobody = encode_action(act.FundRewards(Amount(5), Reason.POT, ()), CONTRACTS).steps[0]
+    assert isinstance(nobody, Call)
+    assert msgspec.json.decode(nobody.args)["msg"] == ""
+    share = Share(AccountId("a" * 36 + ".near"), Amount(10**9 * UNIT // MAX_SHARES))
+    many = act.FundRewards(Amount(10**9 * UNIT), Reason.AUDIT, (share,) * MAX_SHARES)
+    assert encode_action(many, CONTRACTS).gas == 100 * TGAS
+    longer = msgspec.structs.replace(share, account=AccountId("a" * 64))
+    long = msgspec.structs.replace(many, shares=(longer,) * MAX_SHARES)
+    with pytest.raises(LedgerRejected) as caught:
+        encode_action(long, CONTRACTS)
+    assert (caught.value.name, caught.value.arguments["most"]) == ("BadData", 16_000)
+    without = {name: one for name, one in CONTRACTS.items() if one != REWARDS}
+    for action in ON_REWARDS:
+        with pytest.raises(NotSetUp):
+            encode_action(action, without)
+
+
 def test_what_was_refused_is_sent_to_both_parties() -> None:
     found = pay_due(CHANNEL, CHANNELS)
     (step,) = found.steps
@@ -211,7 +250,7 @@ def test_what_was_refused_is_sent_to_both_parties() -> None:
 
 def test_only_the_contract_of_channels_makes_good_what_fails_on_the_way() -> None:
     paying = (act.RedeemVoucher, act.RedeemMany, act.CloseChannel, act.FinishClose)
-    for action in (*ACTIONS, *ON_CHANNELS):
+    for action in EVERY:
         assert encode_action(action, CONTRACTS).mends == isinstance(action, paying)
         assert paid_channels(action) == ((CHANNEL,) if isinstance(action, paying) else ())
 
@@ -232,6 +271,9 @@ def test_what_has_to_be_there_before_is_named() -> None:
     assert redeemed == many == Needs(receivers=(BOB,))
     assert closed == Needs(receivers=(BOB, ALICE))
     assert (asked, finished) == (Needs(), Needs(receivers=(ALICE,)))
+    funded, proposed, cancelled, claimed = map(needs, ON_REWARDS)
+    assert (funded, proposed, cancelled) == (Needs(tokens=20), Needs(), Needs())
+    assert claimed == Needs(receivers=(BOB,), record_of=BOB)
 
 
 def test_money_for_gas_goes_to_an_account_or_becomes_the_allowance_of_a_key() -> None:
