@@ -16,6 +16,7 @@ from channel_parts import channel_vectors
 from common import RANDOM
 from near_parts import bindings, near
 from order_parts import order_vectors
+from pool_parts import pool_vectors
 from reward_parts import reward_vectors
 from rule_parts import arithmetic, tables
 from task_parts import commitments, digests, ids, verdicts
@@ -32,6 +33,7 @@ FILES: Final = {
     "vectors/bindings.json": bindings,
     "vectors/channels.json": channel_vectors,
     "vectors/orders.json": order_vectors,
+    "vectors/pools.json": pool_vectors,
     "vectors/rewards.json": reward_vectors,
 }
 

@@ -7,11 +7,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import msgpack
+import rlp
 from Crypto.Hash import keccak
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from eth_abi.abi import encode
 from eth_account import Account
 
 from deai.ids import hexed, raw
@@ -116,3 +119,45 @@ def test_statements_are_what_a_plain_messagepack_library_says() -> None:
         assert hexed(body) == one["body"]
         tagged = hashlib.sha256(b"deai rewards statement/1\x00" + body).digest()
         assert hexed(tagged) == one["digest"]
+
+
+def test_owners_of_pools_are_what_the_rules_of_the_evm_say() -> None:
+    vectors = json.loads((SPEC / "vectors" / "pools.json").read_text())
+
+    def hashed(data: bytes) -> bytes:
+        return keccak.new(digest_bits=256, data=data).digest()
+
+    for one in vectors["owners"]:
+        contract = raw(one["delegations"])
+        template = hashed(rlp.encode([contract, 1]))[12:]
+        assert hexed(template) == one["template"]
+        code = bytes.fromhex(  # EIP-1167, behind ten bytes that return it
+            f"3d602d80600a3d3981f3363d3d373d3d3d363d73{template.hex()}5af43d82803e903d91602b57fd5bf3"
+        )
+        salt = hashed(encode(("address", "uint96"), (one["manager"], int(one["index"]))))
+        owner = hashed(b"\xff" + contract + salt + hashed(code))[12:]
+        assert hexed(owner) == one["owner"]
+        assert raw(one["node"]) == owner + bytes(12)
+
+
+def test_shares_are_what_fractions_say() -> None:
+    vectors = json.loads((SPEC / "vectors" / "pools.json").read_text())
+
+    def numbers(case: dict[str, str]) -> dict[str, int]:
+        return {name: int(value) for name, value in case.items()}
+
+    for case in map(numbers, vectors["minted"]):
+        assert case["minted"] == Fraction(case["amount"], case["assets"]) * case["shares"] // 1
+    for case in map(numbers, vectors["commissions"]):
+        kept = Fraction(case["income"] * case["bps"], 10_000) // 1
+        price = Fraction(case["assets"] + case["income"] - kept, case["shares"])
+        assert case["kept"] == kept
+        assert case["bought"] == min(kept / price // 1, (1 << 112) - 1 - case["shares"])
+    for case in map(numbers, vectors["slashes"]):
+        alone = min(case["amount"] // 10, case["fixedBounty"])
+        whole = case["assets"] + case["leaving"]
+        common = Fraction((case["amount"] - alone) * case["leaving"], whole)
+        assert case["lost"] + case["bounty"] >= common
+        assert case["lost"] - common < 1 or case["bounty"] < alone
+        assert case["assets"] - (case["amount"] - case["lost"]) >= 0
+        assert case["lost"] <= case["leaving"]
