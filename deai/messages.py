@@ -46,8 +46,10 @@ from deai.tasks import (
     TaskSpec,
 )
 
-WIRE_VERSION: Final = 1
-TASK_PROTOCOL: Final = "/deai/task/1"
+TASK_VERSION: Final = 2
+"""1 had proposals without an input; its programs are told that they do not speak this."""
+BEAT_VERSION: Final = 1
+TASK_PROTOCOL: Final = f"/deai/task/{TASK_VERSION}"
 """On Sei; other chains have their name behind it. A link is about the tasks of one chain."""
 BEAT_PROTOCOL: Final = "/deai/beat/1"
 MAX_LEAVES: Final = 1024
@@ -315,33 +317,33 @@ BeatMessage: TypeAlias = (
 
 _TASK: Final = Codec[TaskMessage](TaskMessage, MAX_FRAME_BYTES - 1)
 _BEAT: Final = Codec[BeatMessage](BeatMessage, 32 * 1024)
-_PREFIX: Final = bytes([WIRE_VERSION])
 
 
-def _unversioned(data: bytes) -> bytes:
-    if data[:1] != _PREFIX:
-        raise MalformedMessage("another version of the protocol")
+def _unversioned(data: bytes, version: int) -> bytes:
+    if not data or data[0] != version:
+        found = f"version {data[0]}" if data else "no version"
+        raise MalformedMessage(f"a message of {found}; this side speaks version {version}")
     return data[1:]
 
 
 def encode(message: TaskMessage) -> bytes:
     """Write a task message in its one canonical byte form."""
-    return _PREFIX + _TASK.encode(message)
+    return bytes([TASK_VERSION]) + _TASK.encode(message)
 
 
 def decode(data: bytes) -> TaskMessage:
     """Read a task message; raise `MalformedMessage` for anything but its canonical form."""
-    return _TASK.decode(_unversioned(data))
+    return _TASK.decode(_unversioned(data, TASK_VERSION))
 
 
 def encode_beat(message: BeatMessage) -> bytes:
     """Write a heartbeat message in its one canonical byte form."""
-    return _PREFIX + _BEAT.encode(message)
+    return bytes([BEAT_VERSION]) + _BEAT.encode(message)
 
 
 def decode_beat(data: bytes) -> BeatMessage:
     """Read a heartbeat message; raise `MalformedMessage` for anything else."""
-    return _BEAT.decode(_unversioned(data))
+    return _BEAT.decode(_unversioned(data, BEAT_VERSION))
 
 
 TASK_DIALECTS: Final[Mapping[ChainName, Dialect[TaskMessage]]] = {

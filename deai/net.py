@@ -32,7 +32,7 @@ class PeerAddress:
 
 @dataclass(frozen=True, slots=True)
 class Dialect(Generic[M]):
-    """One protocol: its id (`/deai/task/1`) and how its messages become bytes.
+    """One protocol: its id (`/deai/task/2`) and how its messages become bytes.
 
     `encode` and `decode` raise `MalformedMessage`; `is_bulk` says which messages are paced
     (at most 256 KiB unacknowledged per link) so that blobs never starve small messages.

@@ -10,7 +10,7 @@ travel in columns, many in a message; an index of a receipt is the order on the 
     client → node   LookAgain       node → client   Credit (also on its own), Halt
 
 The client asks for work as it likes up to the node's bounds; the node computes what credit and
-deposit cover, in order, and holds the rest. A `Halt` says why no more is computed for now.
+deposit cover, in order, and holds the rest. A `Halt` says why it holds all of it.
 After a lost link both say where they stand (`Hello`, `Welcome`): the node sends the unpaid
 results and the receipts that the client has not seen, the client the vouchers that the node has
 not.
@@ -180,7 +180,7 @@ class Credit(_Message, frozen=True):
 
 
 class Halt(_Message, frozen=True):
-    """Why nothing is computed for now: `unpaid`, `deposit`, `closing`, `draining`, …"""
+    """Why nothing that waits is computed: `unpaid`, `deposit`, `closing`, `draining`, …"""
 
     code: Code
     reason: Reason

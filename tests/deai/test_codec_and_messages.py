@@ -66,22 +66,34 @@ def test_trailing_bytes_are_refused(message: messages.TaskMessage, tail: bytes) 
 
 
 def test_a_message_with_an_extra_field_is_refused() -> None:
-    wire = b"\x01" + msgpack.packb(["Goodbye", "bye", "extra"])
+    wire = bytes([messages.TASK_VERSION]) + msgpack.packb(["Goodbye", "bye", "extra"])
 
-    with pytest.raises(MalformedMessage):
+    with pytest.raises(MalformedMessage, match="array"):
         messages.decode(wire)
 
 
 def test_text_with_another_line_behind_it_is_no_name() -> None:
     task = "0x" + "5" * 64
     for fields in (["Resume", task + "\n"], ["DeclinedSeat", task, 0, "capacity\n", ""]):
-        with pytest.raises(MalformedMessage):
-            messages.decode(b"\x01" + msgpack.packb(fields))
+        with pytest.raises(MalformedMessage, match="regex"):
+            messages.decode(bytes([messages.TASK_VERSION]) + msgpack.packb(fields))
 
 
 def test_another_wire_version_is_refused() -> None:
-    with pytest.raises(MalformedMessage, match="version"):
-        messages.decode(b"\x02" + messages.encode(messages.AskOffer())[1:])
+    with pytest.raises(MalformedMessage, match="of version 3; this side speaks version 2"):
+        messages.decode(b"\x03" + messages.encode(messages.AskOffer())[1:])
+    with pytest.raises(MalformedMessage, match="no version"):
+        messages.decode(b"")
+
+
+def test_a_proposal_without_a_place_for_the_input_is_of_an_older_version() -> None:
+    old = msgpack.packb(["Propose", [], [], 0, 0])
+    with pytest.raises(MalformedMessage, match="of version 1; this side speaks version 2"):
+        messages.decode(b"\x01" + old)
+    assert {one.protocol_id for one in messages.TASK_DIALECTS.values()} == {
+        "/deai/task/2",
+        "/deai/task/2/near",
+    }
 
 
 @given(all_tasks)
