@@ -3,7 +3,9 @@
 Only money that is in the contract is given out, and all of it is told apart by where it came from:
 
 * A payment that names accounts (`RewardsFunded`: audit fees, refunds, shares of a slash, of what
-  a node earned for those who lent it stake) is owed to exactly these accounts.
+  a node earned for those who lent it stake) is owed to exactly these accounts. On Sei nobody has
+  to divide for lenders: the owner of a node that takes delegations is its pool's account, so what
+  is owed to it is the pool's income once it is claimed, and theirs by their shares.
 * Everything else that comes in is the **pot**: the protocol's fees, once the treasury passes them
   on, and whatever anybody sends. It insures clients: whoever paid for a seat whose node is then
   proven to have signed two results gets that fee back, and at most 40 % of what the proof took out

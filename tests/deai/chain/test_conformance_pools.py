@@ -35,7 +35,7 @@ from deai.signing import Signer
 from deai.standing import Standing
 from deai.tasks import Opening, Policy, operate_digest
 from rewards.fees import paid
-from tests.deai.chain.conftest import WITH_REWARDS
+from tests.deai.chain.conftest import WITH_ORDERS
 from tests.support.ledger_conformance import (
     ADDRESSES,
     FEE,
@@ -46,8 +46,9 @@ from tests.support.ledger_conformance import (
     refused,
 )  # fmt: skip
 from tests.support.pool_conformance import COMMISSION, STAKE, Pooling, opening, pooling
+from tests.support.reward_conformance import Rewarding
 
-pytestmark = pytest.mark.parametrize("chain", WITH_REWARDS, indirect=True)
+pytestmark = pytest.mark.parametrize("chain", WITH_ORDERS, indirect=True)
 NOBODY = NodeId("0x" + "ab" * 32)
 
 
@@ -473,3 +474,28 @@ async def test_the_same_intent_lends_once(world: World) -> None:
     done = await one.submit(one.lenders[0], action, key="lend")
     assert await one.submit(one.lenders[0], action, key="lend") == done
     assert (await one.of(one.lenders[0])).shares == STAKE
+
+
+async def test_what_an_epoch_owes_the_node_s_owner_reaches_who_lent_and_so_does_a_slash(
+    world: World,
+) -> None:
+    one = await pooling(world, lent=[STAKE])
+    rewards, income = Rewarding(world), 100 * UNIT + 1  # one unit stays with the account
+    await rewards.fund(income, audit={one.owner: income})
+    found = await rewards.in_force()
+    claim = rewards.claim_of(found, one.owner)
+    await one.submit(one.lenders[1], act.ClaimRewards(claim))  # by anybody, as of any account
+    assert (await world.reader.balances(one.owner)).tokens == income
+    done = await one.advance()
+    shared = next(event for event in await one.told(done) if isinstance(event, IncomeShared))
+    assert (shared.income, shared.commission) == (100 * UNIT, 10 * UNIT)
+    with_income = STAKE + 45 * UNIT  # half of what the commission left
+    assert 0 <= with_income - await worth(one, one.lenders[0]) <= 1
+    assert abs(STAKE + 55 * UNIT - await worth(one, one.manager)) <= 2
+    await one.submit(one.operator, act.Heartbeat(one.node, 0))  # epochs went by
+    await one.equivocate()
+    await one.advance()
+    whole = 2 * STAKE + 100 * UNIT
+    common = whole // 5 - await bounty_of(world)
+    borne = common * with_income // whole
+    assert abs(with_income - borne - await worth(one, one.lenders[0])) <= 2
