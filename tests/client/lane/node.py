@@ -263,7 +263,7 @@ class _Conversation:
                 await self.work.wait()
                 continue
             if cheat.seconds:
-                await trio.sleep(cheat.seconds)
+                await trio.sleep(cheat.seconds)  # what the work takes
             await self._deliver(batch)
 
     async def _deliver(self, batch: list[tuple[int, int, bytes]]) -> None:

@@ -9,12 +9,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
 from deai.actions import OpenChannel, RequestClose, TopUpChannel
+from deai.chain.ledger import Parameters
+from deai.chain.memory import DEFAULT_PARAMETERS
 from deai.channels import (
     NO_RECEIPTS,
     Channel,
@@ -49,9 +52,12 @@ from deai.money import UNIT, Amount
 from deai.net import Link, Net
 from deai.ports import Batch, BatchExecutor, Failure
 from deai.signing import Domain, LocalSigner
+from node.lane.lanes import Lanes
+from node.lane.tables import Entry
 from tests.node.support.bench import SmallBench
 from tests.node.support.names import key, peer
-from tests.node.support.world import Provider, World
+from tests.node.support.world import Provider, World, open_world
+from tests.support.polling import eventually
 
 PRICE = UNIT // 100
 DEPOSIT = 100 * UNIT
@@ -86,7 +92,7 @@ class InlineExecutor:
     async def _compute(
         self, batch: Batch, done: Callable[[Sequence[bytes | Failure]], None]
     ) -> None:
-        await trio.sleep(self._bench.batch_seconds)
+        await trio.sleep(self._bench.batch_seconds)  # what the work takes, on a clock that jumps
         await self._bench.may_go.wait()
         self._bench.batches_done.append(len(batch.inputs))
         self._under_way -= 1
@@ -180,6 +186,13 @@ class LaneClient:
         assert self.link is not None
         return self.link
 
+    @property
+    def entry(self) -> Entry:
+        """The only account that the node keeps."""
+        assert self.provider.whole.book is not None
+        (found,) = self.provider.whole.book.entries.values()
+        return found
+
     async def record(self) -> ChannelRecord:
         return await self.world.chain.ledger().channel(self.id)
 
@@ -202,9 +215,11 @@ class LaneClient:
 
     async def until_claimed(self, amount: int) -> None:
         """Wait until the chain has paid so much."""
-        with trio.fail_after(600):
-            while (await self.record()).claimed != amount:
-                await trio.sleep(0.5)
+
+        async def is_claimed() -> bool:
+            return (await self.record()).claimed == amount
+
+        await eventually(is_claimed, 600)
 
     def hello(self, **changed: Any) -> Hello:
         signature = sign_greeting(
@@ -299,6 +314,12 @@ class LaneClient:
                 if isinstance(message, kinds):
                     return message
 
+    async def halted(self) -> str:
+        """Why nothing is done, as the next `Halt` says."""
+        halt = await self.hear_one(Halt)
+        assert isinstance(halt, Halt)
+        return halt.code
+
     async def hear_until(self, condition: Callable[[], object], timeout: float = 60) -> None:
         """Hear messages until something is true."""
         with trio.fail_after(timeout):
@@ -355,6 +376,13 @@ class LaneClient:
         return ids
 
 
+def lanes_of(provider: Provider) -> Lanes:
+    """What serves the lane in it now."""
+    lanes = provider.live.lanes
+    assert lanes is not None
+    return lanes
+
+
 async def lane_provider(world: World, name: str = "node-0", **settings: Any) -> Provider:
     """A node that serves the lane, with a workbench of its own."""
     settings.setdefault("bench", LaneBench())
@@ -374,3 +402,26 @@ async def lane_client(
             yield client
         finally:
             await client.hang_up()
+
+
+@asynccontextmanager
+async def channel_open(
+    folder: Path, *, deposit: int = DEPOSIT, parameters: Parameters = DEFAULT_PARAMETERS,
+    **settings: Any,
+) -> AsyncIterator[LaneClient]:  # fmt: skip
+    """A network with one node, and a client with an open channel there; not connected."""
+    async with open_world(folder, parameters) as world:
+        provider = await lane_provider(world, **settings)
+        async with lane_client(world, provider, deposit=deposit) as client:
+            yield client
+
+
+@asynccontextmanager
+async def at_work(folder: Path, *, paid: int = 0, **settings: Any) -> AsyncIterator[LaneClient]:
+    """The same once both have agreed on terms and the client has had and paid so many tasks."""
+    async with channel_open(folder, **settings) as client:
+        assert isinstance(await client.connect(), Welcome)
+        assert isinstance(await client.agree(), Agreed)
+        if paid:
+            await client.work_off(*[b"x"] * paid)
+        yield client

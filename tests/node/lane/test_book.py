@@ -22,9 +22,8 @@ from node.lane import book as book_module
 from node.lane.book import MAX_CHANNELS, BookView, LaneBook
 from node.lane.tables import Entry
 from node.store.errors import AlreadyRunning
-from tests.node.lane.support import PRICE, lane_client, lane_provider
+from tests.node.lane.support import PRICE, at_work
 from tests.node.support.names import key, until
-from tests.node.support.world import open_world
 
 pytestmark = pytest.mark.slow
 
@@ -182,68 +181,58 @@ async def test_a_file_that_another_process_writes_is_not_opened(tmp_path: Path) 
 
 
 async def test_a_locked_file_holds_vouchers_up_and_loses_none(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(*[b"x"] * 40)
-            with closing(sqlite3.connect(node.home / "lane.db")) as other:
-                other.execute("BEGIN IMMEDIATE")
-                await client.pay(0, more=PRICE)
-                await client.ask_for(*[b"held up"] * 100)
-                await client.hear_until(lambda: "store_full" in [one.code for one in client.halts])
-                assert client.acknowledged == client.number - 1
-                await until(lambda: "lane_store_full" in node.whole.problems)
-                other.rollback()
-            await client.hear_until(lambda: client.acknowledged == client.number)
-            await until(lambda: "lane_store_full" not in node.whole.problems)
+    async with at_work(tmp_path, paid=40) as client:
+        node = client.provider
+        with closing(sqlite3.connect(node.home / "lane.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await client.pay(0, more=PRICE)
+            await client.ask_for(*[b"held up"] * 100)
+            await client.hear_until(lambda: "store_full" in [one.code for one in client.halts])
+            assert client.acknowledged == client.number - 1
+            await until(lambda: "lane_store_full" in node.whole.problems)
+            other.rollback()
+        await client.hear_until(lambda: client.acknowledged == client.number)
+        await until(lambda: "lane_store_full" not in node.whole.problems)
 
 
 async def test_a_full_disk_holds_vouchers_up_and_a_restart_knows_what_was_acknowledged(
     tmp_path: Path,
 ) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world, lane_pages=14)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            with trio.move_on_after(60):
-                while not client.halts:
-                    await client.pay(len(client.unpaid), more=PRICE)
-                    await client.ask_for(b"x")
-                    with trio.move_on_after(2):
-                        await client.hear_until(lambda: client.unpaid or client.halts)
-            assert client.halts[-1].code == "store_full"
-            known = client.acknowledged
-            assert 0 < known < client.number
-            await node.kill()
-            node.lane_pages = 0
-            await node.start()
-            answer = await client.connect()
-            assert isinstance(answer, Welcome)
-            assert answer.number >= known
+    async with at_work(tmp_path, lane_pages=14) as client:
+        node = client.provider
+        with trio.move_on_after(60):
+            while not client.halts:
+                await client.pay(len(client.unpaid), more=PRICE)
+                await client.ask_for(b"x")
+                with trio.move_on_after(2):
+                    await client.hear_until(lambda: client.unpaid or client.halts)
+        assert client.halts[-1].code == "store_full"
+        known = client.acknowledged
+        assert 0 < known < client.number
+        await node.kill()
+        node.lane_pages = 0
+        await node.start()
+        answer = await client.connect()
+        assert isinstance(answer, Welcome)
+        assert answer.number >= known
 
 
 async def test_a_disk_that_fails_ends_the_lane_and_not_the_node(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(b"a")
-            with closing(sqlite3.connect(node.home / "lane.db")) as other:
-                other.execute("DROP TABLE vouchers")
-                other.commit()
-            await client.pay(0, more=PRICE)
-            await client.ask_for(b"b")
-            await client.hear_until(lambda: client.unpaid)
-            await client.pay(1)
-            await until(lambda: "lane_store" in node.whole.problems)
-            answer = await client.connect()
-            assert isinstance(answer, Halt)
-            assert answer.code == "store_full"
-            assert node.live.is_ready
+    async with at_work(tmp_path) as client:
+        node = client.provider
+        await client.work_off(b"a")
+        with closing(sqlite3.connect(node.home / "lane.db")) as other:
+            other.execute("DROP TABLE vouchers")
+            other.commit()
+        await client.pay(0, more=PRICE)
+        await client.ask_for(b"b")
+        await client.hear_until(lambda: client.unpaid)
+        await client.pay(1)
+        await until(lambda: "lane_store" in node.whole.problems)
+        answer = await client.connect()
+        assert isinstance(answer, Halt)
+        assert answer.code == "store_full"
+        assert node.live.is_ready
 
 
 async def test_ten_thousand_channels_are_kept_and_no_more(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from node.admin.app import make_app
 from node.config import Lane
 from node.lane.policy import Circumstances, why_redeem
 from node.lane.tables import Entry
-from tests.node.lane.support import PRICE, LaneClient, lane_client, lane_provider
+from tests.node.lane.support import PRICE, LaneClient, lane_client, lane_provider, lanes_of
 from tests.node.support.names import key, until
 from tests.node.support.world import CONFIG, Provider, open_world
 
@@ -99,7 +99,7 @@ async def test_a_channel_is_redeemed_when_enough_is_owed_and_the_chain_says_it(
             assert (await client.record()).claimed == 0
             await client.work_off(*[b"x"] * 20)
             await client.until_claimed(60 * PRICE)
-            (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
+            account = client.entry
             await until(lambda: account.redeemed == 60 * PRICE)
             found = await documents.earnings(node.whole)
             assert found["paid"] == str(60 * PRICE)
@@ -107,6 +107,19 @@ async def test_a_channel_is_redeemed_when_enough_is_owed_and_the_chain_says_it(
             assert [one["paid"] for one in found["by_day"]] == [str(60 * PRICE)]
             assert sum(int(one["paid"]) for one in found["by_workload"]) == 60 * PRICE
             assert found["channels"]["tasks"] == 60
+
+
+async def test_the_present_price_of_gas_decides(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        world.chain.gas_price = 51
+        settings = config(redeem_amount="0.1CT", max_gas_price=50)
+        node = await lane_provider(world, config=settings)
+        async with lane_client(world, node) as client:
+            await earned(client, 40)
+            await trio.sleep(20)
+            assert (await client.record()).claimed == 0
+            world.chain.gas_price = 50
+            await client.until_claimed(40 * PRICE)
 
 
 async def test_ten_channels_share_a_transaction(tmp_path: Path) -> None:
@@ -122,8 +135,7 @@ async def test_ten_channels_share_a_transaction(tmp_path: Path) -> None:
 
             for number in range(12):
                 nursery.start_soon(one, f"client-{number}")
-        lanes = node.live.lanes
-        assert lanes is not None
+        lanes = lanes_of(node)
         assert len(lanes.redeeming.ask()) == 12
         for client in clients:
             await client.until_claimed(3 * PRICE)
@@ -161,8 +173,7 @@ async def test_one_refused_voucher_holds_up_no_other(
             return await submit(ledger, action, key=key)
 
         monkeypatch.setattr(MemoryLedger, "submit", refuses)
-        lanes = node.live.lanes
-        assert lanes is not None
+        lanes = lanes_of(node)
         began = trio.current_time()
         lanes.redeeming.ask()
         for client in clients:
@@ -180,14 +191,13 @@ async def test_what_somebody_else_redeemed_is_noticed_and_not_sent_again(tmp_pat
         node = await lane_provider(world)
         async with lane_client(world, node) as client:
             await earned(client, 5)
-            (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
+            account = client.entry
             voucher = account.standing.voucher
             assert voucher is not None
             stranger = world.chain.ledger(key("bank"))
             await stranger.submit(RedeemVoucher(client.channel, voucher))
             await until(lambda: account.redeemed == 5 * PRICE)
-            lanes = node.live.lanes
-            assert lanes is not None
+            lanes = lanes_of(node)
             assert lanes.redeeming.ask() == []
 
 
@@ -210,8 +220,7 @@ async def test_a_refused_redemption_is_a_problem_and_is_tried_again(tmp_path: Pa
         node = await lane_provider(world)
         async with lane_client(world, node) as client:
             await earned(client, 30)
-            lanes = node.live.lanes
-            assert lanes is not None
+            lanes = lanes_of(node)
             world.chain.set_reachable(False)
             lanes.redeeming.ask()
             await until(lambda: "redeem_failed" in node.live.problems)

@@ -14,181 +14,145 @@ from deai.lane.messages import Agreed, Credit, Faults, Halt, Refused, Results, W
 from deai.lane.receipts import WindowReceipt, verify_window
 from deai.merkle import merkle_root
 from deai.money import Amount
-from tests.node.lane.support import DEPOSIT, PRICE, LaneBench, lane_client, lane_provider
+from tests.node.lane.support import (
+    DEPOSIT,
+    PRICE,
+    LaneBench,
+    at_work,
+    channel_open,
+    lane_client,
+    lane_provider,
+    lanes_of,
+)
 from tests.node.support.names import until
 from tests.node.support.world import CONFIG, open_world
 
 
 async def test_tasks_are_computed_paid_and_acknowledged(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            welcome = await client.connect()
-            assert isinstance(welcome, Welcome)
-            assert (welcome.credit, welcome.deposit, welcome.voucher) == (0, DEPOSIT, None)
-            assert isinstance(await client.agree(), Agreed)
-            ids = await client.work_off(*[b"task %d" % i for i in range(300)])
-            assert [client.outputs[i] for i in ids] == [b"TASK %d" % i for i in range(300)]
-            assert client.cumulative == 300 * PRICE
-            assert client.halts == []
-            (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
-            assert account.promised == 300 * PRICE
-            assert account.work == {"shout": 300 * PRICE}
+    async with channel_open(tmp_path) as client:
+        welcome = await client.connect()
+        assert isinstance(welcome, Welcome)
+        assert (welcome.credit, welcome.deposit, welcome.voucher) == (0, DEPOSIT, None)
+        assert isinstance(await client.agree(), Agreed)
+        ids = await client.work_off(*[b"task %d" % i for i in range(300)])
+        assert [client.outputs[i] for i in ids] == [b"TASK %d" % i for i in range(300)]
+        assert client.cumulative == 300 * PRICE
+        assert client.halts == []
+        account = client.entry
+        assert account.promised == 300 * PRICE
+        assert account.work == {"shout": 300 * PRICE}
 
 
 async def test_a_lone_task_waits_for_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("node.lane.session.GAP", 30.0)
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            began = trio.current_time()
-            for number in range(10):
-                await client.work_off(b"lone %d" % number)
-            assert trio.current_time() - began < 20
+    async with at_work(tmp_path) as client:
+        began = trio.current_time()
+        for number in range(10):
+            await client.work_off(b"lone %d" % number)
+        assert trio.current_time() - began < 20
 
 
 async def test_a_window_is_signed_by_the_operator(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.pay(0, more=PRICE)
-            await client.ask_for(b"a")
-            await client.hear_until(lambda: client.unpaid)
-            leaves = list(client.unpaid)
-            await client.pay(1)
-            await client.hear_until(lambda: client.acknowledged == 2)
-            window = WindowReceipt(
-                client.id, 1, 2, 0, 1, Amount(client.cumulative), merkle_root(leaves)
-            )
-            assert client.signatures[0] == b""
-            verify_window(client.domain, node.signer.account, window, client.signatures[1])
+    async with at_work(tmp_path) as client:
+        node = client.provider
+        await client.pay(0, more=PRICE)
+        await client.ask_for(b"a")
+        await client.hear_until(lambda: client.unpaid)
+        leaves = list(client.unpaid)
+        await client.pay(1)
+        await client.hear_until(lambda: client.acknowledged == 2)
+        window = WindowReceipt(
+            client.id, 1, 2, 0, 1, Amount(client.cumulative), merkle_root(leaves)
+        )
+        assert client.signatures[0] == b""
+        verify_window(client.domain, node.signer.account, window, client.signatures[1])
 
 
 async def test_credit_is_the_dearest_paid_task_and_then_a_twentieth(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(b"one")
-            with trio.move_on_after(1):
-                await client.hear_one(Credit)
-            assert client.credit == PRICE
-            await client.work_off(*[b"x"] * 199)
-            await client.hear_until(lambda: client.credit == 10 * PRICE)
+    async with at_work(tmp_path) as client:
+        await client.work_off(b"one")
+        with trio.move_on_after(1):
+            await client.hear_one(Credit)
+        assert client.credit == PRICE
+        await client.work_off(*[b"x"] * 199)
+        await client.hear_until(lambda: client.credit == 10 * PRICE)
 
 
 async def test_nothing_is_computed_before_the_first_voucher(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.ask_for(b"free", b"work")
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "unpaid"
-            assert client.outputs == {}
-            await client.pay(0, more=PRICE)
-            await client.hear_until(lambda: client.outputs == {0: b"FREE"})
+    async with at_work(tmp_path) as client:
+        await client.ask_for(b"free", b"work")
+        assert await client.halted() == "unpaid"
+        assert client.outputs == {}
+        await client.pay(0, more=PRICE)
+        await client.hear_until(lambda: client.outputs == {0: b"FREE"})
 
 
 async def test_a_client_that_stops_paying_gets_no_more_than_its_credit(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(*[b"x"] * 200)
-            await client.hear_until(lambda: client.credit == 10 * PRICE)
-            await client.ask_for(*[b"more"] * 50)
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "unpaid"
-            assert len(client.unpaid) == 10
-            # Its trust begins anew: what it owes now is above what it may owe.
-            await client.hear_until(lambda: client.credit == PRICE)
-            await client.pay(9)
-            await client.hear_until(lambda: client.acknowledged == client.number)
-            with trio.move_on_after(5):
-                await client.hear()
-            assert len(client.outputs) == 210
-            await client.pay(1)
-            await client.hear_until(lambda: len(client.outputs) == 211)
-            assert "lane_unpaid" in node.live.reasons
+    async with at_work(tmp_path, paid=200) as client:
+        node = client.provider
+        await client.hear_until(lambda: client.credit == 10 * PRICE)
+        await client.ask_for(*[b"more"] * 50)
+        assert await client.halted() == "unpaid"
+        assert len(client.unpaid) == 10
+        # Its trust begins anew: what it owes now is above what it may owe.
+        await client.hear_until(lambda: client.credit == PRICE)
+        await client.pay(9)
+        await client.hear_until(lambda: client.acknowledged == client.number)
+        with trio.move_on_after(5):
+            await client.hear()
+        assert len(client.outputs) == 210
+        await client.pay(1)
+        await client.hear_until(lambda: len(client.outputs) == 211)
+        assert "lane_unpaid" in node.live.reasons
 
 
 async def test_late_is_remembered_over_a_restart(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(*[b"x"] * 200)
-            await client.ask_for(*[b"more"] * 50)
-            await client.hear_one(Halt)
-            await node.kill()
-            await node.start()
-            assert isinstance(await client.connect(), Welcome)
-            assert client.credit == PRICE
+    async with at_work(tmp_path, paid=200) as client:
+        node = client.provider
+        await client.ask_for(*[b"more"] * 50)
+        await client.hear_one(Halt)
+        await node.kill()
+        await node.start()
+        assert isinstance(await client.connect(), Welcome)
+        assert client.credit == PRICE
 
 
 async def test_the_deposit_bounds_the_work_and_a_top_up_goes_on(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node, deposit=3 * PRICE) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(b"a", b"b", b"c")
-            await client.ask_for(b"d")
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "deposit"
-            await client.top_up(PRICE)
-            # The node sees the event by itself.
-            await client.hear_until(lambda: client.outputs.get(3) == b"D")
-            assert client.deposit == 4 * PRICE
+    async with at_work(tmp_path, deposit=3 * PRICE) as client:
+        await client.work_off(b"a", b"b", b"c")
+        await client.ask_for(b"d")
+        assert await client.halted() == "deposit"
+        await client.top_up(PRICE)
+        # The node sees the event by itself.
+        await client.hear_until(lambda: client.outputs.get(3) == b"D")
+        assert client.deposit == 4 * PRICE
 
 
 async def test_bad_tasks_cost_nothing_and_have_no_receipt(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            ids = await client.work_off(b"a", b"bad", b"b", b"broken", b"huge", b"c")
-            assert [client.outputs.get(i) for i in ids] == [b"A", None, b"B", None, None, b"C"]
-            assert client.faults[1] == (1, "a bad input")
-            assert client.faults[3] == (0, "the worker died")
-            assert client.faults[4][0] == 0
-            assert client.cumulative == 3 * PRICE
+    async with at_work(tmp_path) as client:
+        ids = await client.work_off(b"a", b"bad", b"b", b"broken", b"huge", b"c")
+        assert [client.outputs.get(i) for i in ids] == [b"A", None, b"B", None, None, b"C"]
+        assert client.faults[1] == (1, "a bad input")
+        assert client.faults[3] == (0, "the worker died")
+        assert client.faults[4][0] == 0
+        assert client.cumulative == 3 * PRICE
 
 
 async def test_a_client_whose_tasks_are_mostly_bad_is_not_served(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.pay(0, more=PRICE)
-            await client.ask_for(*[b"bad"] * 1000)
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "too_many_faults"
-            assert 64 < len(client.faults) < 64 + 3 * 512
-            # A new link changes nothing about it.
-            await client.connect()
-            await client.agree()
-            await client.ask_for(b"good")
-            again = await client.hear_one(Halt, Results)
-            assert isinstance(again, Halt)
-            assert again.code == "too_many_faults"
+    async with at_work(tmp_path) as client:
+        await client.pay(0, more=PRICE)
+        await client.ask_for(*[b"bad"] * 1000)
+        assert await client.halted() == "too_many_faults"
+        assert 64 < len(client.faults) < 64 + 3 * 512
+        # A new link changes nothing about it.
+        await client.connect()
+        await client.agree()
+        await client.ask_for(b"good")
+        again = await client.hear_one(Halt, Results)
+        assert isinstance(again, Halt)
+        assert again.code == "too_many_faults"
 
 
 REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -207,71 +171,55 @@ REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
 async def test_terms_are_refused_with_a_reason(
     tmp_path: Path, code: str, changed: dict[str, Any]
 ) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            answer = await client.agree(**changed)
-            assert isinstance(answer, Refused)
-            assert answer.code == code
-            assert node.live.reasons[code].count == 1
-            # The link goes on.
-            assert isinstance(await client.agree(1), Agreed)
+    async with channel_open(tmp_path) as client:
+        node = client.provider
+        await client.connect()
+        answer = await client.agree(**changed)
+        assert isinstance(answer, Refused)
+        assert answer.code == code
+        assert node.live.reasons[code].count == 1
+        # The link goes on.
+        assert isinstance(await client.agree(1), Agreed)
 
 
 async def test_paused_work_waits_and_goes_on(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(b"a")
-            node.whole.pause()
-            await client.ask_for(b"b")
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "paused"
-            node.whole.resume()
-            await client.hear_until(lambda: client.outputs.get(1) == b"B")
+    async with at_work(tmp_path) as client:
+        node = client.provider
+        await client.work_off(b"a")
+        node.whole.pause()
+        await client.ask_for(b"b")
+        assert await client.halted() == "paused"
+        node.whole.resume()
+        await client.hear_until(lambda: client.outputs.get(1) == b"B")
 
 
 async def test_a_draining_node_starts_nothing_takes_vouchers_and_redeems(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(*[b"x"] * 40)
-            await client.ask_for(b"y", b"z")
-            await client.hear_until(lambda: len(client.unpaid) == 2)
-            node.whole.stop.set()
-            await client.ask_for(b"late")
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "draining"
-            await client.pay(2)
-            await client.hear_until(lambda: client.acknowledged == client.number)
-            await client.hang_up()
-            await until(lambda: node.stopped.is_set())
-            assert (await client.record()).claimed == 42 * PRICE
+    async with at_work(tmp_path, paid=40) as client:
+        node = client.provider
+        await client.ask_for(b"y", b"z")
+        await client.hear_until(lambda: len(client.unpaid) == 2)
+        node.whole.stop.set()
+        await client.ask_for(b"late")
+        assert await client.halted() == "draining"
+        await client.pay(2)
+        await client.hear_until(lambda: client.acknowledged == client.number)
+        await client.hang_up()
+        await until(lambda: node.stopped.is_set())
+        assert (await client.record()).claimed == 42 * PRICE
 
 
 async def test_batches_grow_with_load(tmp_path: Path) -> None:
     bench = LaneBench(batch_seconds=0.01)
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world, bench=bench)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.pay(0, more=1000 * PRICE)
-            await client.ask_for(*[b"x"] * 1000)
-            await client.hear_until(lambda: len(client.outputs) == 128 or client.unpaid)
-            while len(client.outputs) < 1000:
-                if client.unpaid:
-                    await client.pay(min(64, len(client.unpaid)))
-                else:
-                    await client.hear()
-            assert len(bench.batches_done) < 60
+    async with at_work(tmp_path, bench=bench) as client:
+        await client.pay(0, more=1000 * PRICE)
+        await client.ask_for(*[b"x"] * 1000)
+        await client.hear_until(lambda: len(client.outputs) == 128 or client.unpaid)
+        while len(client.outputs) < 1000:
+            if client.unpaid:
+                await client.pay(min(64, len(client.unpaid)))
+            else:
+                await client.hear()
+        assert len(bench.batches_done) < 60
 
 
 async def test_a_client_that_reads_nothing_is_cut_off_and_nobody_else_waits(
@@ -293,8 +241,7 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_nobody_else_waits(
             await quick.connect()
             await quick.agree()
             await quick.work_off(*[b"y"] * 100)
-            lanes = node.live.lanes
-            assert lanes is not None
+            lanes = lanes_of(node)
             patient_clock.autojump_threshold = 0
             await until(lambda: lanes.accounts[slow.id].session is None)
 
@@ -320,15 +267,11 @@ async def test_many_clients_share_the_worker(tmp_path: Path) -> None:
 
 
 async def test_faults_and_results_of_one_batch_come_in_order(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.pay(0, more=10 * PRICE)
-            await client.ask_for(b"bad", b"a", b"bad")
-            await client.hear_one(Faults)
-            await client.hear_until(lambda: client.outputs == {1: b"A"})
+    async with at_work(tmp_path) as client:
+        await client.pay(0, more=10 * PRICE)
+        await client.ask_for(b"bad", b"a", b"bad")
+        await client.hear_one(Faults)
+        await client.hear_until(lambda: client.outputs == {1: b"A"})
 
 
 async def test_a_network_without_channels_has_no_lane(tmp_path: Path) -> None:

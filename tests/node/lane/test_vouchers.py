@@ -22,7 +22,15 @@ from deai.lane.messages import Halt, Pay, Results, Welcome, Work
 from deai.merkle import merkle_root
 from deai.money import Amount
 from deai.signing import Domain, LocalSigner
-from tests.node.lane.support import DEPOSIT, PRICE, LaneClient, lane_client, lane_provider
+from tests.node.lane.support import (
+    DEPOSIT,
+    PRICE,
+    LaneClient,
+    at_work,
+    channel_open,
+    lane_client,
+    lane_provider,
+)
 from tests.node.support.names import key
 from tests.node.support.world import Provider, World, open_world
 
@@ -103,12 +111,10 @@ async def test_a_bad_voucher_ends_the_link_and_counts_for_nothing(
         async with lane_client(world, node) as client:
             await prepare(client)
             await client.peer.send(make(client))
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code in ("bad_voucher", "bad_signature")
+            assert await client.halted() in ("bad_voucher", "bad_signature")
             with pytest.raises(PeerUnreachable):
                 await client.hear_until(lambda: False)
-            (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
+            account = client.entry
             assert account.promised == 200 * PRICE
             # The client may come again and pay as it should have.
             answer = await client.connect()
@@ -128,34 +134,29 @@ async def test_two_vouchers_for_one_window_pay_once(tmp_path: Path) -> None:
             first = client.voucher(10)
             await client.peer.send(first)
             await client.peer.send(first)
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "bad_voucher"
+            assert await client.halted() == "bad_voucher"
             answer = await client.connect()
             assert isinstance(answer, Welcome)
             assert (answer.number, answer.paid) == (client.number, 210)
-            (account,) = node.whole.book.entries.values()  # type: ignore[union-attr]
+            account = client.entry
             assert account.promised == 210 * PRICE
 
 
 async def test_vouchers_for_results_that_never_were_take_no_room_on_the_disk(
     tmp_path: Path,
 ) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            await client.work_off(b"one")
-            await client.connect(received=client.received + 640)
-            client.unpaid, client.prices = [bytes(32)] * 640, [0] * 640
-            for _ in range(10):
-                await client.pay(64)
-            await client.hear_until(lambda: client.acknowledged == client.number)
-            assert client.signatures[-10:] == [b""] * 10
-            with closing(sqlite3.connect(node.home / "lane.db")) as db:
-                (windows,) = db.execute("SELECT count(*) FROM vouchers").fetchone()
-            assert windows == 1
+    async with at_work(tmp_path) as client:
+        node = client.provider
+        await client.work_off(b"one")
+        await client.connect(received=client.received + 640)
+        client.unpaid, client.prices = [bytes(32)] * 640, [0] * 640
+        for _ in range(10):
+            await client.pay(64)
+        await client.hear_until(lambda: client.acknowledged == client.number)
+        assert client.signatures[-10:] == [b""] * 10
+        with closing(sqlite3.connect(node.home / "lane.db")) as db:
+            (windows,) = db.execute("SELECT count(*) FROM vouchers").fetchone()
+        assert windows == 1
 
 
 async def test_a_voucher_after_the_close_is_not_taken(
@@ -168,16 +169,12 @@ async def test_a_voucher_after_the_close_is_not_taken(
             await prepare(client)
             await client.request_close()
             # The node redeems what it has, says why no more is done, and still takes what is due.
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "closing"
+            assert await client.halted() == "closing"
             await client.pay(10)
             await client.hear_until(lambda: client.acknowledged == client.number)
             await client.until_claimed(210 * PRICE)
             await finish(client, patient_clock)
-            ended = await client.hear_one(Halt)
-            assert isinstance(ended, Halt)
-            assert ended.code == "closed"
+            assert await client.halted() == "closed"
             refused = await client.connect()
             assert isinstance(refused, Halt)
             assert refused.code == "no_channel"
@@ -195,38 +192,26 @@ async def finish(client: LaneClient, clock: MockClock) -> None:
 
 
 async def test_work_that_was_not_agreed_ends_the_link(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.peer.send(Work(7, [0], [b"x"]))
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "bad_terms"
+    async with channel_open(tmp_path) as client:
+        await client.connect()
+        await client.peer.send(Work(7, [0], [b"x"]))
+        assert await client.halted() == "bad_terms"
 
 
 @pytest.mark.parametrize(("tasks", "size"), [(1025, 0), (70, 64 * 1024)])
 async def test_more_work_than_the_node_takes_ends_the_link(
     tmp_path: Path, tasks: int, size: int
 ) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.agree()
-            for _ in range(tasks):
-                await client.ask_for(bytes(size))
-            halt = await client.hear_one(Halt)
-            assert isinstance(halt, Halt)
-            assert halt.code == "too_much_work"
+    async with at_work(tmp_path) as client:
+        for _ in range(tasks):
+            await client.ask_for(bytes(size))
+        assert await client.halted() == "too_much_work"
 
 
 async def test_a_message_of_the_other_side_ends_the_link(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        node = await lane_provider(world)
-        async with lane_client(world, node) as client:
-            await client.connect()
-            await client.peer.send(Results(0, 0, [0], [b"x"]))
-            assert isinstance(await client.hear_one(Halt), Halt)
-            with pytest.raises(PeerUnreachable):
-                await client.hear()
+    async with channel_open(tmp_path) as client:
+        await client.connect()
+        await client.peer.send(Results(0, 0, [0], [b"x"]))
+        assert isinstance(await client.hear_one(Halt), Halt)
+        with pytest.raises(PeerUnreachable):
+            await client.hear()
