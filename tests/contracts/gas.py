@@ -19,7 +19,9 @@ from deai.orders import Settlement
 from deai.tasks import Policy
 from devnet.evm.rules import ETHEREUM_SSTORE_SET_GAS, SEI_SSTORE_SET_GAS
 from tests.contracts.channels import CLOSE_PERIOD, NO_VOUCHER, Channels, Paid
+from tests.contracts.evm import account
 from tests.contracts.orders import THAW_PERIOD, Orders, clients
+from tests.contracts.pools import Pools
 from tests.contracts.rewards import SHARES, Rewards
 from tests.contracts.world import EPOCH, LEASE, Job, World
 
@@ -38,7 +40,8 @@ def measure(sstore_set_gas: int) -> dict[str, int]:
     _rest(world)
     _channels(world)
     _rewards(world)
-    _orders(world)
+    orders = _orders(world)
+    _pools(world, orders.contract.address)
     return world.rows
 
 
@@ -197,7 +200,7 @@ def _rewards(world: World) -> None:
     rewards.claim(claims[0], "claim rewards, 100,000 accounts, again")
 
 
-def _orders(world: World) -> None:
+def _orders(world: World) -> Orders:
     orders, several = Orders(world), clients(50)
     one = several[0]
     orders.fund(one, row="fund orders, first")
@@ -236,6 +239,40 @@ def _orders(world: World) -> None:
     paid = world.owners[1].address
     orders.do("collect earnings", world.other, "collect", paid)
     orders.do("sweep order fees, 1 owner", world.other, "sweep", [paid])
+    return orders
+
+
+WEEK: Final = 7 * 86_400
+"""For which stake unbonds here."""
+
+
+def _pools(world: World, orders: str) -> None:
+    pools, other = Pools(world, orders), world.other
+    one, two = account("delegator 1"), account("delegator 2")
+    pools.open("open pool")
+    pools.delegate(one, 100 * UNIT, "delegate, first")
+    pools.delegate(one, 100 * UNIT, "delegate")
+    pools.delegate(two, 100 * UNIT)
+    pools.do("advance pool, nothing new", other, "advance")
+    for row in ("", "advance pool, income"):
+        pools.earn(10 * UNIT)
+        pools.do(row, other, "advance")
+    pools.earn(10 * UNIT)
+    pools.delegate(one, 100 * UNIT, "delegate, with income")
+    pools.do("undelegate, batch starts, first", one, "undelegate", UNIT)
+    pools.do("undelegate, waits", two, "undelegate", UNIT)
+    world.evm.wait(WEEK + 1)
+    pools.do("advance pool, batch paid, next starts", other, "advance")
+    pools.do("claim delegation", other, "claim", one.address)
+    world.evm.wait(WEEK + 1)
+    pools.do("claim delegation, batch paid", other, "claim", two.address)
+    pools.do("undelegate, batch starts", one, "undelegate", UNIT)
+    pools.do("announce commission", pools.manager, "announceCommission", 500)
+    world.evm.wait(WEEK + 1)
+    pools.do("close pool", pools.manager, "close")
+    world.evm.wait(WEEK + 1)
+    pools.do("claim delegation, of a closed pool, first", other, "claim", one.address)
+    pools.do("claim delegation, of a closed pool", other, "claim", two.address)
 
 
 def table() -> dict[str, dict[str, int]]:

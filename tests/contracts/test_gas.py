@@ -101,3 +101,14 @@ def test_no_settlement_buys_a_slot_but_an_owners_first() -> None:
     assert first["sei"] - first["ethereum"] == 3 * (72_000 - 20_000)
     assert settled
     assert all(gas["ethereum"] == gas["sei"] for gas in settled.values())
+
+
+def test_who_lends_again_or_leaves_a_pool_buys_no_slot() -> None:
+    ledger = json.loads(LEDGER.read_text())
+    kept = (
+        "delegate", "delegate, with income", "advance pool, nothing new", "advance pool, income",
+        "undelegate, batch starts", "undelegate, waits", "claim delegation",
+    )  # fmt: skip
+    assert all(ledger[row]["ethereum"] == ledger[row]["sei"] for row in kept)
+    assert ledger["delegate, first"]["sei"] - ledger["delegate, first"]["ethereum"] == 52_000
+    assert max(ledger[row]["sei"] for row in kept) <= 165_000
