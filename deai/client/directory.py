@@ -6,7 +6,9 @@ operator key which the registry holds for it. A source that fails is noted and l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -32,8 +34,8 @@ MAX_NODES: Final = 2048
 """Nodes kept from all sources together."""
 MAX_DIALS: Final = 64
 """Nodes asked for an offer in one search."""
-MAX_RECORDS: Final = 128
-"""Registry records read in one search."""
+MAX_RECORDS: Final = 256
+"""Registry records read in one search: of so many nodes, drawn among all that fit."""
 AT_ONCE: Final = 16
 OFFER_TIMEOUT: Final = 3.0
 SOURCE_TIMEOUT: Final = 5.0
@@ -155,8 +157,15 @@ class Directory:
         sessions: Sessions,
         sources: Sequence[Source],
         fallback: Sequence[Source],
+        *,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`fallback` sources are asked only when `sources` do not know enough nodes."""
+        """`fallback` sources are asked only when `sources` do not know enough nodes.
+
+        `random` gives so many bytes, from which is drawn who is looked at where there are many.
+        """
+        self._random = random
+        self._salt = b""
         self._ledger = ledger
         self._sessions = sessions
         self._sources = sources
@@ -185,6 +194,7 @@ class Directory:
             if len(self._fitting(wish, now)) < max(wish.seats, len(wish.nodes)) + 2:
                 await self._look(self._fallback, wish, now)
             self._looked_at = trio.current_time()
+            self._salt = self._random(16)  # the draw holds until everybody is looked for again
         fitting = self._fitting(wish, now)
         await self._read_records(fitting)
         return tuple(
@@ -224,7 +234,12 @@ class Directory:
             and (not wish.nodes or known.offer.node in wish.nodes)
             and any(one.workload == wish.workload for one in known.offer.workloads)
         ]
+        if len(found) > MAX_RECORDS:
+            found.sort(key=lambda known: self._lot(known.offer.node))
         return found[:MAX_RECORDS]
+
+    def _lot(self, node: NodeId) -> bytes:
+        return hashlib.blake2b(node.encode(), key=self._salt, digest_size=8).digest()
 
     async def _look(self, sources: Sequence[Source], wish: Wish, now: int) -> None:
         hints: list[Hint] = []

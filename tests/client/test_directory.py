@@ -113,6 +113,27 @@ async def bound_hint(world: World, index: int = 0) -> tuple[Hint, Binding]:
     return Hint(place, node.node, await node.offer(), Bound(SignedBinding(body, *halves), 5)), body
 
 
+async def test_of_many_nodes_others_are_looked_at_in_every_search(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deai.client.directory.MAX_RECORDS", 3)
+    async with open_world(*[Script()] * 9) as world, world.client(tmp_path) as client:
+        peers = PeerList([PeerAddress(n.net.peer_id, n.net.addresses) for n in world.nodes])
+        salts = iter(range(1, 100))
+        directory = Directory(
+            world.chain.ledger(), client.tools.sessions, [peers], (),
+            random=lambda count: next(salts).to_bytes(count, "big"),
+        )  # fmt: skip
+        seen = set()
+        for _ in range(12):
+            found = await directory.candidates(WISH, world.chain.now, fresh=True)
+            assert len(found) == 3
+            again = await directory.candidates(WISH, world.chain.now)
+            assert {one.node for one in again} == {one.node for one in found}
+            seen |= {one.node for one in found}
+        assert seen == {node.node for node in world.nodes}
+
+
 async def test_a_twin_is_believed_when_both_owners_signed_for_it(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
