@@ -179,7 +179,7 @@ async def _chain(part: dict[str, Any], home: Home, known: Registration) -> None:
 async def earnings(home: Home) -> Document:
     """From the journal and the accounts of channels."""
     if not home.has_registrations:
-        return await earned({})
+        return {**await earned({}), "manager": None}
     known = home.registrations()
     async with _journals(home, known) as journals:
         found = await earned(journals)

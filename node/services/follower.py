@@ -17,6 +17,7 @@ from deai.events import (
     NodeRegistered,
     NodeSlashed,
     OperatorRotated,
+    StakeAdded,
     StandingChanged,
     TaskFinalised,
     TaskPosted,
@@ -37,6 +38,7 @@ _OWN: Final = (
     NodeBeat,
     NodeSlashed,
     OperatorRotated,
+    StakeAdded,
     StandingChanged,
     UnbondingStarted,
 )

@@ -75,32 +75,37 @@ class Watch:
             node.solved("clock")
 
     def _look_at_standing(self) -> None:
+        found = self._standing()
+        for code in _STANDINGS:
+            if found is None or code != found[0]:
+                self._node.solved(code)
+        if found is not None:
+            self._node.problem(*found)
+
+    def _standing(self) -> tuple[str, str, str] | None:
+        """Why the node may get no tasks: code, message and hint."""
         node = self._node
-        record = node.record
+        record, pool = node.record, node.pool
         if record is None:
-            node.problem("not_registered", "the node is not registered", "deai node init")
-        elif record.standing is Standing.JAILED:
-            leave = "deai stake unbond --all" if node.pool is None else "deai pool close NODE"
-            node.problem(
+            return "not_registered", "the node is not registered", "deai node init"
+        if record.standing is Standing.JAILED:
+            leave = "stake unbond --all" if pool is None else f"pool close {node.ports.node}"
+            return (
                 "jailed",
                 "the node was slashed and is jailed; clients pass it over from now on",
-                f"take the stake out ({leave}) and register another node",
+                f"take the stake out (deai {leave}) and register another node",
             )
-        elif node.pool is not None and node.pool.state is not PoolState.OPEN:
-            node.problem(
+        if pool is not None and pool.state is not PoolState.OPEN:
+            return (
                 "pool_closed",
-                f"the pool that owns the node is {node.pool.state.label}: it gets no more tasks",
+                f"the pool that owns the node is {pool.state.label}: it gets no more tasks",
                 f"deai pool show {node.ports.node}; another node needs a home of its own",
             )
-        elif not record.standing.is_assignable:
-            node.problem(
-                "not_assignable", f"the node is {record.standing.label}", "deai stake status"
-            )
-        elif record.operator != node.ports.signer.account:
-            node.problem("wrong_key", "another operator key is registered", "deai stake rotate")
-        else:
-            for code in _STANDINGS:
-                node.solved(code)
+        if not record.standing.is_assignable:
+            return "not_assignable", f"the node is {record.standing.label}", "deai stake status"
+        if record.operator != node.ports.signer.account:
+            return "wrong_key", "another operator key is registered", "deai stake rotate"
+        return None
 
     async def _look_at_disk(self) -> None:
         node, daemon = self._node, self._node.daemon

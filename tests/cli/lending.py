@@ -28,7 +28,7 @@ from deai.network import ChainEntry, Network, save_network
 from deai.signing import LocalSigner, Signer
 from deai.standing import Standing
 from deai.tasks import Opening, Policy
-from node import opening
+from node import doctor, offline, opening
 from tests.cli.conftest import Done, Shell
 from tests.deai.chain.chains import PARAMETERS, SETTINGS, ChainProcess
 from tests.deai.chain.conftest import memory_world
@@ -210,7 +210,8 @@ def memory_place(folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(access, "open_reader", reader)
     monkeypatch.setattr(access, "open_account", account)
-    monkeypatch.setattr(opening, "open_ledger", of_node)
+    for module in (opening, offline, doctor):
+        monkeypatch.setattr(module, "open_ledger", of_node)
     entry = ChainEntry(
         kind="memory", chain_id=info.chain_id, rpc_urls=("http://127.0.0.1:9",),
         contracts=info.contracts,

@@ -12,6 +12,7 @@ from deai.ids import AccountId, NodeId
 from deai.keys import create_key
 from deai.money import UNIT
 from deai.standing import Standing
+from node.doctor import Check
 from node.home import Home
 from tests.cli.conftest import Shell
 from tests.cli.lending import LEAST, Person, Place, chain_place, memory_place
@@ -365,6 +366,41 @@ def test_a_slash_that_leaves_the_manager_too_little_is_made_up_for_first(
     manager(*refused["hint"].rpartition("deai ")[2].split())
     assert manager("stake", "release")["steps"][0]["state"] == "done"
     ann("pool", "delegate", node, "5CT")
+
+
+def test_a_stopped_node_says_whose_its_money_is(place: Place, managed: Managed) -> None:
+    manager = managed.person
+    income = managed.earn()
+    status = manager("node", "status", status=4)
+    found = status["pool"]
+    assert (found["manager"], found["income"]) == (manager.account, str(income))
+    assert (found["own"], found["delegated"]) == (str(OWN), "0")
+    assert manager("node", "earnings")["manager"] == manager.account
+    assert "not shared out yet" in manager.shell("node", "status").out
+    assert manager.account in manager.shell("node", "earnings").out
+
+
+def test_the_doctor_looks_at_the_managers_part(
+    place: Place, managed: Managed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def skip(_self: object) -> Check:
+        return Check("worker", ok=True, detail="not looked at here")
+
+    monkeypatch.setattr("node.doctor.Doctor._worker", skip)
+    manager = managed.person
+
+    def stake() -> dict[str, Any]:
+        done = manager.shell.json("node", "doctor")
+        checks = {check["name"]: check for check in done.document["checks"]}
+        assert "close the pool" in checks["owner_key"]["detail"]
+        found: dict[str, Any] = checks["stake"]
+        return found
+
+    assert stake()["ok"]
+    managed.slash()
+    manager("pool", "advance", managed.node)
+    assert (stake()["ok"], stake()["fix"]) == (False, "deai stake status")
+    assert "jailed, pool open" in stake()["detail"]
 
 
 def test_people_read_what_they_have_and_when_it_comes(managed: Managed, ann: Person) -> None:
