@@ -1,7 +1,8 @@
 """What an account may ask a chain to do: pure data, one type per verb of the lifecycle.
 
 An action is carried out by `Ledger.submit`; the adapter encodes it for its chain. Every action
-has an intent key: submitting an equal intent twice has one effect.
+has an intent key: submitting an equal intent twice has one effect. Longer than other modules
+because every verb is here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What chains report: typed events in chain order, the only input of the index."""
+"""What chains report: typed events in chain order, the only input of the index.
+
+Longer than other modules because every event is here.
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,9 @@
 """Delegation as its contract does it: an account owns the node, and a book says whose is what.
 
-Each verb asks what the contract asks, in its order, and reports what it reports, in its order: the
-functions below are named like its own. The arithmetic is that of `deai.pools`.
+Each verb asks what the contract asks, in its order, and reports what it reports, in its order.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, NoReturn
-
-import msgspec
 
 from deai import pools
 from deai.actions import (
@@ -19,38 +12,22 @@ from deai.actions import (
     AnnounceCommission,
     ClaimDelegation,
     ClosePool,
-    CollectEarnings,
     Delegate,
     OpenPool,
     PoolRotateOperator,
     PoolUnjail,
     RegisterNode,
-    RequestUnstake,
     RotateOperator,
     Undelegate,
     Unjail,
-    WithdrawStake,
 )
-from deai.chain import memory_orders as orders, memory_registry as registry
-from deai.chain.ledger import ORDERS_CONTRACT
-from deai.chain.memory_state import NOTHING_LENT, Call, Lent, NodeState, PaidBatch, PoolBook, refuse
-from deai.events import (
-    BatchMatured,
-    BatchStarted,
-    CommissionAnnounced,
-    Delegated,
-    IncomeShared,
-    PoolClosed,
-    PoolOpened,
-    PoolSlashed,
-    UndelegationPaid,
-    UndelegationRequested,
-    VaultWithdrawn,
-)
+from deai.chain import memory_registry as registry
+from deai.chain.memory_pool_book import Pool, acting_as, bad_state
+from deai.chain.memory_state import Call, Lent, PoolBook, refuse
+from deai.events import CommissionAnnounced, Delegated, PoolOpened, UndelegationRequested
 from deai.ids import AccountId, NodeId, node_id, owner_of
 from deai.money import Amount, Count
 from deai.pools import (
-    LEVERAGE,
     MAX_COMMISSION,
     MAX_SHARES,
     MIN_MINTED,
@@ -61,9 +38,6 @@ from deai.pools import (
     worth,
 )
 from deai.standing import Standing
-
-KEEPSAKE: Final = 1
-"""Stays with an owner's account for good."""
 
 
 def open_pool(call: Call, action: OpenPool) -> None:
@@ -76,7 +50,7 @@ def open_pool(call: Call, action: OpenPool) -> None:
     owner = pools.pool_owner(domain, call.sender, action.index)
     node, stake = node_id(owner, 0), int(action.stake)
     if node in call.pools:
-        _bad_state(node, call.pools[node].state)
+        bad_state(node, call.pools[node].state)
     call.pools[node] = PoolBook(
         manager=call.sender, commission=action.commission_bps, state=PoolState.OPEN, batch=1,
         assets=stake, shares=stake, bonded=stake,
@@ -86,7 +60,7 @@ def open_pool(call: Call, action: OpenPool) -> None:
         PoolOpened(node, call.sender, Count(action.index), action.commission_bps, action.stake)
     )  # fmt: skip
     call.move_tokens(domain.contract, owner, stake)
-    with _as(call, owner):
+    with acting_as(call, owner):
         registry.register(
             call,
             RegisterNode(
@@ -101,10 +75,10 @@ def delegate(call: Call, action: Delegate) -> None:
     contract, amount = call.info.delegations.contract, int(action.amount)
     call.move_tokens(call.sender, contract, amount)
     _require_open(call)
-    pool = _Pool(call, action.node)
+    pool = Pool(call, action.node)
     standing, book = pool.advance(), pool.book
     if book.state is not PoolState.OPEN:
-        _bad_state(action.node, book.state)
+        bad_state(action.node, book.state)
     if standing is Standing.JAILED and call.sender != book.manager:
         refuse("Jailed", node=action.node)
     least = int(call.parameters.min_delegation)
@@ -123,18 +97,18 @@ def delegate(call: Call, action: Delegate) -> None:
         pool.check_leverage()
     pool.store()
     call.emit(Delegated(action.node, call.sender, action.amount, Count(shares)))
-    with _as(call, contract):
+    with acting_as(call, contract):
         registry.add_stake(call, AddStake(action.node, action.amount))
 
 
 def undelegate(call: Call, action: Undelegate) -> None:
     """Shares of the sender wait for a batch, which begins at once if none unbonds."""
-    pool = _Pool(call, action.node)
+    pool = Pool(call, action.node)
     pool.advance()
     pool.pay(call.sender)
     book, shares = pool.book, action.shares
     if book.state is not PoolState.OPEN:
-        _bad_state(action.node, book.state)
+        bad_state(action.node, book.state)
     lent = pool.lent(call.sender)
     if not shares:
         refuse("BadData")
@@ -154,14 +128,14 @@ def undelegate(call: Call, action: Undelegate) -> None:
 
 def advance(call: Call, action: AdvancePool) -> None:
     """Recognise a slash, share out income, pay what matured, start the next."""
-    pool = _Pool(call, action.node)
+    pool = Pool(call, action.node)
     pool.advance()
     pool.store()
 
 
 def claim(call: Call, action: ClaimDelegation) -> None:
     """An account is sent what matured."""
-    pool = _Pool(call, action.node)
+    pool = Pool(call, action.node)
     pool.advance()
     if not pool.pay(action.account):
         refuse("NothingToClaim", account=action.account)
@@ -195,7 +169,7 @@ def close(call: Call, action: ClosePool) -> None:
 def rotate_operator(call: Call, action: PoolRotateOperator) -> None:
     """A new hot key for the node."""
     _managed(call, action.node)
-    with _as(call, owner_of(action.node)):
+    with acting_as(call, owner_of(action.node)):
         registry.rotate_operator(
             call,
             RotateOperator(action.node, action.operator, action.valid_until, action.signature),
@@ -209,7 +183,7 @@ def unjail(call: Call, action: PoolUnjail) -> None:
     pool.require_open()
     pool.check_own_part()
     pool.store()
-    with _as(call, owner_of(action.node)):
+    with acting_as(call, owner_of(action.node)):
         registry.unjail(call, Unjail(action.node))
 
 
@@ -218,7 +192,7 @@ def pool_of(call: Call, node: NodeId) -> PoolRecord | None:
     _ = call.info.delegations
     if node not in call.pools:
         return None
-    pool = _Pool(call, node)
+    pool = Pool(call, node)
     pool.ripen()
     book = pool.book
     return PoolRecord(
@@ -244,7 +218,7 @@ def delegation_of(call: Call, node: NodeId, account: AccountId) -> DelegationRec
     _ = call.info.delegations
     if node not in call.pools:
         return pools.NO_DELEGATION
-    pool = _Pool(call, node)
+    pool = Pool(call, node)
     lent, due = pool.resolved(pool.lent(account)), 0
     if pool.is_matured(lent):
         batch = call.batches[node, lent.batch]
@@ -259,259 +233,8 @@ def delegation_of(call: Call, node: NodeId, account: AccountId) -> DelegationRec
     )
 
 
-class _Pool:
-    """One pool in the course of one verb; `book` is a copy until it is stored."""
-
-    def __init__(self, call: Call, node: NodeId) -> None:
-        _ = call.info.delegations
-        if node not in call.pools:
-            _bad_state(node, PoolState.NONE)
-        self.call = call
-        self.node = node
-        self.owner = owner_of(node)
-        self.book = msgspec.structs.replace(call.pools[node])
-
-    def store(self) -> None:
-        """Let the changes of the book be the contract's."""
-        self.call.pools[self.node] = self.book
-
-    # --- who has what
-
-    def lent(self, account: AccountId) -> Lent:
-        return self.call.lent.get((self.node, account), NOTHING_LENT)
-
-    def keep(self, account: AccountId, lent: Lent) -> None:
-        self.call.lent[self.node, account] = lent
-
-    def lend(self, account: AccountId, shares: int) -> None:
-        """More shares (or fewer) for an account."""
-        lent = self.lent(account)
-        self.keep(account, msgspec.structs.replace(lent, shares=lent.shares + shares))
-
-    def resolved(self, lent: Lent) -> Lent:
-        """Shares that wait for a batch that never starts go the way of the others."""
-        if self.book.state is PoolState.OPEN or not lent.queued or lent.batch != self.book.batch:
-            return lent
-        return Lent(lent.shares + lent.queued, 0, lent.batch)
-
-    def is_matured(self, lent: Lent) -> bool:
-        """Whether the batch that an account's shares left with was paid."""
-        if not lent.queued or lent.batch == self.book.batch:
-            return False
-        return not self.book.leaving_shares or lent.batch + 1 != self.book.batch
-
-    # --- checks
-
-    def require_open(self) -> None:
-        if self.book.state is not PoolState.OPEN:
-            _bad_state(self.node, self.book.state)
-
-    def check_own_part(self) -> None:
-        own = self.lent(self.book.manager).shares
-        amount = worth(own, self.book.shares, self.book.assets)
-        least = int(self.call.parameters.min_stake)
-        if amount < least:
-            refuse("OwnPartTooLow", amount=amount, least=least)
-
-    def check_leverage(self) -> None:
-        most = (LEVERAGE + 1) * self.lent(self.book.manager).shares
-        shares = self.book.shares - self.book.queued
-        if shares > most:
-            refuse("Overleveraged", shares=shares, most=most)
-
-    # --- what advancing does
-
-    def advance(self) -> Standing:
-        """All that anybody may let happen; the node's standing before."""
-        node = self.call.node(self.node)
-        self.ripen()
-        given = self._compare(node)
-        self._harvest(given)
-        self._mature()
-        self.begin()
-        return node.standing
-
-    def ripen(self) -> None:
-        """What was announced comes into force."""
-        book = self.book
-        if book.next_commission_epoch and registry.epoch_of(self.call) >= (
-            book.next_commission_epoch
-        ):
-            book.commission, book.next_commission = book.next_commission, 0
-            book.next_commission_epoch = 0
-
-    def _compare(self, node: NodeState) -> int:
-        """Recognise a slash; what others added to the stake is given."""
-        book, taken = self.book, 0
-        if node.unbonding < book.unbonding:
-            taken, book.unbonding = book.unbonding - node.unbonding, node.unbonding
-        if node.bonded < book.bonded:
-            taken, book.bonded = taken + book.bonded - node.bonded, node.bonded
-        if taken:
-            self._slash(taken)
-        if node.bonded > book.bonded and (book.state is PoolState.OPEN or book.leaving_shares):
-            given, book.bonded = node.bonded - book.bonded, node.bonded
-            return given
-        return 0
-
-    def _slash(self, taken: int) -> None:
-        book = self.book
-        found = pools.slash(
-            taken, int(self.call.parameters.bounty), assets=book.assets, leaving=book.leaving,
-            shares=book.shares, free=self.lent(book.manager).shares,
-        )  # fmt: skip
-        book.leaving -= found.lost
-        book.assets -= taken - found.lost
-        book.shares -= found.burnt
-        self.lend(book.manager, -found.burnt)
-        self.call.emit(
-            PoolSlashed(self.node, Amount(taken), Amount(found.bounty), Count(found.burnt))
-        )
-
-    def _harvest(self, given: int) -> None:
-        call, book, owner = self.call, self.book, self.owner
-        if earned := call.vault.get(owner, 0):
-            call.debit(owner, earned)
-            call.emit(VaultWithdrawn(owner, owner, Amount(earned)))
-            call.move_tokens(call.info.contracts["TaskEscrow"], owner, earned)
-        if ORDERS_CONTRACT in call.info.contracts and orders.earnings_of(call, owner).earned:
-            orders.collect(call, CollectEarnings(owner))
-        came = max(0, call.tokens.get(owner, 0) - book.held - KEEPSAKE)
-        income = came + given
-        if not income:
-            return
-        if not book.shares:
-            call.emit(IncomeShared(self.node, Amount(income), Amount(income), Count(0)))
-            self._send(book.manager, came)
-            return
-        kept, bought = pools.commission(income, book.commission, book.shares, book.assets)
-        book.assets += income
-        book.shares += bought
-        if bought:
-            self.lend(book.manager, bought)
-        call.emit(IncomeShared(self.node, Amount(income), Amount(kept), Count(bought)))
-        book.held += came
-        self._stake(came)
-
-    def _mature(self) -> None:
-        """Pay the batch that unbonds, or end the pool."""
-        book, call = self.book, self.call
-        if not book.matures_at or call.now <= book.matures_at:
-            return
-        back = book.unbonding
-        book.matures_at, book.unbonding, book.held = 0, 0, book.held + back
-        if back:
-            with _as(call, self.owner):
-                registry.withdraw_stake(call, WithdrawStake(self.node, self.owner))
-        if not book.leaving_shares:
-            self._end()
-            return
-        paid = min(book.leaving, back)
-        number = book.batch - 1
-        call.batches[self.node, number] = PaidBatch(book.leaving_shares, paid)
-        book.assets += book.leaving - paid
-        book.leaving, book.leaving_shares = 0, 0
-        call.emit(BatchMatured(self.node, number, Amount(paid)))
-        self._stake(back - paid)
-
-    def begin(self) -> None:
-        """Start to unbond the next batch, or everything."""
-        book = self.book
-        if book.matures_at:
-            return
-        if book.state is PoolState.OPEN and book.queued:
-            amount = worth(book.queued, book.shares, book.assets)
-            if amount + self.call.parameters.min_stake <= book.bonded:
-                self._start_batch(amount)
-                return
-            self.shut()
-        if book.state is not PoolState.CLOSING:
-            return
-        everything = book.bonded
-        if not everything:
-            self._end()
-            return
-        book.bonded = 0
-        self._unbond(everything)
-        self.call.emit(
-            BatchStarted(self.node, 0, Count(book.shares), Amount(book.assets), book.matures_at)
-        )
-
-    def _start_batch(self, amount: int) -> None:
-        book, call = self.book, self.call
-        shares, number = book.queued, book.batch
-        book.batch += 1
-        book.queued, book.shares, book.assets = 0, book.shares - shares, book.assets - amount
-        if not amount:
-            call.batches[self.node, number] = PaidBatch(shares, 0)
-            call.emit(BatchStarted(self.node, number, Count(shares), Amount(0), call.now))
-            call.emit(BatchMatured(self.node, number, Amount(0)))
-            return
-        book.leaving, book.leaving_shares, book.bonded = amount, shares, book.bonded - amount
-        self._unbond(amount)
-        call.emit(BatchStarted(self.node, number, Count(shares), Amount(amount), book.matures_at))
-
-    def _unbond(self, amount: int) -> None:
-        book = self.book
-        book.unbonding = amount
-        book.matures_at = self.call.now + self.call.parameters.unbonding_seconds
-        with _as(self.call, self.owner):
-            registry.request_unstake(self.call, RequestUnstake(self.node, Amount(amount)))
-
-    def shut(self) -> None:
-        """Shares that wait go the way of all others now."""
-        book = self.book
-        book.state, book.queued = PoolState.CLOSING, 0
-        self.keep(book.manager, self.resolved(self.lent(book.manager)))
-        self.call.emit(PoolClosed(self.node))
-
-    def _end(self) -> None:
-        self.book.state = PoolState.CLOSED
-        self.call.emit(BatchMatured(self.node, 0, Amount(self.book.assets)))
-
-    # --- going out
-
-    def pay(self, account: AccountId) -> bool:
-        """Send an account what matured; whether there was anything, be it worth nothing."""
-        book, call = self.book, self.call
-        lent, total, found = self.resolved(self.lent(account)), 0, False
-        if self.is_matured(lent):
-            batch = call.batches[self.node, lent.batch]
-            due = worth(lent.queued, batch.shares, batch.amount)
-            call.batches[self.node, lent.batch] = PaidBatch(
-                batch.shares - lent.queued, batch.amount - due
-            )
-            call.emit(UndelegationPaid(self.node, account, lent.batch, Amount(due)))
-            lent, total, found = Lent(lent.shares, 0, lent.batch), due, True
-        if book.state is PoolState.CLOSED and lent.shares:
-            due = worth(lent.shares, book.shares, book.assets)
-            book.shares, book.assets = book.shares - lent.shares, book.assets - due
-            call.emit(UndelegationPaid(self.node, account, 0, Amount(due)))
-            lent, total, found = Lent(0, lent.queued, lent.batch), total + due, True
-        if found:
-            self.keep(account, lent)
-            book.held -= total
-            self._send(account, total)
-        return found
-
-    # --- the owner's account
-
-    def _stake(self, amount: int) -> None:
-        """Held tokens become stake, while the pool is open."""
-        book = self.book
-        if not amount or book.state is not PoolState.OPEN:
-            return
-        book.held, book.bonded = book.held - amount, book.bonded + amount
-        with _as(self.call, self.owner):
-            registry.add_stake(self.call, AddStake(self.node, Amount(amount)))
-
-    def _send(self, to: AccountId, amount: int) -> None:
-        if amount:
-            self.call.move_tokens(self.owner, to, amount)
-
-
-def _managed(call: Call, node: NodeId) -> _Pool:
-    pool = _Pool(call, node)
+def _managed(call: Call, node: NodeId) -> Pool:
+    pool = Pool(call, node)
     if call.sender != pool.book.manager:
         refuse("Forbidden", caller=call.sender)
     return pool
@@ -520,18 +243,3 @@ def _managed(call: Call, node: NodeId) -> _Pool:
 def _require_open(call: Call) -> None:
     if call.paused:
         refuse("IsPaused")
-
-
-def _bad_state(node: NodeId, state: PoolState) -> NoReturn:
-    # As the contract of channels, which was first to have an error of this form, calls it.
-    refuse("BadState", id=node, state=int(state))
-
-
-@contextmanager
-def _as(call: Call, account: AccountId) -> Iterator[None]:
-    """A contract's account calls the registry."""
-    sender, call.sender = call.sender, account
-    try:
-        yield
-    finally:
-        call.sender = sender

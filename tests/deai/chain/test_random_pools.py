@@ -22,7 +22,7 @@ from deai.events import (
 )
 from deai.ids import NodeId
 from deai.pools import PoolState
-from tests.deai.chain.conftest import WITH_REWARDS, memory_world
+from tests.deai.chain.conftest import WITH_ORDERS, memory_world
 from tests.support.ledger_conformance import World
 from tests.support.pool_conformance import Pooling
 from tests.support.pool_walk import Walk, costs_no_less, is_solvent, shares_add_up
@@ -100,10 +100,10 @@ def adds_up(chain: MemoryChain, node: NodeId, left: int) -> None:
     assert left <= 1, "one unit stays with the account"
 
 
-@pytest.mark.parametrize("chain", WITH_REWARDS[1:2], indirect=True)
+@pytest.mark.parametrize("chain", WITH_ORDERS[1:2], indirect=True)
 async def test_a_real_chain_says_what_memory_says(world: World) -> None:
-    walk = Walk(world, 3, slashes=1)
+    walk = Walk(world, 111, slashes=1)  # closes a pool, and slashes one
     await walk.begin()
-    for _ in range(40):
+    for _ in range(45):
         await walk.step()
     assert walk.accepted > 12
