@@ -15,6 +15,7 @@ from deai.channels import (
 )
 from deai.errors import BadSignature, MalformedMessage, ProtocolError
 from deai.hashing import ZERO
+from deai.ids import AccountId
 from deai.lane.messages import Pay, Receipts
 from deai.lane.payee import MAX_FORGOTTEN, Payee
 from deai.lane.receipts import task_leaves
@@ -81,7 +82,7 @@ def test_a_voucher_for_less_than_what_it_covers_is_refused_however_well_it_is_si
                 pair.node.take(pay)
 
 
-def test_a_voucher_is_good_once_and_only_in_its_epoch_and_for_its_channel() -> None:
+def test_a_voucher_is_good_once_and_only_in_its_epoch_for_its_channel_contract_and_chain() -> None:
     pair = paid(20)
     pair.start()
     pair.finish()
@@ -97,6 +98,10 @@ def test_a_voucher_is_good_once_and_only_in_its_epoch_and_for_its_channel() -> N
         Payee(
             CHANNEL, Domain(CHANNELS_NAME, 1, DOMAIN.contract), 1, DEPOSIT, pair.node.standing,
             due=deque(pair.node.due),
+        ),
+        Payee(
+            CHANNEL, Domain(CHANNELS_NAME, DOMAIN.chain_id, AccountId("0x" + "cf" * 20)), 1,
+            DEPOSIT, pair.node.standing, due=deque(pair.node.due),
         ),
     ):  # fmt: skip
         with pytest.raises(BadSignature):
@@ -138,3 +143,32 @@ def test_a_client_cannot_have_received_what_was_not_sent() -> None:
 def test_a_window_ahead_has_no_leaves_and_no_root() -> None:
     issued = payer().pay_ahead(SESSION, 7)
     assert (issued.pay.tasks, issued.pay.root, issued.leaves) == (0, ZERO, ())
+
+
+def test_of_two_vouchers_for_one_window_the_first_is_taken_and_pays_once() -> None:
+    pair = paid(20)
+    for name in ("start", "finish", "read_results"):
+        pair.step(name)
+    before = pair.node.standing
+    twin = payer(pair.client.promised)
+    twin.got(20, leaves(20, pair.node.next_index - 20), 7)
+    tasks = pair.client.to_pay(flush=True)
+    first = pair.client.issue(SESSION, tasks).pay
+    # The same window once more: with more money in it, and again under the next number.
+    second = twin.issue(SESSION, tasks).pay
+    root = pair.client.promised.voucher
+    assert root is not None
+    amount = Amount(first.cumulative_amount + 7)
+    dearer = sign_voucher(DOMAIN, SESSION, pair.node.id, 1, amount, root.receipts_root)
+    others = (
+        second,
+        msgspec.structs.replace(second, cumulative_amount=amount, signature=dearer.signature),
+        msgspec.structs.replace(second, number=second.number + 1),
+    )
+    taken = pair.node.take(first).standing
+    for other in others:
+        with pytest.raises(ProtocolError):
+            pair.node.take(other)
+    assert pair.node.standing == taken
+    assert taken.paid == before.paid + tasks
+    assert taken.cumulative == before.cumulative + 7 * tasks
