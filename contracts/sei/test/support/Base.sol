@@ -27,6 +27,7 @@ interface Vm {
     function etch(address, bytes calldata) external;
     function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address);
     function getNonce(address) external view returns (uint64);
+    function setNonce(address, uint64) external;
     function envOr(string calldata name, bool otherwise) external view returns (bool);
     function readFile(string calldata path) external pure returns (string memory);
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
