@@ -35,6 +35,8 @@ _OPEN_POOL: Final = (
 _DELEGATE: Final = ("uint8", "bytes32")
 _OPEN, _ADD = 1, 2
 """What tokens that arrive at the contract for pools are for."""
+_DUE: Final = 120_000
+"""What a verb of a pool needs besides when income, or the end of a batch, comes before it."""
 
 
 class ContractCall(msgspec.Struct, frozen=True):
@@ -309,24 +311,24 @@ def _encode_pool(
             )  # fmt: skip
             return paid(action.stake, data, 400_000)
         case act.Delegate():
-            return paid(action.amount, values(_DELEGATE, _ADD, raw(action.node)), 150_000)
+            return paid(action.amount, values(_DELEGATE, _ADD, raw(action.node)), 165_000 + _DUE)
         case act.Undelegate():
-            return pools("undelegate", 100_000, action.node, action.shares)
+            return pools("undelegate", 110_000 + _DUE, action.node, action.shares)
         case act.AdvancePool():
-            return pools("advance", 50_000, action.node)
+            return pools("advance", 70_000 + _DUE, action.node)
         case act.ClaimDelegation():
-            return pools("claim", 60_000, action.node, action.account)
+            return pools("claim", 100_000 + _DUE, action.node, action.account)
         case act.AnnounceCommission():
-            return pools("announceCommission", 50_000, action.node, action.bps)
+            return pools("announceCommission", 75_000 + _DUE, action.node, action.bps)
         case act.ClosePool():
-            return pools("close", 100_000, action.node)
+            return pools("close", 150_000 + _DUE, action.node)
         case act.PoolRotateOperator():
             return pools(
                 "rotateOperator", 60_000, action.node, action.operator, action.valid_until,
                 action.signature,
             )  # fmt: skip
         case act.PoolUnjail():
-            return pools("unjail", 60_000, action.node)
+            return pools("unjail", 90_000 + _DUE, action.node)
         case _:
             assert_never(action)
 

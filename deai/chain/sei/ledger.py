@@ -273,7 +273,7 @@ class SeiLedger:
             commission=now,
             next_commission=following,
             next_commission_epoch=epoch,
-            state=PoolState(state),
+            state=_checked(_pool_state, state),
             batch=batch,
             matures_at=matures_at,
             assets=Amount(assets),
@@ -458,6 +458,13 @@ def _standing(number: Any) -> Standing:  # noqa: ANN401 - an ABI value
         return Standing(number)
     except ValueError as error:
         raise MalformedMessage(f"no standing has the number {number}") from error
+
+
+def _pool_state(number: Any) -> PoolState:  # noqa: ANN401 - an ABI value
+    try:
+        return PoolState(number)
+    except ValueError as error:
+        raise MalformedMessage(f"no state of a pool has the number {number}") from error
 
 
 def _checked(read: Callable[[object], Any], answer: object) -> Any:  # noqa: ANN401

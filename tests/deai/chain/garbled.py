@@ -12,7 +12,7 @@ import trio
 
 from deai import actions as act
 from deai.chain.ledger import Ledger
-from deai.errors import LedgerRejected, LedgerUnreachable
+from deai.errors import LedgerRejected, LedgerUnreachable, NotSetUp
 from deai.ids import AccountId, ChannelId, NodeId, TaskId
 from deai.money import Amount
 from tests.deai.chain.proxy import Tamper
@@ -55,9 +55,10 @@ async def ask_everything(ledger: Ledger, account: AccountId, node: NodeId) -> No
         lambda: ledger.lane(account, 0), lambda: ledger.simulate(action),
         lambda: ledger.task_events(nobodys, since=ledger.info.deployed_at),
         lambda: ledger.simulate(growing), lambda: ledger.channel(channel),
-        lambda: ledger.channels(client=account),
+        lambda: ledger.channels(client=account), lambda: ledger.pool(node),
+        lambda: ledger.delegation(node, account),
     ):  # fmt: skip
-        with suppress(LedgerUnreachable, LedgerRejected):
+        with suppress(LedgerUnreachable, LedgerRejected, NotSetUp):
             await question()
 
 
