@@ -77,8 +77,9 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     redeem_least: str = "0.01CT"
     """But never for less than this, which the transaction might cost."""
     max_gas_price: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Do not redeem for the amount or the age while the chain's last price was higher, in its
-    smallest unit; 0: at any price. A client that closes its channel is answered at once."""
+    """Do not redeem for the amount or the age while the chain's price is higher (where it does not
+    tell: while that of our last transaction was), in its smallest unit; 0: at any price. A client
+    that closes its channel is answered at once."""
     towers: Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] = ()
     """Watchtowers that are handed every newest voucher: `/ip4/ADDRESS/tcp/PORT/p2p/PEER`."""
     keep_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 365)] = 168.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -216,6 +216,15 @@ class EventBatch(msgspec.Struct, frozen=True, kw_only=True):
     cursor: Cursor
     head: Head
     rewind_to: int | None = None
+
+
+@runtime_checkable
+class PricesGas(Protocol):
+    """A ledger that knows what gas costs now; where it does not, the last transaction tells."""
+
+    async def gas_price(self) -> int:
+        """Of one unit of gas, in the chain's smallest unit; raises `LedgerUnreachable`."""
+        ...
 
 
 class Ledger(Protocol):

@@ -115,6 +115,8 @@ class MemoryChain:
         self._done: dict[tuple[AccountId, str], Transaction] = {}
         self._grown = trio.Event()
         self._reachable = True
+        self.gas_price = 0
+        """What gas costs, for whoever asks before it sends."""
         genesis = self._call(ZERO_ACCOUNT)
         genesis.tokens[ZERO_ACCOUNT] = supply
         genesis.move_tokens(ZERO_ACCOUNT, holder, supply)
@@ -284,6 +286,10 @@ class MemoryLedger:
     @property
     def account(self) -> AccountId | None:
         return self._account
+
+    async def gas_price(self) -> int:
+        await self._turn()
+        return self._chain.gas_price
 
     async def parameters(self) -> Parameters:
         await self._turn()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
 import trio
 
 from deai.actions import RedeemMany, RedeemVoucher, Redemption, intent_key
-from deai.chain.ledger import Ledger, Transaction
+from deai.chain.ledger import Ledger, PricesGas, Transaction
 from deai.errors import Declined, InsufficientFunds, LedgerRejected, Unreachable
 from deai.ids import ChannelId
 from node.daemon import Mode
@@ -26,6 +27,8 @@ from node.state import Node
 logger = structlog.get_logger(__name__)
 
 EVERY: Final = 5.0
+CHAIN: Final = 10.0
+"""Seconds for the chain to name its price."""
 MOST: Final = 10
 """Channels in a transaction."""
 PAUSES: Final = (5.0, 30.0, 300.0)
@@ -122,7 +125,16 @@ class Redeeming:
             with trio.move_on_after(EVERY):
                 await self._wake.wait()
 
+    async def _ask_price(self) -> None:
+        """What gas costs now, where it decides and the chain tells; else the last price counts."""
+        node, ledger = self._node, self._node.ports.ledger
+        is_asked = node.config.lane.max_gas_price and any(o.unredeemed for o in self._entries())
+        if is_asked and isinstance(ledger, PricesGas):
+            with trio.move_on_after(CHAIN), suppress(Unreachable):
+                node.gas_price = await ledger.gas_price()
+
     async def _round(self) -> None:
+        await self._ask_price()
         due = self._due()
         if not self._aside and not self._failures:
             self._node.solved(_PROBLEM)

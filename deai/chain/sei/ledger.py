@@ -293,6 +293,10 @@ class SeiLedger:
             shares=shares, queued=queued, queued_batch=batch, claimable=Amount(claimable)
         )
 
+    async def gas_price(self) -> int:
+        with sensible():
+            return wei(await self._pool.call("eth_gasPrice"))
+
     async def simulate(self, action: Action) -> int:
         return await self._as_sender().estimate(encode_action(action, self._info.contracts))
 

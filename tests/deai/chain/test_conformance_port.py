@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from deai import actions as act
-from deai.chain.ledger import Cursor
+from deai.chain.ledger import Cursor, PricesGas
 from deai.chain.tasks_view import fold, task_of
 from deai.errors import InsufficientFunds, LedgerRejected
 from deai.events import (
@@ -49,6 +49,19 @@ async def test_the_same_intent_has_one_effect(world: World) -> None:
             nursery.start_soon(pay)
     assert len(set(done)) == 1
     assert (await world.reader.balances(other.account)).tokens == 2 * UNIT
+
+
+async def test_the_price_of_gas_is_that_of_transactions(world: World) -> None:
+    reader = world.reader
+    if not isinstance(reader, PricesGas):
+        assert world.name == "near"  # whose last transaction tells
+        return
+    signer = world.signer()
+    await world.fund(signer.account, UNIT)
+    ledger = await world.ledger(signer)
+    done = await ledger.submit(act.TransferTokens(signer.account, Amount(1)), key="to myself")
+    price = await reader.gas_price()
+    assert price * 9 // 10 <= done.gas_price <= 2 * price + 10**9
 
 
 async def test_a_refused_intent_may_be_tried_again(world: World) -> None:
