@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the three contracts into deai/chain/artifacts/near, or with --check compares them byte for byte.
+# Builds the contracts into deai/chain/artifacts/near, or with --check compares them byte for byte.
 # `--check-source` needs no toolchain: was anything changed since the shipped wasm was built?
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # All that decides the bytes: one line for each file.
 sources() {
-  find Cargo.toml Cargo.lock toolchain.sh package-lock.json {token,compute,channels}/{Cargo.toml,src} -type f \
+  find Cargo.toml Cargo.lock toolchain.sh package-lock.json {token,compute,channels,rewards}/{Cargo.toml,src} -type f \
     ! -path '*/tests/*' ! -name tests.rs | LC_ALL=C sort | xargs sha256sum
 }
 if [ "${1:-}" = --check-source ]; then
@@ -32,13 +32,13 @@ CARGO_TARGET_DIR=$made CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS=$flags CARG
 
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-for name in token compute channels; do
+for name in token compute channels rewards; do
   # A sixth smaller, and checked to need nothing beyond the first WebAssembly version and sign extension.
   node "$toolchain/node_modules/binaryen/bin/wasm-opt" -Oz --mvp-features --enable-sign-ext \
     --enable-mutable-globals --strip-debug --strip-producers \
     "$made/$target/release/deai_$name.wasm" -o "$out/$name.wasm"
 done
-(cd "$out" && sha256sum channels.wasm compute.wasm token.wasm > SHA256SUMS)
+(cd "$out" && sha256sum channels.wasm compute.wasm rewards.wasm token.wasm > SHA256SUMS)
 if [ "${1:-}" = --check ]; then
   # One command a line: `set -e` overlooks what fails on the left of an `&&`.
   diff "$artifacts/SHA256SUMS" "$out/SHA256SUMS"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from devnet.near.rules import PROTOCOL_VERSION, TGAS
-from tests.contracts_near import channel_plays, gas_plays
+from tests.contracts_near import channel_plays, gas_plays, reward_plays
 from tests.contracts_near.gas_plays import Meter, Row
 from tests.contracts_near.world import ARTIFACTS
 
@@ -44,9 +44,10 @@ Table = dict[str, Row]
 def play(directory: Path) -> Meter:
     """Every call of every contract on the embedded chain."""
     meter = gas_plays.play(directory / "compute")
-    channels = channel_plays.play(directory / "channels")
-    meter.rows.update(channels.rows)
-    meter.recorder.codes.update(channels.recorder.codes)
+    for name, plays in (("channels", channel_plays), ("rewards", reward_plays)):
+        other = plays.play(directory / name)
+        meter.rows.update(other.rows)
+        meter.recorder.codes.update(other.recorder.codes)
     return meter
 
 
