@@ -19,6 +19,7 @@ from deai.lifecycle import TaskState
 from deai.money import UNIT
 from deai.offers import MAX_OFFER_BYTES, Offer
 from deai.pools import LEVERAGE, PoolState, worth
+from deai.standing import Standing
 
 Document = dict[str, Any]
 
@@ -263,7 +264,7 @@ def pool_document(row: Mapping[str, Any], now: float) -> Document | None:
     in_force = "next_commission" if starts and not waits else "commission"
     own = worth(own_shares, shares, assets)
     more = (LEVERAGE + 1) * own_shares - (shares - sums["queued"])
-    is_open = row["pool_state"] == PoolState.OPEN.label
+    takes = row["pool_state"] == PoolState.OPEN.label and row["standing"] != Standing.JAILED.label
     matures_at = row["pool_matures_at"]
     return {
         "manager": row["pool_manager"],
@@ -275,7 +276,7 @@ def pool_document(row: Mapping[str, Any], now: float) -> Document | None:
         "assets": str(assets),
         "own": str(own),
         "delegated": str(assets - own),
-        "room": str(worth(max(0, more), shares, assets) if is_open else 0),
+        "room": str(worth(max(0, more), shares, assets) if takes else 0),
         "shares": str(shares),
         "worth_of_1000_shares": str(worth(1_000 * UNIT, shares, assets)),
         "queued_shares": str(sums["queued"]),
