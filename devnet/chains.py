@@ -53,6 +53,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
     close_period: int = 60
     reward_delay: int = 10
     thaw_period: int = 120
+    min_delegation: int = UNIT
 
     def on_chain(self, treasury: AccountId) -> Parameters:
         """As a deployment takes them."""
@@ -70,6 +71,7 @@ class DevnetParameters(msgspec.Struct, frozen=True, kw_only=True):
             close_period=self.close_period,
             reward_delay=self.reward_delay,
             thaw_period=self.thaw_period,
+            min_delegation=Amount(self.min_delegation),
         )
 
 
