@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from deai.client.journal import JournalError
 from deai.client.lane.book import CRASH_POINTS, FILE, Book, BookReader
 from deai.client.lane.halts import hint
-from deai.errors import ConfigError, DeaiError, PeerUnreachable
+from deai.errors import ConfigError, PeerUnreachable
 from deai.ids import AccountId, NodeId
 from deai.money import UNIT
 from deai.signing import Domain
@@ -209,86 +208,3 @@ async def test_two_processes_do_not_pay_from_one_home(tmp_path: Path) -> None:
                 Book(tmp_path)
             assert caught.value.reason_code == "lane_in_use"
         Book(tmp_path).close()
-
-
-async def test_a_damaged_book_is_named_and_moved_away_the_node_tells_the_rest(
-    tmp_path: Path,
-) -> None:
-    async with lane_world(tmp_path, Cheat()) as world:
-        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
-            assert len([_ async for _ in lane.map(MANY[:100])]) == 100
-        data = bytearray((tmp_path / FILE).read_bytes())
-        data[:4096] = bytes(4096)
-        (tmp_path / FILE).write_bytes(data)
-        async with world.client() as client:
-            with pytest.raises(JournalError) as caught:
-                async with client.lane("shout", max_fee=UNIT):
-                    pass
-            assert caught.value.reason_code == "lane_book"
-            assert "move lane.db away" in caught.value.hint
-        (tmp_path / FILE).unlink()
-        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
-            assert await lane.call(b"again") == b"AGAIN"
-        assert world.nodes[0].account.cumulative == 101 * PRICE
-
-
-class FullDisk:
-    """A connection whose disk is full from the n-th transaction on."""
-
-    def __init__(self, db: sqlite3.Connection, after: int) -> None:
-        self._db, self.left, self.is_mended = db, after, False
-
-    def execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        if statement == "COMMIT" and not self.is_mended:
-            self.left -= 1
-            if self.left < 0:
-                error = sqlite3.OperationalError("database or disk is full")
-                error.sqlite_errorcode = sqlite3.SQLITE_FULL
-                raise error
-        return self._db.execute(statement, values)
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._db.in_transaction
-
-
-async def test_a_full_disk_is_said_and_nothing_undurable_is_sent(tmp_path: Path) -> None:
-    async with lane_world(tmp_path, Cheat()) as world:
-        async with world.client() as client:
-            with trio.fail_after(20):
-                async with client.lane("shout", max_fee=UNIT) as lane:
-                    lane.book.writer._db = FullDisk(lane.book.writer._db, 4)  # type: ignore[assignment]
-                    ended = [task async for task in lane.results(MANY)]
-            error = ended[-1].error
-            assert isinstance(error, JournalError)
-            assert "disk is full" in str(error)
-        reader = BookReader(tmp_path)
-        standing = reader.standing(world.channel(world.nodes[0])[1], 1)
-        reader.close()
-        assert world.nodes[0].account.cumulative <= standing.promised.cumulative
-        async with world.client() as client, client.lane("shout", max_fee=UNIT) as lane:
-            assert [out async for out in lane.map(MANY)] == SHOUTED
-
-
-async def test_a_disk_that_is_full_for_a_moment_only_holds_things_up(tmp_path: Path) -> None:
-    async with lane_world(tmp_path, Cheat()) as world, world.client() as client:
-        with trio.fail_after(20):
-            async with client.lane("shout", max_fee=UNIT) as lane:
-                disk = FullDisk(lane.book.writer._db, 4)
-                lane.book.writer._db = disk  # type: ignore[assignment]
-
-                async def mend() -> None:
-                    await until(lambda: lane.book.problem)
-                    disk.is_mended = True
-
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(mend)
-                    assert [out async for out in lane.map(MANY)] == SHOUTED
-        assert world.nodes[0].account.cumulative == len(MANY) * PRICE
-
-
-def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "home").write_text("a file")
-    with pytest.raises(DeaiError) as caught:
-        Book(tmp_path / "home")
-    assert caught.value.reason_code == "lane_book"
