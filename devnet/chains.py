@@ -239,7 +239,7 @@ class NearChain(LocalChain):
     def command(self) -> list[str]:
         genesis = self.directory / "genesis.json"
         if not genesis.exists():
-            begun = dict.fromkeys(self._people(), 1000) | {"faucet": 10**9}
+            begun = dict.fromkeys(["treasury", *self._people()], 1000) | {"faucet": 10**9}
             document = {
                 self.account(name): {
                     "amount": str(coins * NEAR_COIN),
@@ -277,6 +277,7 @@ class NearChain(LocalChain):
             NearKey(BANK, self.signer("faucet")),
             self.parameters.on_chain(self.account("treasury")),
             supply=SUPPLY,
+            proposer=self.account("treasury"),
             outbox_path=self.layout.keys / "outbox-deployment-near.db",
         )
         return Deployed(contracts=done.contracts, block=done.block, chain_id=done.chain_id)

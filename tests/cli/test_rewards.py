@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from deai.cli.base import Settings
 from deai.client.rewards_following import Notice
 from deai.codec import Codec
 from deai.hashing import ZERO
-from deai.ids import AccountId, hexed
+from deai.ids import NEAR, AccountId, hexed
 from deai.keys import create_key
 from deai.money import UNIT, Amount
+from deai.network import Network, save_network
 from tests.cli.conftest import Done, Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import PARAMETERS, signer
+from tests.deai.chain.chains import PARAMETERS as ON_CHAIN
+from tests.deai.chain.near.harness import NearChain, near_chain, secret_of, settings
 
 pytestmark = pytest.mark.world
 
@@ -268,3 +272,76 @@ def test_screens_say_in_words_what_the_documents_say(
     assert "Can be claimed" in screen
     assert "5.000000 CT" in screen
     assert "Transaction" in shell("rewards", "claim", "--yes").out
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[NearChain]:
+    with near_chain(tmp_path / "chain", accounts=10) as made:
+        if made.process is None:
+            pytest.skip("needs an account of the embedded chain")
+        yield made
+
+
+@pytest.mark.chain
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_same_commands_do_the_same_on_near(
+    shell: Shell, near: NearChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder of the tokens pays in, proposes and guards; an account that the token does not
+    know yet claims."""
+    holder, one = near.holder, near.signer().account
+    keys = shell.home / "keys"
+    keys.mkdir(parents=True)
+    create_key(
+        keys / "client-near.json", keys / "passphrase", secret=secret_of(holder), chain=NEAR
+    )  # fmt: skip
+    save_network(Network(name="t", chains={NEAR: near.entry}), shell.home / "network.json")
+    config = f'chain = "near"\n[client]\naccount = "{holder.account}"\n'
+    (shell.home / "config.toml").write_text(config)
+    seconds, delay = ON_CHAIN.epoch_seconds, ON_CHAIN.reward_delay
+
+    paid = shell.json("rewards", "fund", "10CT", "--for", f"{one}=3CT", "--as", "delegation")
+    assert (paid.status, bool(paid.document["transaction"])) == (0, True)
+    assert shell.json("rewards", "status", "--account", one).document["later"] == "0"
+    near.advance(seconds)
+    stop_after("proposed", monkeypatch)
+    told = lines(shell.json("rewards", "propose", "--follow"))
+    assert [line["event"] for line in told if line["event"] != "reading"] == [
+        "ready", "proposed", "stopped",
+    ]  # fmt: skip
+    proposed = next(line for line in told if line["event"] == "proposed")
+    epoch = proposed["epoch"]
+    again = shell.json("rewards", "propose", f"{epoch}").document
+    assert (again["state"], again["ok"], again["transaction"]) == ("waiting", True, None)
+    assert (again["received"], again["pot"]) == (str(10 * UNIT), str(7 * UNIT))
+    near.advance(delay)
+
+    ready = shell.json("rewards", "status", "--account", one).document
+    assert (ready["epoch"], ready["ok"], ready["claimable"]) == (epoch, True, str(3 * UNIT))
+    got = shell.json("rewards", "claim", "--account", one)
+    assert (got.status, got.document["paid"]) == (0, str(3 * UNIT))
+    assert shell.json("rewards", "claim", "--account", one).document["transaction"] is None
+    after = shell.json("rewards", "status", "--account", one).document
+    assert (after["paid"], after["paid_to_all"]) == (str(3 * UNIT), str(3 * UNIT))
+
+    shell.json("rewards", "fund", "1CT", "--for", f"{one}=1CT")
+    near.advance(seconds)
+    lie = act.ProposeRewards(epoch + 1, b"\x13" * 32, Amount(4 * UNIT), ZERO)
+    trio.run(propose_on, near, lie)
+    wrong = shell.json("rewards", "verify", "--follow")
+    assert (wrong.status, lines(wrong)[-1]["standing"]) == (1, 1)
+    stop_after("cancelled", monkeypatch)
+    guarded = shell.json("rewards", "verify", "--follow", "--cancel")
+    assert (guarded.status, lines(guarded)[-1]["cancelled"]) == (0, 1)
+    assert shell.json("rewards", "verify", f"{epoch + 1}").document["state"] == "cancelled"
+    assert shell.json("rewards", "cancel", f"{epoch + 1}").error["code"] == "nothing_waits"
+
+
+async def propose_on(near: NearChain, action: act.ProposeRewards) -> None:
+    from deai.chain.near.keys import NearKey
+    from deai.chain.near.ledger import open_near_ledger
+
+    key = NearKey(near.holder.account, near.holder.key)
+    async with open_near_ledger(near.entry, key, settings=settings()) as ledger:
+        await ledger.submit(action)

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from deai.chain.ledger import CHANNELS_CONTRACT, Parameters
+from deai.chain.ledger import CHANNELS_CONTRACT, REWARDS_CONTRACT, Parameters
 from deai.chain.near.calls import token_storage
 from deai.chain.near.keys import NearKey
 from deai.chain.near.rpc import open_pool
@@ -28,6 +28,7 @@ SUPPLY: Final = 10**9 * UNIT
 NEAR_COIN: Final = 10**24
 MONEY: Final[Mapping[str, int]] = {
     "token": 10 * NEAR_COIN, "compute": 20 * NEAR_COIN, "channels": 10 * NEAR_COIN,
+    "rewards": 10 * NEAR_COIN,
 }  # fmt: skip
 """YoctoNEAR for each account: what its code and first records lock, and room to grow."""
 DAY_S: Final = 24 * 3600
@@ -46,7 +47,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def contract_code(name: str) -> bytes:
-    """The committed wasm of `token`, `compute` or `channels`, as its checksum says.
+    """The committed wasm of `token`, `compute`, `channels` or `rewards`, as its checksum says.
 
     Raises `NotSetUp` when it is not there, `ConfigError` when it is another one.
     """
@@ -73,18 +74,21 @@ async def deploy(
     supply: int = SUPPLY,
     holder: AccountId | None = None,
     owner: AccountId | None = None,
+    proposer: AccountId | None = None,
     upgrade_delay: int | None = None,
     outbox_path: Path | None = None,
     crash: Callable[[str], None] = no_crash,
     settings: SenderSettings | None = None,
     timeout: float = 30.0,
 ) -> Deployment:
-    """Deploy token, compute and channels; the supply goes to `holder` (default: the deployer).
+    """Deploy token, compute, channels and rewards.
 
-    Channels are left out where the parameters give them no challenge period.
-    `owner` (default: the deployer) hands over, upgrades and is the first guardian; an upgrade waits
-    `upgrade_delay` seconds (default: longer than unbonding, of channels longer than the challenge
-    period, by a day). Raises `LedgerRejected`, `LedgerUnreachable`, `NotSetUp`.
+    The supply goes to `holder` (default: the deployer). Channels are left out where the parameters
+    give them no challenge period, rewards where they give them no delay. `owner` (default: the
+    deployer) hands over, upgrades and is the first guardian; `proposer` (default: the owner)
+    proposes rewards. An upgrade waits `upgrade_delay` seconds (default: longer than unbonding, of
+    channels longer than the challenge period, by a day). Raises `LedgerRejected`,
+    `LedgerUnreachable`, `NotSetUp`.
     """
     async with open_pool(rpc_urls, timeout=timeout) as pool:
         status = await pool.call("status")
@@ -95,6 +99,7 @@ async def deploy(
         ) as sender:
             ruler = owner if owner is not None else deployer.account
             governed = {"chain_id": chain_id, "owner": ruler, "guardian": ruler}
+            proposing = {"proposer": proposer if proposer is not None else ruler}
             return await _deploy(
                 sender,
                 deployer.account,
@@ -103,6 +108,9 @@ async def deploy(
                 {**governed, "parameters": parameters_json(parameters, upgrade_delay)},
                 {**governed, "parameters": _close_json(parameters, upgrade_delay)}
                 if parameters.close_period
+                else None,
+                {**governed, **proposing, "parameters": _delay_json(parameters)}
+                if parameters.reward_delay
                 else None,
                 chain_id,
             )
@@ -115,6 +123,7 @@ async def _deploy(
     supply: int,
     of_compute: Mapping[str, object],
     of_channels: Mapping[str, object] | None,
+    of_rewards: Mapping[str, object] | None,
     chain_id: str,
 ) -> Deployment:
     async def create(name: str, **given: object) -> tuple[AccountId, int]:
@@ -137,6 +146,8 @@ async def _deploy(
     contracts = {"ComputeToken": token, "NodeRegistry": compute, "TaskEscrow": compute}
     if of_channels is not None:
         contracts[CHANNELS_CONTRACT] = await create_at_token("channels", of_channels)
+    if of_rewards is not None:
+        contracts[REWARDS_CONTRACT] = await create_at_token("rewards", of_rewards)
     return Deployment(contracts=contracts, block=block, chain_id=chain_id)
 
 
@@ -147,6 +158,15 @@ def _close_json(parameters: Parameters, upgrade_delay: int | None) -> dict[str, 
         "close_period": parameters.close_period,
         "owner_delay": OWNER_DELAY_S,
         "upgrade_delay": upgrade_delay if upgrade_delay is not None else delay,
+    }
+
+
+def _delay_json(parameters: Parameters) -> dict[str, object]:
+    """The constants of the contract for rewards in its own form; its code never changes."""
+    return {
+        "epoch_seconds": parameters.epoch_seconds,
+        "delay": parameters.reward_delay,
+        "owner_delay": OWNER_DELAY_S,
     }
 
 

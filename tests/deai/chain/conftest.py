@@ -21,17 +21,17 @@ from tests.deai.chain.chains import (
 from tests.deai.chain.near.harness import NearChain, near_chain, near_world
 from tests.support.ledger_conformance import World
 
-WITH_REWARDS = [
+WITH_ORDERS = [
     "memory",
     pytest.param("embedded", marks=[pytest.mark.chain, pytest.mark.network]),
     pytest.param("anvil", marks=[pytest.mark.chain, pytest.mark.network, pytest.mark.slow]),
 ]
-"""The chains whose contracts distribute rewards."""
-WITH_CHANNELS = [
-    *WITH_REWARDS,
+"""The chains whose contracts settle orders and keep pools."""
+WITH_CHANNELS = WITH_REWARDS = [
+    *WITH_ORDERS,
     pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network]),
 ]
-"""The chains whose contracts have payment channels."""
+"""The chains whose contracts have payment channels and distribute rewards."""
 
 
 def memory_world() -> tuple[World, MemoryChain]:

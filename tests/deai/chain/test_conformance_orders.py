@@ -26,11 +26,11 @@ from deai.money import Amount
 from deai.orders import BalanceState, OrderBalance
 from deai.tasks import Policy
 from rewards.fees import paid
-from tests.deai.chain.conftest import WITH_REWARDS
+from tests.deai.chain.conftest import WITH_ORDERS
 from tests.support.ledger_conformance import World, events_of, refused
 from tests.support.order_conformance import FEE, FUNDS, OUTPUT, ordering
 
-pytestmark = pytest.mark.parametrize("chain", WITH_REWARDS, indirect=True)
+pytestmark = pytest.mark.parametrize("chain", WITH_ORDERS, indirect=True)
 PAID = paid(FEE, 100_000)
 
 

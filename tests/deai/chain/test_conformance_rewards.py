@@ -57,10 +57,12 @@ async def test_shares_that_make_no_sense_are_refused(world: World) -> None:
         act.FundRewards(Amount(5), POT, (Share(to, Amount(5)),)),
         act.FundRewards(Amount(5), AUDIT, (Share(to, Amount(6)),)),
         act.FundRewards(Amount(5), AUDIT, (Share(to, Amount(0)),)),
-        act.FundRewards(Amount(5), AUDIT, (Share(NOBODY, Amount(5)),)),
         act.FundRewards(Amount(UNIT), AUDIT, (Share(to, Amount(1)),) * (MAX_SHARES + 1)),
     ):
         await refused(here.as_holder(action), "BadData")
+    if world.name != "near":  # where every name of an account may come to be somebody's
+        to_nobody = act.FundRewards(Amount(5), AUDIT, (Share(NOBODY, Amount(5)),))
+        await refused(here.as_holder(to_nobody), "BadData")
     poor = await world.ledger(world.signer())
     with pytest.raises(InsufficientFunds):
         await poor.submit(act.FundRewards(Amount(5), POT, ()))
@@ -91,10 +93,12 @@ async def test_an_epoch_is_proposed_waits_and_is_claimed(world: World) -> None:
     assert await reader.rewards_paid(one) == 0
 
     done = await here.as_holder(act.ClaimRewards(here.claim_of(found, one)))
-    assert await told(world, done.block) == [
+    paying = [
         RewardsClaimed(one, Amount(30), Amount(30)),
         TokensMoved(here.contract, one, Amount(30)),
     ]
+    # On NEAR the contract says so when the token has done its part.
+    assert await told(world, done.block) == (paying[::-1] if world.name == "near" else paying)
     assert (await here.tokens(one), await reader.rewards_paid(one)) == (30, 30)
     assert (await reader.rewards()).paid == record.paid + 30
     again = act.ClaimRewards(here.claim_of(found, one))

@@ -17,7 +17,7 @@ from deai.errors import LedgerRejected
 from deai.events import OrderSettled, OrdersFunded, ThawWithdrawn
 from deai.money import Amount
 from deai.orders import Settlement
-from tests.deai.chain.conftest import WITH_REWARDS, memory_world
+from tests.deai.chain.conftest import WITH_ORDERS, memory_world
 from tests.support.ledger_conformance import World
 from tests.support.order_conformance import FEE, Ordering, ordering
 
@@ -116,7 +116,7 @@ async def test_no_sequence_makes_or_loses_money_in_memory(seed: int) -> None:
         assert (await one.balance()).balance == put[one.client.account]
 
 
-@pytest.mark.parametrize("chain", WITH_REWARDS[1:2], indirect=True)
+@pytest.mark.parametrize("chain", WITH_ORDERS[1:2], indirect=True)
 async def test_a_real_chain_says_what_memory_says(world: World) -> None:
     walk = Walk(world, 7)
     await walk.begin()

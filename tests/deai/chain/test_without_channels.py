@@ -202,7 +202,6 @@ async def test_a_near_deployment_without_their_contract_says_so_and_works(near: 
 @pytest.mark.parametrize(
     "chain", [pytest.param("near", marks=[pytest.mark.chain, pytest.mark.network])], indirect=True
 )
-async def test_near_has_no_rewards_orders_and_pools_and_says_so(world: World) -> None:
-    await tells_of_no_rewards(await world.ledger(world.holder), world.holder)
+async def test_near_has_no_orders_and_pools_and_says_so(world: World) -> None:
     await tells_of_no_orders(await world.ledger(world.holder), world.holder)
     await tells_of_no_pools(await world.ledger(world.holder), world.holder)

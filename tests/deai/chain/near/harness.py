@@ -143,7 +143,7 @@ def why_not() -> str:
     from deai.chain.near.deploy import contract_code
 
     try:
-        for name in ("token", "compute", "channels"):
+        for name in ("token", "compute", "channels", "rewards"):
             contract_code(name)
     except NotSetUp as error:
         return f"{error}; {error.hint}"
@@ -212,7 +212,8 @@ async def put(kind: str, url: str, deployer: Actor, holder: AccountId) -> ChainE
 
     key = NearKey(deployer.account, deployer.key)
     constants = msgspec.structs.replace(PARAMETERS, treasury=AccountId("treasury.near"))
-    done = await deploy([url], key, constants, holder=holder, settings=settings())
+    # Who holds the tokens proposes rewards and is the guardian, as on the other chains of tests.
+    done = await deploy([url], key, constants, holder=holder, owner=holder, settings=settings())
     return ChainEntry(
         kind=kind, chain_id=done.chain_id, rpc_urls=(url,), contracts=done.contracts,
         deployed_at=done.block,

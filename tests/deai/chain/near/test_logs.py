@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from deai import events as ev
-from deai.chain.near.logs import _OF_CHANNELS, _READERS, NOBODY, Decoder
+from deai.chain.near.logs import _OF_CHANNELS, _OF_REWARDS, _READERS, NOBODY, Decoder
+from deai.claims import Reason, Share
 from deai.errors import MalformedMessage
 from deai.hashing import ZERO
 from deai.ids import AccountId, TaskId, hexed
@@ -30,6 +31,7 @@ from tests.deai.chain.near.samples import (
     ID,
     KEY,
     NODE,
+    REWARDS,
     SESSION,
     SIGNATURE,
     TASK,
@@ -49,6 +51,7 @@ UNFOLLOWED = {
     "upgrade_proposed", "upgrade_cancelled", "upgraded",
 }  # fmt: skip
 """Governance and what only operators of the contract look at: as on the other chain."""
+OF_ROLES = {"transfer_failed", "role_set", "owner_proposed", "owner_changed"}
 SENT_AGAIN = "due_sent"
 """Beside `transfer_failed`: the record tells what waits."""
 
@@ -136,7 +139,23 @@ ON_CHANNELS: list[tuple[str, dict[str, Any], ev.LedgerEvent]] = [
      {"channel_id": CHANNEL_ID, "epoch": 2, "claimed": "7", "refunded": "5"},
      ev.ChannelClosed(CHANNEL_ID, 2, Amount(7), Amount(5))),
 ]  # fmt: skip
-EVERYWHERE = [(COMPUTE, *row) for row in ROWS] + [(CHANNELS, *row) for row in ON_CHANNELS]
+ON_REWARDS: list[tuple[str, dict[str, Any], ev.LedgerEvent]] = [
+    ("rewards_funded",
+     {"payer": ALICE, "reason": 4, "amount": "9", "shares": [[BOB, "5"], [ALICE, "1"]]},
+     ev.RewardsFunded(ALICE, Reason.DELEGATION, Amount(9),
+                      (Share(BOB, Amount(5)), Share(ALICE, Amount(1))))),
+    ("rewards_proposed",
+     {"epoch": 5, "root": WORD, "total": "7", "statement": OTHER, "active_at": 99},
+     ev.RewardsProposed(5, RAW, Amount(7), RAW2, 99)),
+    ("rewards_cancelled", {"epoch": 5, "root": WORD}, ev.RewardsCancelled(5, RAW)),
+    ("rewards_claimed", {"account": BOB, "amount": "3", "cumulative": "8"},
+     ev.RewardsClaimed(BOB, Amount(3), Amount(8))),
+]  # fmt: skip
+EVERYWHERE = [
+    *((COMPUTE, *row) for row in ROWS),
+    *((CHANNELS, *row) for row in ON_CHANNELS),
+    *((REWARDS, *row) for row in ON_REWARDS),
+]
 every_row = pytest.mark.parametrize(
     ("contract", "event", "data", "wanted"), EVERYWHERE, ids=[row[1] for row in EVERYWHERE]
 )
@@ -155,6 +174,8 @@ def test_every_event_of_the_contracts_is_read_or_left_out_on_purpose() -> None:
     assert {event for event, _, _ in ROWS} == set(_READERS)
     assert events_in("channels") == set(_OF_CHANNELS) | (UNFOLLOWED - {"burned"}) | {SENT_AGAIN}
     assert {event for event, _, _ in ON_CHANNELS} == set(_OF_CHANNELS)
+    assert events_in("rewards") == set(_OF_REWARDS) | OF_ROLES
+    assert {event for event, _, _ in ON_REWARDS} == set(_OF_REWARDS)
 
 
 @every_row
@@ -168,7 +189,7 @@ def test_a_line_is_the_event_of_its_row(
 def test_only_the_contract_itself_is_believed(
     contract: AccountId, event: str, data: dict[str, Any], wanted: ev.LedgerEvent
 ) -> None:
-    for executor in {TOKEN, "eve.near", ALICE, COMPUTE, CHANNELS} - {contract}:
+    for executor in {TOKEN, "eve.near", ALICE, COMPUTE, CHANNELS, REWARDS} - {contract}:
         assert DECODER.decode(executor, line(event, data)) == ()
     assert DECODER.decode(contract, line(event, data, "other")) == ()
     assert DECODER.decode(contract, line(event, data).removeprefix("EVENT_JSON:")) == ()
@@ -223,16 +244,28 @@ def test_later_events_are_passed_over() -> None:
 @given(st.text(max_size=200))
 def test_any_line_is_read_or_refused(text: str) -> None:
     for told in (text, "EVENT_JSON:" + text, line(text, text)):
-        for executor in (COMPUTE, TOKEN, CHANNELS, AccountId("x.near")):
+        for executor in (COMPUTE, TOKEN, CHANNELS, REWARDS, AccountId("x.near")):
             try:
                 DECODER.decode(executor, told)
             except MalformedMessage:
-                assert executor in (COMPUTE, TOKEN, CHANNELS)
+                assert executor in (COMPUTE, TOKEN, CHANNELS, REWARDS)
 
 
-def test_a_deployment_without_channels_believes_nobody_about_them() -> None:
-    known = {name: one for name, one in CONTRACTS.items() if name != "PaymentChannels"}
-    event, data, _ = ON_CHANNELS[0]
-    for executor in (CHANNELS, COMPUTE, TOKEN):
+def test_a_payment_for_a_reason_of_later_is_refused() -> None:
+    event, data, _ = ON_REWARDS[0]
+    for wrong in ({"reason": 9}, {"shares": [[BOB]]}, {"shares": [[BOB, 5]]}):
+        with pytest.raises(MalformedMessage):
+            DECODER.decode(REWARDS, line(event, data | wrong))
+
+
+@pytest.mark.parametrize(
+    ("contract", "row"), [("PaymentChannels", ON_CHANNELS[0]), ("RewardDistributor", ON_REWARDS[0])]
+)
+def test_a_deployment_without_a_contract_believes_nobody_about_it(
+    contract: str, row: tuple[str, dict[str, Any], ev.LedgerEvent]
+) -> None:
+    known = {name: one for name, one in CONTRACTS.items() if name != contract}
+    event, data, _ = row
+    for executor in (CHANNELS, COMPUTE, TOKEN, REWARDS):
         assert Decoder(known).decode(executor, line(event, data)) == ()
     assert None not in Decoder(known).accounts

@@ -14,6 +14,7 @@ from deai.money import Amount
 from tests.deai.chain.near.harness import NearChain, near_chain, near_world
 from tests.deai.chain.near.twin import NearTwin
 from tests.deai.chain.test_random_channels import Walk as ChannelWalk
+from tests.deai.chain.test_random_rewards import Walk as RewardWalk
 from tests.deai.chain.test_random_walks import Walk
 from tests.support.ledger_conformance import World, batches_until, client
 
@@ -66,6 +67,22 @@ async def test_the_chain_and_the_table_of_channels_agree_on_any_sequence(
         await twin.meet(await everything(new_chain, world))
     assert walk.accepted > 15
     assert walk.refused > 10
+    assert twin.compared > 15
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_the_chain_and_the_table_of_rewards_agree_on_any_sequence(
+    new_chain: NearChain, seed: int
+) -> None:
+    """Events, refusals, roots, what was paid, and every token that came in or left."""
+    async with near_world(new_chain) as world:
+        twin = NearTwin(new_chain, world)
+        walk = RewardWalk(twin.world(), 5_000 + seed)
+        for _ in range(120):
+            await walk.step()
+        await twin.meet(await everything(new_chain, world))
+    assert walk.accepted > 25
+    assert walk.refused > 15
     assert twin.compared > 15
 
 

@@ -47,7 +47,7 @@ def test_a_record_is_read_with_the_root_that_waits() -> None:
 )  # fmt: skip
 def test_a_record_that_makes_no_sense_is_none(part: str, field: str, value: object) -> None:
     told = {name: dict(fields) for name, fields in TOLD.items()}
-    told[part][field] = value  # type: ignore[assignment]
+    told[part][field] = value
     with pytest.raises((ValueError, TypeError, DeaiError)):
         read_rewards(told)
 

@@ -87,6 +87,8 @@ class NearTwin(Twin):
         if isinstance(step.action, act.ChannelAction):
             domain = self._world.reader.info.channels
             self.channels |= set(ids_in(step.action, step.sender, domain))
+        if isinstance(step.action, act.ClaimRewards):
+            self.accounts.add(step.action.claim.account)
         for channel in paid_channels(step.action):
             self.accounts |= {channel.client, channel.owner}
 
@@ -115,7 +117,9 @@ class NearTwin(Twin):
             assert await real.lane(client, lane) == await mine.lane(client, lane)
         for one in self.channels:
             assert await real.channel(one) == await mine.channel(one)
+        assert await real.rewards() == await mine.rewards()
         for account in self.accounts:
+            assert await real.rewards_paid(account) == await mine.rewards_paid(account)
             theirs, ours = await real.balances(account), await mine.balances(account)
             assert theirs.vault + theirs.tokens == ours.vault + ours.tokens, account
             # Bounties and swept fees come to these two.
@@ -127,10 +131,10 @@ class NearTwin(Twin):
         """To the base unit: what was burned, and what the contract owes and holds."""
         contracts = self.chain.info.contracts
         token, compute = contracts["ComputeToken"], contracts["NodeRegistry"]
-        channels = contracts["PaymentChannels"]
-        assert int(await self._view(token, "ft_balance_of", account_id=channels)) == (
-            self.chain.holdings().get(channels, 0)
-        )
+        channels, rewards = contracts["PaymentChannels"], contracts["RewardDistributor"]
+        for one in (channels, rewards):
+            held = int(await self._view(token, "ft_balance_of", account_id=one))
+            assert held == self.chain.holdings().get(one, 0)
         assert self.chain.in_channels() == self.chain.holdings().get(channels, 0)
         supply = int(await self._view(token, "ft_total_supply"))
         held = int(await self._view(token, "ft_balance_of", account_id=compute))
