@@ -482,7 +482,9 @@ def test_every_kind_of_event_is_known_to_the_reducer(kind: type[msgspec.Struct])
     Index().take([LedgerRecord(at, event)])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 15))]
+)
 async def test_pools_are_followed_through_whatever_happens(seed: int) -> None:
     world, chain = memory_world()
     walk, index, done = Walk(world, seed), Index(), 0
