@@ -14,6 +14,7 @@ from deai.cli.network_documents import (
     Channel,
     ChannelSums,
     Health,
+    LentStake,
     Node,
     NodeStatus,
     Stats,
@@ -187,6 +188,7 @@ def node(settings: Settings, node_id: str, coordinator: str | None) -> None:
                 ("Earned", tokens(seen.earned)),
                 ("Channels", _locked(seen.channels)),
                 ("Slashed", tokens(seen.slashed)),
+                ("Pool", _lent(seen.pool)),
                 ("Heartbeat", seen.last_heartbeat or "never heard"),
                 ("Workloads", ", ".join(one.workload for one in seen.workloads)),
             ],
@@ -330,6 +332,17 @@ def _locked(sums: ChannelSums | None) -> str:
         f"{sums.open} open, {sums.closing} closing, holding {tokens(sums.held)}; "
         f"{tokens(sums.redeemed)} redeemed"
     )
+
+
+def _lent(pool: LentStake | None) -> str:
+    from deai.cli.pool_screens import percent
+    from deai.cli.render import tokens
+
+    if pool is None:
+        return ""
+    own, others = tokens(pool.own), tokens(pool.delegated)
+    rate = f"{pool.state}, commission {percent(pool.commission_bps)}"
+    return f"{rate}, {own} by the manager, {others} by others, room for {tokens(pool.room)}"
 
 
 def _counts(counts: dict[str, int]) -> str:

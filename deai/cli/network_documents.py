@@ -88,6 +88,17 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     workloads: tuple[Offered, ...]
 
 
+class LentStake(msgspec.Struct, frozen=True, kw_only=True):
+    """The pool of a node that takes delegations."""
+
+    manager: str
+    state: str
+    commission_bps: int
+    own: Units
+    delegated: Units
+    room: Units
+
+
 class NodeStatus(Node, frozen=True, kw_only=True):
     """One node by itself."""
 
@@ -99,6 +110,7 @@ class NodeStatus(Node, frozen=True, kw_only=True):
     last_heartbeat: str | None
     bound: Twin | None = None
     channels: ChannelSums | None = None
+    pool: LentStake | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,8 +49,9 @@ class Lent:
 
     @property
     def is_mine_leaving(self) -> bool:
-        """Whether the account's shares unbond now, or have unbonded and were not paid out."""
-        return bool(self.mine.queued) and self.mine.queued_batch < self.pool.batch
+        """Whether shares of the account are in the batch that unbonds and was not paid yet."""
+        runs = self.pool.leaving_shares and self.mine.queued_batch + 1 == self.pool.batch
+        return bool(self.mine.queued and runs)
 
 
 async def look(settings: Settings, ledger: Ledger, node: NodeId, account: AccountId | None) -> Lent:
@@ -184,36 +185,35 @@ def free_from(lent: Lent) -> tuple[int, bool]:
     from deai.pools import PoolState
 
     pool, mine = lent.pool, lent.mine
-    if pool.state is PoolState.CLOSED or not (mine.queued or pool.state is PoolState.CLOSING):
+    if lent.is_mine_leaving:
+        return pool.matures_at, True
+    closes = pool.state is PoolState.CLOSING and bool(mine.shares)
+    waits = bool(mine.queued) and mine.queued_batch == pool.batch
+    if not (closes or waits):
         return 0, True
-    if lent.is_mine_leaving or (pool.state is PoolState.CLOSING and not mine.queued):
-        return (pool.matures_at, True) if pool.matures_at else (0, True)
-    begins = max(lent.head.time, pool.matures_at)
-    return begins + lent.parameters.unbonding_seconds, False
+    if closes and not pool.leaving_shares:
+        return pool.matures_at, True
+    return max(lent.head.time, pool.matures_at) + lent.parameters.unbonding_seconds, False
 
 
 def claimable(lent: Lent) -> int:
     """What a claim would pay the account now, in base units: it pays out first what is mature."""
     from deai.pools import PoolState
 
-    pool, mine = lent.pool, lent.mine
-    if not lent.is_mature:
-        return int(mine.claimable)
-    if lent.is_mine_leaving:
-        return int(mine.claimable) + _leaving(lent)
-    is_over = pool.state is PoolState.CLOSING and not pool.leaving_shares
-    return int(mine.claimable) + (int(pool.worth(mine.shares + mine.queued)) if is_over else 0)
+    pool, due = lent.pool, int(lent.mine.claimable)
+    if lent.is_mature and lent.is_mine_leaving:
+        due += _leaving(lent)
+    elif lent.is_mature and pool.state is PoolState.CLOSING and not pool.leaving_shares:
+        due += int(pool.worth(lent.mine.shares))
+    return due
 
 
 def _leaving(lent: Lent) -> int:
-    """What the account's shares on their way out are worth."""
+    """What the account's shares on their way out are worth; none of what was paid out already."""
+    pool, mine = lent.pool, lent.mine
     if lent.is_mine_leaving:
-        return _part(int(lent.pool.leaving), lent.mine.queued, lent.pool.leaving_shares)
-    return int(lent.pool.worth(lent.mine.queued))
-
-
-def _part(amount: int, shares: int, of: int) -> int:
-    return amount * shares // of if of else 0
+        return int(pool.leaving) * mine.queued // pool.leaving_shares
+    return int(pool.worth(mine.queued)) if mine.queued_batch == pool.batch else 0
 
 
 def _room(lent: Lent) -> int:

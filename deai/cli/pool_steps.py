@@ -100,7 +100,7 @@ async def undelegate(lent: Lent, units: int | None, intent: str, *, yes: bool) -
             hint=f"deai pool claim {lent.node}",
             code="pool_closed",
         )
-    if lent.is_mine_leaving and not lent.is_mature and not mine.claimable:
+    if lent.is_mine_leaving and not lent.is_mature:
         raise Declined(
             "what you asked for before unbonds first",
             hint=f"ask again {_when(lent)}",
@@ -163,7 +163,7 @@ async def claim(lent: Lent, *, yes: bool) -> dict[str, Any]:
 
 
 async def advance(lent: Lent, *, yes: bool) -> dict[str, Any]:
-    """Share out income, pay what is mature, start what waits; nothing where nothing is due."""
+    """Share out income and pay what is mature; nothing where nothing is due."""
     from deai.actions import AdvancePool
 
     if not is_due(lent):
@@ -176,8 +176,7 @@ async def advance(lent: Lent, *, yes: bool) -> dict[str, Any]:
 
 def is_due(lent: Lent) -> bool:
     """Whether an advance would change anything."""
-    starts = bool(lent.pool.queued) and not lent.pool.matures_at
-    return bool(lent.income or lent.unseen) or lent.is_mature or starts
+    return bool(lent.income or lent.unseen) or lent.is_mature
 
 
 async def announce(lent: Lent, bps: int, *, yes: bool) -> dict[str, Any]:

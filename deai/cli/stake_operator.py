@@ -56,6 +56,7 @@ async def release_node(settings: Settings, options: dict[str, Any]) -> dict[str,
     """Let a jailed node out. Raises `Declined` where it is not jailed or has too little stake."""
     from deai.actions import PoolUnjail, Unjail
     from deai.errors import Declined
+    from deai.pools import PoolState
     from deai.standing import Standing
 
     async with open_staked(settings, options) as found:
@@ -70,6 +71,12 @@ async def release_node(settings: Settings, options: dict[str, Any]) -> dict[str,
         whose, has = "the stake", record.stake
         if found.pool is not None:
             lent = await look(settings, found.ledger, found.node, found.signer)
+            if lent.pool.state is not PoolState.OPEN:
+                raise Declined(
+                    f"the pool of {found.node} is {lent.pool.state.label}: its node stays out",
+                    hint="deai stake withdraw, once everything has unbonded",
+                    code="pool_closed",
+                )
             whose, has = "the manager's own part", int(lent.pool.own)
         if has < least:
             raise Declined(

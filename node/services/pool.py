@@ -17,7 +17,7 @@ from deai.actions import AdvancePool
 from deai.chain.ledger import POOLS_CONTRACT
 from deai.chain.pool_income import waiting_income
 from deai.errors import Declined, InsufficientFunds, LedgerRejected, Unreachable
-from deai.pools import PoolRecord, PoolState
+from deai.pools import PoolRecord
 from node.config import Pool
 from node.daemon import Mode
 from node.state import Node
@@ -32,22 +32,28 @@ _PROBLEM: Final = "advance_failed"
 
 
 def why_advance(
-    pool: PoolRecord, income: int, settings: Pool, *, chain_time: int, gas_price: int
+    pool: PoolRecord,
+    income: int,
+    settings: Pool,
+    *,
+    chain_time: int,
+    gas_price: int,
+    shared_at: int = 0,
 ) -> str:
     """The occasion to advance a pool, which names the intent; empty to wait.
 
-    `income` is what waits to be shared out. Who waits for money is not kept waiting by what gas
-    costs: that is once for each batch.
+    `income` is what waits to be shared out, `shared_at` when that was done last, as far as is
+    known: the number of a period keeps it from being repeated after a restart. Who waits for
+    money is not kept waiting by what gas costs: that is once for each batch, and the payment of
+    one starts the next.
     """
-    if pool.matures_at:
-        if chain_time > pool.matures_at:
-            return f"pay:{pool.matures_at}"
-    elif pool.queued and pool.state is PoolState.OPEN:
-        return f"start:{pool.batch}"
+    if pool.matures_at and chain_time > pool.matures_at:
+        return f"pay:{pool.matures_at}"
     if settings.max_gas_price and gas_price > settings.max_gas_price:
         return ""
-    if income and income >= settings.least:
-        return f"share:{chain_time // max(1, int(settings.advance_hours * HOUR))}"
+    period = max(1, int(settings.advance_hours * HOUR))
+    if income and income >= settings.least and chain_time - shared_at >= period:
+        return f"share:{chain_time // period}"
     return ""
 
 
@@ -57,6 +63,7 @@ class PoolCare:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._done = ""
+        self._shared_at = 0
         self._refused: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -82,7 +89,7 @@ class PoolCare:
             return
         why = why_advance(
             node.pool, node.pool_income, node.config.pool,
-            chain_time=node.chain_time, gas_price=node.gas_price,
+            chain_time=node.chain_time, gas_price=node.gas_price, shared_at=self._shared_at,
         )  # fmt: skip
         if why and why != self._done:
             await self._advance(why)
@@ -105,7 +112,7 @@ class PoolCare:
             if not isinstance(error, InsufficientFunds):
                 self._refused = Counter({why: self._refused[why] + 1})
             raise
-        self._done = why
+        self._done, self._shared_at = why, done.time
         node.gas_price = done.gas_price or node.gas_price
         node.counters["submitted.advance"] += 1
         logger.info("pool advanced", action="advance", why=why, transaction=done.hash)

@@ -147,6 +147,20 @@ def test_a_chain_that_was_never_heard_is_said_to_be_that(shell: Shell, coordinat
     assert "sei  not followed yet" in done.out
 
 
+def test_a_node_to_which_others_lend_says_what_they_do(shell: Shell, coordinator: str) -> None:
+    unit = 10**18
+    pool = {
+        "manager": "0x5f", "state": "open", "commission_bps": 1250, "own": str(2 * unit),
+        "delegated": str(3 * unit), "room": str(15 * unit), "shares": "1",
+    }  # fmt: skip
+    for answer in (STATUS, {**STATUS, "pool": None}):
+        Scribe.answer = answer
+        assert "Pool" not in shell("network", "node", NODE, "--coordinator", coordinator).out
+    Scribe.answer = {**STATUS, "pool": pool}
+    done = shell("network", "node", NODE, "--coordinator", coordinator)
+    assert "commission 12.5 %, 2.000000 CT by the manager, 3.000000 CT by others" in done.out
+
+
 def test_nothing_that_a_coordinator_says_moves_what_is_on_the_screen(
     shell: Shell, coordinator: str
 ) -> None:

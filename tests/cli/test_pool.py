@@ -286,6 +286,74 @@ def test_anybody_sends_a_claim_and_the_account_is_paid(
     assert place.tokens(ann.account) - before == 5 * UNIT
 
 
+def test_what_a_closing_pool_owes_comes_behind_the_batch_that_unbonds(
+    place: Place, managed: Managed, ann: Person
+) -> None:
+    node, manager = managed.node, managed.person
+    bob = place.person("bob", tokens=LEAST)
+    for one in (ann, bob):
+        one("pool", "delegate", node, "10CT")
+    ann("pool", "undelegate", node, "4CT")
+    bob("pool", "undelegate", node, "5CT")
+    asked = managed.show(ann)["delegation"]
+    closed = manager("pool", "close", node)
+    assert (closed["state"], closed["queued"]) == ("closing", "0")
+    # Ann's batch is paid when it was to be, all else begins to unbond then.
+    assert managed.show(ann)["delegation"]["free_at"] == asked["free_at"]
+    waits = managed.show(bob)["delegation"]
+    assert (waits["worth"], waits["leaving"], waits["is_sure"]) == (str(10 * UNIT), "0", False)
+    assert ann.refused("pool", "undelegate", node, "1CT")["code"] == "pool_closed"
+    place.advance(UNBONDING + 1)
+    assert managed.show(ann)["delegation"]["claimable"] == str(4 * UNIT)
+    manager("pool", "advance", node)
+    mine, theirs = (managed.show(one)["delegation"] for one in (ann, bob))
+    assert (mine["claimable"], mine["leaving"], mine["worth"]) == (
+        str(4 * UNIT),
+        "0",
+        str(6 * UNIT),
+    )
+    assert (theirs["claimable"], theirs["is_sure"]) == ("0", True)
+    assert bob.refused("pool", "claim", node)["code"] == "still_unbonding"
+    place.advance(UNBONDING + 1)
+    assert managed.show(bob)["delegation"]["claimable"] == str(10 * UNIT)
+    before = place.tokens(ann.account)
+    ann("pool", "claim", node)
+    assert place.tokens(ann.account) - before == 10 * UNIT
+    bob("pool", "claim", node)
+    end = managed.show(bob)
+    assert (end["state"], end["assets"], end["delegation"]["claimable"]) == (
+        "closed", str(OWN), "0",
+    )  # fmt: skip
+    assert bob("pool", "claim", node)["transaction"] is None
+    assert manager("pool", "close", node)["transaction"] is None
+    assert manager.refused("stake", "release")["code"] == "not_jailed"
+
+
+def test_what_was_paid_waits_while_the_next_batch_unbonds(
+    place: Place, managed: Managed, ann: Person
+) -> None:
+    node = managed.node
+    bob = place.person("bob", tokens=LEAST)
+    for one in (ann, bob):
+        one("pool", "delegate", node, "10CT")
+        one("pool", "undelegate", node, "10CT")
+    place.advance(UNBONDING + 1)
+    managed.person("pool", "advance", node)
+    mine = managed.show(ann)
+    assert mine["leaving"] is not None
+    assert (mine["delegation"]["claimable"], mine["delegation"]["leaving"]) == (str(10 * UNIT), "0")
+    assert mine["delegation"]["free_at"] is None
+    assert mine["slash"]["of_yours"] == "0"
+    # Asking again pays on the way.
+    ann("pool", "delegate", node, "3CT")
+    before = place.tokens(ann.account)
+    asked = ann("pool", "undelegate", node, "--all")
+    assert place.tokens(ann.account) - before == 10 * UNIT
+    assert (asked["delegation"]["leaving"], asked["delegation"]["is_sure"]) == (
+        str(3 * UNIT), False,
+    )  # fmt: skip
+
+
 def test_pools_are_listed_and_looked_at_without_a_key(place: Place, managed: Managed) -> None:
     ann = place.person("ann", tokens=LEAST)
     ann("pool", "delegate", managed.node, "5CT")
