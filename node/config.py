@@ -149,7 +149,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     advance_least: str = "0.1CT"
     """But not for less than this, which the transaction might cost."""
     max_gas_price: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Nor while the chain's last price was higher, in its smallest unit; 0: at any price."""
+    """Nor while the chain's price is higher, in its smallest unit; 0: at any price."""
 
     @property
     def least(self) -> Amount:

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from deai.actions import AdvancePool
-from deai.chain.ledger import POOLS_CONTRACT
+from deai.chain.ledger import POOLS_CONTRACT, PricesGas
 from deai.chain.pool_income import waiting_income
 from deai.errors import Declined, InsufficientFunds, LedgerRejected, Unreachable
 from deai.pools import PoolRecord
@@ -101,6 +101,9 @@ class PoolCare:
         if node.pool is None:
             return
         node.pool_income = await waiting_income(ledger, node.record_owner)
+        asks = node.config.pool.max_gas_price and node.pool_income
+        if asks and isinstance(ledger, PricesGas):
+            node.gas_price = await ledger.gas_price()
 
     async def _advance(self, why: str) -> None:
         node = self._node

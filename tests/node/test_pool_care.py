@@ -72,7 +72,7 @@ def test_a_pool_is_advanced_for_who_waits_at_any_price_and_else_when_it_is_worth
     assert soon == ("" if why.startswith("share") else why)
 
 
-async def pooled(world: World, **settings: Any) -> Provider:
+async def pooled(world: World, terms: Pool = SETTINGS, **settings: Any) -> Provider:
     """A node whose stake others may lend to, started."""
     manager, operator = key("manager"), key("pool operator")
     node = pool_node(world.chain.info.delegations, manager.account, 0)
@@ -84,7 +84,7 @@ async def pooled(world: World, **settings: Any) -> Provider:
     await world.chain.ledger(manager).submit(
         act.OpenPool(0, 1000, Amount(STAKE), operator.account, until_, consent, peer("pool"), ())
     )
-    config = msgspec.structs.replace(CONFIG, pool=SETTINGS)
+    config = msgspec.structs.replace(CONFIG, pool=terms)
     made = Provider(
         world, "pool", world.folder / "pool", SmallBench(), config, node, operator, **settings
     )
@@ -131,6 +131,21 @@ async def test_income_is_shared_out_once_in_a_period_and_not_when_it_is_little(
         assert node.live.pool is not None
         await until(lambda: node.live.pool_income == 0)
         assert int(node.live.pool.assets) == STAKE + 3 * UNIT
+
+
+@pytest.mark.world
+async def test_income_waits_while_gas_costs_more_than_it_may(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path, PARAMETERS) as world:
+        world.chain.gas_price = 11
+        terms = msgspec.structs.replace(SETTINGS, max_gas_price=10)
+        node = await pooled(world, terms)
+        await world.fund(owner_of(node.node_id), 5 * UNIT)
+        await trio.sleep(3 * PERIOD)
+        assert told(world, IncomeShared) == []
+        world.chain.gas_price = 10
+        await until(lambda: bool(told(world, IncomeShared)))
 
 
 @pytest.mark.world
