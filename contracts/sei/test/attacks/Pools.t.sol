@@ -201,6 +201,20 @@ contract PoolsAttacks is PoolFixture {
         _advance();
     }
 
+    function test_stake_given_to_a_node_whose_pool_waits_to_close_blocks_nobody() public {
+        _delegate(ALICE, 1000e18);
+        _undelegate(ALICE, 500e18);
+        _close();
+        token.transferAndCall(address(registry), 7, abi.encode(node));
+        _period();
+        assertEq(_claim(ALICE), 500e18, "the batch");
+        assertEq(_n().bonded, 0, "all the rest unbonds, and the gift too");
+        _period();
+        assertTrue(_claim(ALICE) >= 500e18, "out");
+        assertTrue(_claim(MANAGER) > OWN, "with the gift");
+        assertEq(_has(owner), 0, "all of it");
+    }
+
     // --- griefing ---------------------------------------------------------------------------------------------
 
     function test_nobody_moves_the_clock_of_who_leaves() public {

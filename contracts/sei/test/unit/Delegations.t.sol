@@ -113,6 +113,7 @@ contract DelegationsTest is PoolFixture {
         _refused(ALICE, OWN, "", bad);
         _refused(ALICE, OWN, abi.encode(uint8(2)), bad);
         _refused(ALICE, OWN, abi.encode(uint8(3), node), bad);
+        _refused(ALICE, OWN, abi.encode(uint8(1), node), bad);
         _refused(ALICE, OWN, abi.encode(uint8(0), node), bad);
         vm.expectRevert(bad);
         vm.prank(address(token));
