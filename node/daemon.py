@@ -25,6 +25,7 @@ from node.store.journal import Journal
 if TYPE_CHECKING:
     from node.engagement import Engagement
     from node.lane.book import LaneBook
+    from node.orders.book import OrderBook
     from node.state import Node
 
 MAX_OPEN_PER_PEER: Final = 64
@@ -88,6 +89,8 @@ class Daemon(Notices):
     started_at: float = 0.0
     book: LaneBook | None = None
     """The accounts of channels, of all chains."""
+    orders: OrderBook | None = None
+    """The signed orders, of all chains."""
     binding: SignedBinding | None = None
     """What both owners signed: that the registrations are one node; for hubs to know."""
     is_held: bool = False

@@ -18,6 +18,7 @@ from deai.ids import ChainName, owner_of
 from node.daemon import Branch, Daemon
 from node.lane import documents as lane_documents
 from node.notices import Problem
+from node.orders import documents as order_documents
 from node.shapes import Document, earned, joined, listed, pool_part, when
 from node.state import Node, Reason
 from node.store.records import Saved
@@ -84,6 +85,16 @@ def channels(daemon: Daemon, after: int = 0) -> Document:
     return lane_documents.channels(entries, live, after)
 
 
+async def orders(daemon: Daemon, branch: Branch) -> Document | None:
+    """What the signed orders of a chain come to; None where none are taken."""
+    if branch.node is None or branch.node.orders is None:
+        return None
+    try:
+        return order_documents.sums(await order_documents.read(daemon.orders, branch.chain))
+    except DeaiError as error:
+        return {"error": error.reason_code, "message": str(error)}
+
+
 async def _branch(daemon: Daemon, branch: Branch) -> Document:
     node = branch.node
     record = node.record if node is not None else None
@@ -98,6 +109,7 @@ async def _branch(daemon: Daemon, branch: Branch) -> Document:
         "reputation": record.reputation / 1000 if record is not None else None,
         "tasks": await _tasks(branch),
         "lane": lane(daemon, branch),
+        "orders": await orders(daemon, branch),
         "balance": await _balance(node),
         "pool": pool_part(node.pool, node.pool_income) if node is not None else None,
     }
@@ -178,9 +190,12 @@ async def earnings(daemon: Daemon) -> Document:
     found = await earned({branch.chain: branch.journal for branch in daemon.branches})
     pools = (node.pool for node in daemon.nodes if node.pool is not None)
     found["manager"] = next((pool.manager for pool in pools), None)
+    chains = [branch.chain for branch in daemon.branches]
+    if daemon.orders is not None:
+        parts = {chain: await order_documents.read(daemon.orders, chain) for chain in chains}
+        found = order_documents.add_earnings(found, parts)
     if daemon.book is None:
         return found
-    chains = [branch.chain for branch in daemon.branches]
     return lane_documents.add_earnings(found, daemon.book, chains)
 
 

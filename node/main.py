@@ -21,6 +21,7 @@ from node.lane.book import LaneBook
 from node.lane.lanes import Lanes, is_offered
 from node.lane.service import keep_book
 from node.orders import service as order_service
+from node.orders.book import OrderBook
 from node.ports import Ports
 from node.services.announce import announce
 from node.services.archive import Archive
@@ -77,7 +78,7 @@ async def run(
     )
     await run_chains(
         config, (entrance,), wall=ports.wall, speeds=speeds, book=ports.book,
-        task_status=task_status,
+        orders=ports.orders, task_status=task_status,
     )  # fmt: skip
 
 
@@ -89,6 +90,7 @@ async def run_chains(
     speeds: Mapping[str, int] | None = None,
     binding: Path | None = None,
     book: LaneBook | None = None,
+    orders: OrderBook | None = None,
     task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until `Daemon.stop` is set and the work is done, or until cancelled.
@@ -110,6 +112,7 @@ async def run_chains(
         speeds=dict(speeds or {}),
         started_at=wall(),
         book=book,
+        orders=orders,
     )
     async with trio.open_nursery() as minding:
         minding.start_soon(_tell, daemon, task_status)

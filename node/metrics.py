@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from node.daemon import Daemon, Mode
 from node.documents import lane, problems
+from node.orders.records import OrderState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -53,6 +54,7 @@ class _Collector:
             modes.add_metric([mode.value], float(daemon.mode is mode))
         yield modes
         yield from _lane(daemon, counters)
+        yield from _orders(daemon, counters)
         # Tokens, not base units: a float holds 18 decimals of neither, and says so in the docs.
         yield _counter("deai_node_paid_tokens", "Earned by settled seats", self._paid / 10**18)
         yield _labelled(counters, "deai_node_ended", "Seats ended, by outcome", "ended.", "outcome")
@@ -96,6 +98,22 @@ def _lane(daemon: Daemon, counters: Counter[str]) -> Iterator[Metric]:
     )
     flush = daemon.book.writer.flush_seconds if daemon.book is not None else 0.0
     yield _gauge("deai_node_lane_flush_seconds", "What making vouchers durable takes", flush)
+
+
+def _orders(daemon: Daemon, counters: Counter[str]) -> Iterator[Metric]:
+    """Of signed orders, all chains together; tokens, not base units."""
+    held = [
+        one.held for node in daemon.nodes if node.orders is not None
+        for one in node.orders.live.values()
+    ]  # fmt: skip
+    secured = [one for one in held if one.state is OrderState.SECURED]
+    pending = sum(int(one.order.fee) for one in secured) / 10**18
+    risk = sum(int(one.order.fee) for one in held if one.is_at_risk) / 10**18
+    yield _gauge("deai_node_orders_open", "Signed orders that are not over", len(held))
+    yield _gauge("deai_node_orders_secured", "Of those, to be settled", len(secured))
+    yield _gauge("deai_node_orders_pending_tokens", "Fees that wait for settlement", pending)
+    yield _gauge("deai_node_orders_at_risk_tokens", "Fees of work without a quorum", risk)
+    yield _counter("deai_node_orders_settled", "Orders that paid", counters["orders.settled"])
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

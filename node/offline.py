@@ -17,6 +17,7 @@ from node.home import Home, Registration
 from node.lane import documents as lane_documents
 from node.lane.book import BookView
 from node.opening import open_ledger
+from node.orders import documents as order_documents
 from node.shapes import Document, earned, joined, listed, pool_part
 from node.store.journal import Journal
 
@@ -41,6 +42,7 @@ async def status(home: Home) -> Document:
         "stake": None,
         "reputation": None,
         "lane": None,
+        "orders": None,
         "tasks": {"running": 0, "paid": 0, "pending": 0, "failed": 0},
         "balance": None,
         "pool": None,
@@ -70,6 +72,8 @@ async def status(home: Home) -> Document:
         book = BookView(home.lane)
         for chain, part in parts.items():
             part["lane"] = lane_documents.sums(book, chain, ())
+        for chain, orders in (await order_documents.read_file(home.orders, list(parts))).items():
+            parts[chain]["orders"] = order_documents.sums(orders)
     except DeaiError as error:
         problems.append(_problem(error))
 
@@ -114,6 +118,7 @@ def _part(known: Registration) -> Document:
         "stake": None,
         "reputation": None,
         "lane": None,
+        "orders": None,
         "tasks": {"running": 0, "paid": 0, "pending": 0, "failed": 0},
         "balance": None,
         "pool": None,
@@ -184,7 +189,10 @@ async def earnings(home: Home) -> Document:
     async with _journals(home, known) as journals:
         found = await earned(journals)
     found["manager"] = next((one.signer for one in known if one.pool is not None), None)
-    return lane_documents.add_earnings(found, BookView(home.lane), [one.chain for one in known])
+    chains = [one.chain for one in known]
+    orders = await order_documents.read_file(home.orders, chains)
+    found = order_documents.add_earnings(found, orders)
+    return lane_documents.add_earnings(found, BookView(home.lane), chains)
 
 
 def channels(home: Home) -> Document:

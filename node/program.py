@@ -84,6 +84,7 @@ async def _serve(
                             speeds=home.load_speeds(),
                             binding=home.binding,
                             book=machine.book,
+                            orders=machine.orders,
                             task_status=task_status,
                         )
                         nursery.cancel_scope.cancel()

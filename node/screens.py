@@ -61,6 +61,7 @@ def status(console: Console, document: Document) -> None:
     row(console, "Now", f"{tasks.get('running', 0)} running, {tasks.get('pending', 0)} pending")
     row(console, "Ever", f"{tasks.get('paid', 0)} paid, {tasks.get('failed', 0)} not paid")
     _lane(console, document)
+    _orders(console, document)
     chains = document["chains"]
     if len(chains) < 2:
         _money(console, document, next(iter(chains), SEI))
@@ -84,6 +85,14 @@ def status(console: Console, document: Document) -> None:
     row(console, "Worker", f"isolation {document['sandbox'] or 'unknown'}")
     say(console, "")
     _problems(console, document)
+
+
+def _orders(console: Console, document: Document) -> None:
+    orders = document["orders"]
+    if orders is not None and "error" not in orders and (orders["open"] or orders["paid"] != "0"):
+        settled = orders["orders"]["paid"]
+        row(console, "In orders", f"{settled:,} settled, {orders['secured']:,} to be settled")
+        row(console, "Not settled", tokens(orders["pending"]))
 
 
 def _lane(console: Console, document: Document) -> None:

@@ -17,7 +17,8 @@ from node.store.records import Day, Saved
 
 Document: TypeAlias = dict[str, Any]
 _FIRST: Final = (
-    "node_id", "owner", "operator", "standing", "stake", "reputation", "balance", "lane", "pool",
+    "node_id", "owner", "operator", "standing", "stake", "reputation", "balance", "lane", "orders",
+    "pool",
 )  # fmt: skip
 _HEAD: Final = ("head", "lag_s", "reachable")
 

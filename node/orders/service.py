@@ -201,7 +201,9 @@ class Orders:
             except (StoreFull, NodeFault) as error:
                 node.daemon.disk_failed(error)
         self.crash("order.ended")
-        node.counters[f"ended.order_{held.state}"] += 1
+        is_paid = held.state is OrderState.PAID
+        node.counters["ended.paid" if is_paid else f"ended.order_{held.state}"] += 1
+        node.counters["orders.settled"] += is_paid
         if held.was_in_vain:
             node.reason(
                 f"order_{held.state}",

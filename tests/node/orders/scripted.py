@@ -130,7 +130,7 @@ class Talk:
     async def place(self, place: Place) -> str:
         self.order = order_id(place.order, self.buyer.world.chain.info.orders)
         await self.link.send(place)
-        answer: Taken | Turned = await self.hear(Taken, Turned)  # type: ignore[type-var]
+        answer: Taken | Turned = await self.hear(Taken, Turned)
         return answer.code if isinstance(answer, Turned) else "taken"
 
     async def send_input(self, data: bytes) -> None:
@@ -146,13 +146,13 @@ class Talk:
     async def show(self, digest: bytes, results: Sequence[bytes | None]) -> str:
         """What it says to these signatures: `secured`, or a code."""
         await self.link.send(ShowQuorum(self.order, digest, tuple(results)))
-        answer: Secured | Turned = await self.hear(Secured, Turned)  # type: ignore[type-var]
+        answer: Secured | Turned = await self.hear(Secured, Turned)
         return answer.code if isinstance(answer, Turned) else "secured"
 
     async def fetch(self) -> bytes | str:
         """The output, which is small here, or why it is not given."""
         await self.link.send(Fetch(self.order))
-        answer: BlobChunk | Turned = await self.hear(BlobChunk, Turned)  # type: ignore[type-var]
+        answer: BlobChunk | Turned = await self.hear(BlobChunk, Turned)
         return answer.code if isinstance(answer, Turned) else answer.data
 
 

@@ -208,6 +208,7 @@ class Provider:
                 wall=self.wall or self.world.wall,
                 binding=self.home / "binding.json",
                 book=book,
+                orders=orders,
                 task_status=task_status,
             )
 
