@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deai.cli import task_input, task_lane, task_map, task_output, task_receipt
+from deai.cli import task_input, task_lane, task_map, task_order, task_output, task_receipt
 from deai.cli.base import (
     INTERRUPTED,
     ExitWith,
@@ -25,7 +25,8 @@ from deai.cli.base import (
 if TYPE_CHECKING:
     from deai.chain.ledger import Ledger
     from deai.client import Client, TaskOutcome, TaskRequest
-    from deai.client.journal import Journal
+    from deai.client.client import TaskLane
+    from deai.client.journal import Entry, Journal
     from deai.ids import TaskId
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ def task() -> None:
 @click.option("--tip", default="0", metavar="N|0.01CT", help="For whoever settles the task.")
 @click.option(
     "--lane",
-    type=click.Choice(["escrow", "channel"]),
+    type=click.Choice(["escrow", "order", "channel"]),
     help="How the task is paid for (default: an open channel, for what needs no verification).",
 )
 @click.option("--node", "nodes", multiple=True, metavar="ID", help="Only these nodes; repeatable.")
@@ -70,6 +71,8 @@ def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: 
 
     Over an open channel (--lane channel) one node computes it and is paid by voucher. That is the
     way of small tasks that need no verification, where this home has a channel; else the escrow.
+    By a signed order (--lane order) the client sends no transaction: it signs for a committee, is
+    charged from what `deai orders fund` set aside, and the nodes settle many orders at once.
 
     The same command again, before the task has ended, goes on with the same task: it is never
     paid for twice. Ctrl-C ends the watching, not the task.
@@ -78,6 +81,7 @@ def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: 
     Examples:
       deai task submit embedding --input texts.txt --output vectors.npy
       deai task submit portfolio-risk --input book.json --param paths=1000000 --max-fee 0.12CT
+      deai task submit portfolio-risk --input book.json --lane order
       cat texts.txt | deai task submit embedding --input - --json
     """
     task_output.check_output_path(options["output"])
@@ -92,7 +96,8 @@ def submit(settings: Settings, workload: str, **options: Any) -> None:  # noqa: 
     try:
         outcome = run_trio(_submit, settings, request, options, seen)
     except KeyboardInterrupt:
-        raise _left(settings, seen) from None
+        # Nodes finish a task of the escrow by themselves; of an order they wait for its client.
+        raise _left(settings, {} if options["lane"] == "order" else seen) from None
     _finish(settings, outcome, options["output"])
 
 
@@ -137,7 +142,8 @@ async def _submit(
             done = await task_lane.submit(settings, client, request, must=must)
             if done is not None:
                 return done
-        handle = await client.start(request, detach=options["detach"])
+        paid_by: TaskLane = "order" if options["lane"] == "order" else "escrow"
+        handle = await client.start(request, detach=options["detach"], lane=paid_by)
 
         async def note_id() -> None:
             seen["task_id"] = await handle.posted()
@@ -159,6 +165,8 @@ async def _dry_run(
             planned = await task_lane.plan(client, request, must=must)
             if planned is not None:
                 return planned, lambda console: lane_plan.render(console, planned)
+        if options["lane"] == "order":
+            client.orders.check(client.prepare(request))
         tried = await client.dry_run(request)
         balances = await client.tools.ledger.balances(client.tools.account)
         notes = list(client.tools.directory.notes)
@@ -242,7 +250,10 @@ def show(settings: Settings, task_id: str) -> None:
     from deai.cli import render_task
     from deai.client import looking
 
-    document = run_trio(_looking, settings, task_id, looking.show)
+    if task_order.found(settings, task_id):
+        document = task_order.show(settings, task_id)
+    else:
+        document = run_trio(_looking, settings, task_id, looking.show)
     emit(settings, document, lambda console: render_task.show(console, document))
 
 
@@ -288,7 +299,6 @@ def list_(settings: Settings, limit: int) -> None:
 
 
 async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
-    from deai.client.documents import rfc3339
     from deai.client.journal import Journal
 
     journal = Journal(settings.home / "client.db")
@@ -296,18 +306,24 @@ async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
         entries = await journal.recent(limit)
     finally:
         journal.close()
-    return [
-        {
-            "task_id": entry.task_id,
-            "workload": entry.spec.workload,
-            "policy": entry.policy,
-            "chain": entry.chain,
-            "state": entry.document["state"] if entry.document else _unfinished(entry.task_id),
-            "submitted_at": rfc3339(int(entry.created)),
-            "receipt": entry.document["receipt"] if entry.document else None,
-        }
-        for entry in entries
-    ]
+    orders = await task_order.recent(settings, limit)
+    tasks = [(entry.created, _listed(entry)) for entry in entries]
+    both = sorted([*tasks, *orders], key=lambda one: -one[0])
+    return [document for _, document in both[:limit]]
+
+
+def _listed(entry: Entry) -> dict[str, Any]:
+    from deai.client.documents import rfc3339
+
+    return {
+        "task_id": entry.task_id,
+        "workload": entry.spec.workload,
+        "policy": entry.policy,
+        "chain": entry.chain,
+        "state": entry.document["state"] if entry.document else _unfinished(entry.task_id),
+        "submitted_at": rfc3339(int(entry.created)),
+        "receipt": entry.document["receipt"] if entry.document else None,
+    }
 
 
 def _unfinished(task_id: str | None) -> str:
@@ -326,6 +342,9 @@ def result(settings: Settings, task_id: str, output: Path | None, coordinator: s
       deai task result 0xf13cd5d4 --output vectors.npy
     """
     task_output.check_output_path(output)
+    if task_order.found(settings, task_id):
+        _finish(settings, task_order.result(settings, task_id), output)
+        return
     try:
         outcome = run_trio(_result, settings, task_id, coordinator)
     except KeyboardInterrupt:
