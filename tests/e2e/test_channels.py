@@ -1,9 +1,11 @@
-"""A client's channel on each chain of a devnet: commands, paid tasks, and every last coin."""
+"""A client's channel on each chain of a devnet: commands, paid tasks, rewards, every last coin."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(bool(_lacks()), reason=f"no NEAR devnet: {_lacks()}"),
 ]  # fmt: skip
 PAST_THE_CHALLENGE_S = 61
+EPOCH_S, REWARD_DELAY_S = 60, 11
 LINES = 300
 
 
@@ -181,4 +184,51 @@ def test_lines_are_computed_over_a_channel_and_their_node_redeems_what_they_cost
     theirs = next(item for item in items if item["channel_id"] == opened["channel_id"])
     assert theirs["tasks"]["paid"] == LINES + 1
     assert (theirs["promised"], theirs["unredeemed"]) == (str(cost), "0")
+    assert coins_too_many(small, chain) == (0, 0)
+
+
+@contextmanager
+def proposing(net: Network, chain: ChainName) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """The treasury's own program, from `ready` on; asked for an event it reads until that comes."""
+    home = str(net.directory / "treasury")
+    child = net.spawn("--home", home, "--chain", chain, "rewards", "propose", "--follow")
+    assert child.stdout is not None
+
+    def heard(event: str) -> dict[str, Any]:
+        assert child.stdout is not None
+        for line in child.stdout:
+            document: dict[str, Any] = json.loads(line)
+            if document["event"] == event:
+                return document
+        raise AssertionError(f"it ended before {event}: {child.stderr and child.stderr.read()}")
+
+    try:
+        heard("ready")
+        yield heard
+        child.send_signal(signal.SIGINT)
+        assert heard("stopped")["proposed"] == 1
+        assert child.wait(30) == 0
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize("chain", [SEI, NEAR])
+def test_the_treasury_proposes_by_itself_what_an_account_is_owed(
+    small: Network, chain: ChainName
+) -> None:
+    def deai(*arguments: str) -> Any:
+        return small.deai("--chain", chain, *arguments)
+
+    me, before = deai("account", "show")["account"], int(deai("account", "show")["tokens"])
+    with proposing(small, chain) as heard:
+        deai("rewards", "fund", "5CT", "--for", f"{me}=3CT", "--as", "refund")
+        hurry(small, chain, EPOCH_S)
+        epoch = heard("proposed")["epoch"]
+    assert deai("rewards", "verify", str(epoch))["ok"] is True
+    hurry(small, chain, REWARD_DELAY_S)
+    got = deai("rewards", "claim")
+    assert (got["ok"], got["paid"], got["claimable"]) == (True, str(3 * UNIT), "0")
+    assert int(deai("account", "show")["tokens"]) == before - 2 * UNIT
     assert coins_too_many(small, chain) == (0, 0)
