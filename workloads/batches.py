@@ -81,7 +81,9 @@ class BatchRunner:
                 check_output(answer, estimate)
                 if len(answer) > MAX_TASK_BYTES:
                     _refuse_large(answer)
-            except Exception as error:  # noqa: BLE001 - a runner may raise anything
+            except Exception as error:  # noqa: BLE001
+                # Code of a workload, on a stranger's input: it may raise anything, and anything,
+                # `MemoryError` too, is the failure of this one task. It is reported, not hidden.
                 answer = error
             yield answer
 
@@ -102,7 +104,9 @@ class BatchRunner:
         shared = RunnerTask(terms.parameters, b"", terms.model, batch.seed, self._tools.threads)
         try:
             outputs = list(terms.many(shared, good))
-        except Exception:  # noqa: BLE001 - whatever it is, it is found again where it belongs
+        except Exception:  # noqa: BLE001
+            # Which of the tasks it is about nobody knows: one by one, below, it comes again with
+            # the task that it belongs to, and is reported there.
             outputs = []
         if len(outputs) != len(good):
             return self._one_by_one(terms, batch)
@@ -137,7 +141,7 @@ def _checked(terms: Terms, output: bytes, estimate: Estimate) -> bytes | Excepti
         terms.spec.check_output(output, estimate)
         if len(output) > MAX_TASK_BYTES:
             _refuse_large(output)
-    except Exception as error:  # noqa: BLE001 - a workload may raise anything
+    except Exception as error:  # noqa: BLE001 - as in `_one_by_one`: it becomes this task's failure
         return error
     return output
 

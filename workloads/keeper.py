@@ -190,6 +190,7 @@ class Keeper:
             with trio.fail_after(READY_TIMEOUT):
                 ready = expect(await process.receive(), wire.Ready)
         except BaseException as error:
+            # Cancelled, too: whoever was to have the process is gone, and nobody else knows of it.
             await server.bury(process)
             if isinstance(error, trio.TooSlowError):
                 message = "a new worker did not lock itself in"

@@ -12,6 +12,7 @@ def one_error() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
+        # The base of groups, for `Cancelled` and Ctrl-C come in one, too; nothing is swallowed.
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
