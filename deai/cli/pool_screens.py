@@ -62,15 +62,14 @@ def show(document: dict[str, Any], console: Console) -> None:
 
 def listing(items: Sequence[dict[str, Any]], console: Console) -> None:
     """Pools, or an account's parts of them."""
-    headings = ("node", "standing", "pool", "lent CT", "room CT", "commission", "yours CT")
+    headings = ("node", "state", "lent CT", "room CT", "keeps", "yours CT")
     table(
         console,
         headings,
         [
             (
                 short(one["node_id"]),
-                marked(one["standing"]),
-                marked(one["state"]),
+                marked(one["standing"] if one["state"] == "open" else one["state"]),
                 bare(one["assets"]),
                 bare(one["room"]),
                 percent(one["commission_bps"]),
@@ -78,5 +77,5 @@ def listing(items: Sequence[dict[str, Any]], console: Console) -> None:
             )
             for one in items
         ],
-        right=(3, 4, 5, 6),
+        right=(2, 3, 4, 5),
     )

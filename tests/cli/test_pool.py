@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from deai.ids import AccountId, NodeId
+from deai.chain.ledger import Ledger
+from deai.chain.memory import MemoryChain
+from deai.client import access
+from deai.ids import SEI, AccountId, NodeId
 from deai.keys import create_key
 from deai.money import UNIT
+from deai.network import load_network, save_network
 from deai.standing import Standing
 from node.doctor import Check
 from node.home import Home
+from rewards.rules import RULES
 from tests.cli.conftest import Shell
 from tests.cli.lending import LEAST, Person, Place, chain_place, memory_place
 from tests.deai.chain.chains import PARAMETERS, ChainProcess, chain_process
+from tests.deai.chain.conftest import memory_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -368,6 +376,41 @@ def test_pools_are_listed_and_looked_at_without_a_key(place: Place, managed: Man
     assert (seen["delegation"], seen["slash"]["of_yours"]) == (None, None)
     assert nobody("pool", "show", managed.node, "--account", ann.account)["delegation"]
     assert nobody.refused("pool", "delegate", managed.node, "5CT", status=3)["code"]
+
+
+def test_a_network_without_pools_says_so_before_anything_is_made(
+    place: Place, managed: Managed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = memory_world()[1].info
+    rest = {name: at for name, at in real.contracts.items() if name != "Delegations"}
+    bare = MemoryChain(
+        RULES,
+        holder=AccountId("0x" + "11" * 20),
+        info=msgspec.structs.replace(real, contracts=rest),
+    )
+
+    @asynccontextmanager
+    async def reader(*_: object) -> AsyncIterator[Ledger]:
+        yield bare.ledger()
+
+    monkeypatch.setattr(access, "open_reader", reader)
+    somebody = place.person("somebody")
+    for words in (("list",), ("show", managed.node)):
+        assert somebody.refused("pool", *words, status=3)["code"] == "no_pools"
+    file = somebody.shell.home / "network.json"
+    network = load_network(file)
+    entry = msgspec.structs.replace(network.chains[SEI], contracts=rest)
+    save_network(msgspec.structs.replace(network, chains={SEI: entry}), file)
+    refused = somebody.refused("node", "init", "--network", str(file), "--pool", status=3)
+    assert refused["code"] == "no_pools"
+    assert not (somebody.shell.home / "keys" / "operator.json").exists()
+
+
+def test_a_list_fits_a_screen(managed: Managed, ann: Person) -> None:
+    ann("pool", "delegate", managed.node, "5CT")
+    out = ann.shell("pool", "list").out
+    assert "…" not in out.replace(f"{managed.node[:6]}…{managed.node[-4:]}", "")
+    assert all(word in out for word in ("5.000000", "10 %", "probation"))
 
 
 def test_a_node_that_takes_nothing_says_so(place: Place, ann: Person) -> None:
