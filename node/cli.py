@@ -84,7 +84,7 @@ def init(
       deai node init --network network.json --stake 1000CT
       deai node init --network network.json --pool --commission 10%
     """
-    from deai.cli.pool import parse_commission
+    from deai.cli.pool_common import parse_commission
     from node import screens, setup
     from node.opening import open_ledger
 

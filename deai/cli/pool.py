@@ -6,36 +6,28 @@ meant twice takes `--key NAME`, with which a repetition sends nothing twice.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import click
 
 from deai.cli import pool_screens, pool_steps
-from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed, typed_node
+from deai.cli.base import Settings, emit, group, run_trio, typed, typed_node
+from deai.cli.pool_common import (
+    ACCOUNT,
+    KEY_FILE,
+    MANAGER_KEY,
+    NODE,
+    PASSPHRASE,
+    account_here,
+    parse_commission,
+    print_pool,
+    run_on,
+    typed_account,
+)
 from deai.cli.pool_list import list_pools
 from deai.cli.pool_look import Lent
-from deai.cli.sending import KEY, NEEDS_FUNDS, YES, show_needs
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from deai.ids import AccountId
-
-_PERCENT: Final = re.compile(r"(\d{1,2})(?:\.(\d{1,2}))?%")
-
-NODE = click.argument("node_id", metavar="NODE")
-KEY_FILE = click.option(
-    "--key-file", type=click.Path(path_type=Path), help="Who lends. Default: who pays for tasks."
-)
-MANAGER_KEY = click.option(
-    "--key-file", type=click.Path(path_type=Path), help="Default: HOME/keys/owner.json."
-)
-PASSPHRASE = click.option("--passphrase-file", type=click.Path(path_type=Path), help="Of that key.")
-ACCOUNT = click.option("--account", metavar="ACCOUNT", help="Default: the one of this home.")
+from deai.cli.sending import KEY, YES
 
 
 @group("pool")
@@ -64,8 +56,8 @@ def show(settings: Settings, node_id: str, account: str | None) -> None:
       deai pool show 0xNODE --json
     """
     node = typed_node(settings, "NODE", node_id)
-    document = run_trio(pool_steps.show, settings, node, _who(settings, account))
-    _print(settings, document)
+    document = run_trio(pool_steps.show, settings, node, account_here(settings, account))
+    print_pool(settings, document)
 
 
 @pool.command("list")
@@ -79,7 +71,7 @@ def list_(settings: Settings, mine: bool, account: str | None) -> None:
       deai pool list
       deai pool list --mine --json
     """
-    items = run_trio(list_pools, settings, _who(settings, account), mine)
+    items = run_trio(list_pools, settings, account_here(settings, account), mine)
     emit(settings, {"items": items}, partial(pool_screens.listing, items))
 
 
@@ -110,7 +102,7 @@ def delegate(
     async def lend(lent: Lent) -> dict[str, Any]:
         return await pool_steps.delegate(lent, units, intent, yes=options["yes"])
 
-    _run(settings, node_id, options, lend)
+    run_on(settings, node_id, options, lend)
 
 
 @pool.command("undelegate")
@@ -145,7 +137,7 @@ def undelegate(
     async def ask(lent: Lent) -> dict[str, Any]:
         return await pool_steps.undelegate(lent, units, intent, yes=options["yes"])
 
-    _run(settings, node_id, options, ask)
+    run_on(settings, node_id, options, ask)
 
 
 @pool.command("claim")
@@ -166,8 +158,8 @@ def claim(settings: Settings, node_id: str, account: str | None, **options: Any)
     async def pay(lent: Lent) -> dict[str, Any]:
         return await pool_steps.claim(lent, yes=options["yes"])
 
-    whose = None if account is None else _account(settings, account)
-    _run(settings, node_id, options, pay, whose)
+    whose = None if account is None else typed_account(settings, account)
+    run_on(settings, node_id, options, pay, whose)
 
 
 @pool.command("advance")
@@ -186,7 +178,7 @@ def advance(settings: Settings, node_id: str, **options: Any) -> None:  # noqa: 
     async def go_on(lent: Lent) -> dict[str, Any]:
         return await pool_steps.advance(lent, yes=options["yes"])
 
-    _run(settings, node_id, options, go_on)
+    run_on(settings, node_id, options, go_on)
 
 
 @pool.command("commission")
@@ -207,7 +199,7 @@ def commission(settings: Settings, node_id: str, percent: str, **options: Any) -
     async def say(lent: Lent) -> dict[str, Any]:
         return await pool_steps.announce(lent, bps, yes=options["yes"])
 
-    _run(settings, node_id, _as_manager(settings, options), say)
+    run_on(settings, node_id, _as_manager(settings, options), say)
 
 
 @pool.command("close")
@@ -226,28 +218,7 @@ def close(settings: Settings, node_id: str, **options: Any) -> None:  # noqa: AN
     async def end(lent: Lent) -> dict[str, Any]:
         return await pool_steps.close(lent, yes=options["yes"])
 
-    _run(settings, node_id, _as_manager(settings, options), end)
-
-
-def parse_commission(text: str) -> int:
-    """Read `12.5%` as hundredths of a percent; raise `UsageError` for anything else."""
-    from deai.errors import UsageError
-    from deai.pools import MAX_COMMISSION
-
-    found = _PERCENT.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(
-            f"not a commission: {text[:40]!r}",
-            hint="write 10% or 12.5%, with two decimals at most",
-            code="bad_commission",
-        )
-    bps = int(found[1]) * 100 + int((found[2] or "").ljust(2, "0"))
-    if bps > MAX_COMMISSION:
-        raise UsageError(
-            f"a commission is {pool_screens.percent(MAX_COMMISSION)} of income at most",
-            code="commission_too_high",
-        )
-    return bps
+    run_on(settings, node_id, _as_manager(settings, options), end)
 
 
 def _as_manager(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
@@ -255,52 +226,3 @@ def _as_manager(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
 
     own = key_file(settings.home, "owner", settings.chain)
     return {**options, "key_file": options["key_file"] or own}
-
-
-def _run(
-    settings: Settings,
-    node_id: str,
-    options: dict[str, Any],
-    work: Callable[[Lent], Awaitable[dict[str, Any]]],
-    account: AccountId | None = None,
-) -> None:
-    """Open the pool as the key's account, do the work for `account` or for it, print."""
-    node, key = typed_node(settings, "NODE", node_id), options["key_file"]
-    # The client's passphrase file opens the client's key; another key has its own beside it.
-    opens = options["passphrase_file"] or (settings.client_passphrase if key is None else None)
-
-    async def there() -> dict[str, Any]:
-        async with pool_steps.open_lent(
-            settings, node, key or settings.client_key, opens, account
-        ) as lent:
-            return await work(lent)
-
-    _print(settings, run_trio(there))
-
-
-def _who(settings: Settings, account: str | None) -> AccountId | None:
-    """The account named, or that of this home: who pays for tasks, or who owns its node."""
-    from deai.keys import account_of, holder_of, key_file
-
-    if account is not None:
-        return _account(settings, account)
-    for path in (settings.client_key, key_file(settings.home, "owner", settings.chain)):
-        if path.exists():
-            return holder_of(account_of(path, chain=settings.chain))
-    return None
-
-
-def _account(settings: Settings, text: str) -> AccountId:
-    from deai.ids import account_on
-
-    return typed("--account", partial(account_on, settings.chain), text, code="bad_account")
-
-
-def _print(settings: Settings, document: dict[str, Any]) -> None:
-    def render(console: Console) -> None:
-        pool_screens.show(document, console)
-        show_needs(settings, console, document["needs"])
-
-    emit(settings, document, render)
-    if document["needs"] is not None:
-        raise ExitWith(NEEDS_FUNDS)
