@@ -45,7 +45,7 @@ def test_a_chain_begins_with_the_accounts_of_its_own_nodes(tmp_path: Path) -> No
         for chain in (sei, near)
     }
     names = ("client", "node-0", "node-1", "node-2")
-    assert begun[NEAR] == {BANK, *map(near.account, names)}
+    assert begun[NEAR] == {BANK, *map(near.account, ("treasury", *names))}
     assert {*map(sei.account, names), sei.account("node-0/operator")} < begun[SEI]
 
 
