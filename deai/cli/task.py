@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deai.cli import task_input, task_lane, task_map, task_order, task_output, task_receipt
+from deai.cli import (
+    task_diary,
+    task_input,
+    task_lane,
+    task_map,
+    task_order,
+    task_output,
+    task_receipt,
+)
 from deai.cli.base import (
     INTERRUPTED,
     ExitWith,
@@ -250,7 +258,13 @@ def show(settings: Settings, task_id: str) -> None:
     from deai.cli import render_task
     from deai.client import looking
 
-    if task_order.found(settings, task_id):
+    of_lane = task_diary.show(settings, task_id)
+    if of_lane is not None and "attempts" not in of_lane:
+        emit(settings, of_lane, lambda console: task_diary.render(console, of_lane))
+        return
+    if of_lane is not None:
+        document = of_lane
+    elif task_order.found(settings, task_id):
         document = task_order.show(settings, task_id)
     else:
         document = run_trio(_looking, settings, task_id, looking.show)
@@ -307,9 +321,10 @@ async def _list(settings: Settings, limit: int) -> list[dict[str, Any]]:
     finally:
         journal.close()
     orders = await task_order.recent(settings, limit)
+    of_lane = task_diary.recent(settings, limit)
     tasks = [(entry.created, _listed(entry)) for entry in entries]
-    both = sorted([*tasks, *orders], key=lambda one: -one[0])
-    return [document for _, document in both[:limit]]
+    every = sorted([*tasks, *orders, *of_lane], key=lambda one: -one[0])
+    return [document for _, document in every[:limit]]
 
 
 def _listed(entry: Entry) -> dict[str, Any]:

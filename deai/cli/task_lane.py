@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from deai.cli import task_diary
 from deai.cli.base import Settings
 from deai.errors import DeaiError, UsageError
 
@@ -164,6 +166,7 @@ async def _outcome(
             "total_ms": seconds_to_ms(began, time.monotonic()),
         },
     }
+    await client.tools.offload(partial(task_diary.keep, settings, name, time.time(), document))
     return TaskOutcome(document, found.output)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deai.cli import lane_plan, task_input
+from deai.cli import lane_plan, task_diary, task_input
 from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, run_trio, typed, typed_node
 from deai.cli.map_lines import FORMATS, Lines, read_line
 from deai.cli.map_results import Results
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from deai.client.lane.tasks import Task
     from deai.ids import NodeId
 
+DIARY_EVERY: Final = 5.0
+"""Seconds between two notes of how far a run is."""
 _BREATH: Final = 64
 """Lines after which others get their turn, where nothing has to be waited for."""
 
@@ -76,9 +78,12 @@ def map_(settings: Settings, workload: str, **options: Any) -> None:  # noqa: AN
             emit(settings, plan, lambda console: lane_plan.render(console, plan))
             return
         document = run_trio(_run, settings, job)
+        job.noted("completed", "every line has its result")
     except KeyboardInterrupt:
+        job.noted("cancelled", "it was stopped; what was received is paid")
         raise _left(settings, job) from None
-    except DeaiError:
+    except DeaiError as error:
+        job.noted("failed", str(error))
         if job.tasks:
             sys.stderr.write(_far(job))
         raise
@@ -102,6 +107,7 @@ class _Job:
     params: dict[str, Any]
     prefix: bytes
     lines: Lines
+    run: task_diary.Run
     form: str
     results: Results
     output: Path | None
@@ -118,6 +124,16 @@ class _Job:
     """Results that an earlier run received and did not write in their place."""
     first_failed: str = ""
     """Why, of those that this run computed."""
+    lane: Lane | None = None
+    """Once it was open."""
+
+    def noted(self, state: str, detail: str) -> None:
+        """Write into the diary how far this run came, if it began; blocks."""
+        if self.lane is not None:
+            paid = sum(share.paid for share in self.lane.shares)
+            self.run.keep(
+                tasks=self.tasks, failed=self.failed, paid=paid, state=state, detail=detail
+            )
 
     def close(self) -> None:
         """Let the files go."""
@@ -146,6 +162,7 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
     except WorkloadFault as error:
         raise UsageError(str(error), hint=error.hint, code="bad_parameter") from error
     source, given = options["source"], options["max_fee"]
+    output = options["output"]
     form = options["form"] or ("json" if source.endswith(".jsonl") else "text")
     nodes = tuple(typed_node(settings, "--node", one) for one in options["nodes"])
     named = f"{info.id}\0{info.version}\0".encode() + hashlib.sha256(parameters).digest()
@@ -158,6 +175,7 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
         params=params,
         prefix=named,
         lines=lines,
+        run=task_diary.Run(settings, info.id, source, output and str(output)),
         form=form,
         results=results,
         output=options["output"],
@@ -220,7 +238,8 @@ async def _run(settings: Settings, job: _Job) -> dict[str, Any]:
                 ) as lane,
                 trio.open_nursery() as nursery,
             ):  # fmt: skip
-                under_way = _UnderWay(job, lane)
+                job.lane, under_way = lane, _UnderWay(job, lane)
+                nursery.start_soon(_keep_diary, job)
                 nursery.start_soon(_progress, settings, job)
                 nursery.start_soon(job.results.keep_synced)
                 nursery.start_soon(under_way.print_on)
@@ -372,6 +391,14 @@ class _UnderWay:
     def _raise(self) -> None:
         if self._problem is not None:
             raise self._problem
+
+
+async def _keep_diary(job: _Job) -> None:
+    import trio
+
+    while True:
+        await trio.to_thread.run_sync(job.noted, "in_progress", "it goes on")
+        await trio.sleep(DIARY_EVERY)
 
 
 async def _progress(settings: Settings, job: _Job) -> None:

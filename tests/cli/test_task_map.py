@@ -22,6 +22,8 @@ from deai import actions as act
 from deai.actions import OpenChannel
 from deai.client.client import Client
 from deai.client.directory import PeerList
+from deai.client.lane.book import Book
+from deai.client.lane.diary import Diary, Noted
 from deai.client.lane.places import session_key_file
 from deai.client.opening import open_client
 from deai.money import UNIT, Amount
@@ -390,6 +392,62 @@ def test_a_dry_run_shows_prices_sums_and_what_channels_hold_and_promises_nothing
     done = shell(*command, "--output", str(tmp_path / "none.jsonl"), "--dry-run")
     assert "the deposits may not reach" in done.out
     assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_tasks_and_runs_of_the_lane_are_among_the_others(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = lanes(shell, monkeypatch, deposit=20 * PRICE)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("a\n\nc\n")
+    files = ("--input", str(source), "--output", str(output))
+    assert shell.json("task", "map", "echo", *files, "--max-fee", "1CT").status == 1
+    one = shell.json("task", "submit", "echo", "--input", str(source), "--max-fee", "1CT").document
+    source.write_text("".join(f"{n}\n" for n in range(30)))
+    files = ("--input", str(source), "--output", str(tmp_path / "more.jsonl"))
+    assert shell.json("task", "map", "echo", *files, "--max-fee", "1CT").status != 0
+    listed = shell.json("task", "list").document["items"]
+    assert [row["state"] for row in listed] == ["failed", "completed", "completed"]
+    assert [row["task_id"][:4] for row in listed] == ["map-", "lane", "map-"]
+    assert {(row["workload"], row["policy"], row["chain"]) for row in listed} == {
+        ("echo", "none/1", "sei")
+    }
+    assert listed[1]["task_id"] == one["task_id"]
+    assert listed[1]["receipt"] == one["receipt"]
+    run = shell.json("task", "show", listed[2]["task_id"][:9]).document
+    assert (run["tasks"], run["failed"], run["paid"]) == (3, 1, str(2 * PRICE))
+    assert (run["output"], run["input"]) == (str(output), str(source))
+    assert run["ended_at"]
+    failed = shell.json("task", "show", listed[0]["task_id"]).document
+    assert (failed["tasks"], failed["state"]) == (17, "failed")
+    assert "covers no other task" in failed["detail"]
+    assert shell.json("task", "show", one["task_id"]).document == one
+    assert "Paid" in shell("task", "show", listed[0]["task_id"]).out
+    assert shell("task", "show", one["task_id"]).status == 0
+    # A task of a run has no row; the book knows that it was paid, and what proves it.
+    name = one["task_id"].rpartition("-")[0]
+    traced = shell.json("task", "show", f"{name}-1").document
+    assert traced["receipt_kept"]
+    assert traced["channel_id"] == next(iter(network.lanes[0].accounts))
+    unknown = shell.json("task", "show", f"{name}-99999")
+    assert (unknown.status, unknown.error["code"]) == (2, "bad_task_id")
+
+
+def test_a_run_that_was_killed_does_not_go_on_for_ever(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes(shell, monkeypatch)
+    document = {"task_id": "map-01", "workload": "echo", "chain": "sei", "state": "in_progress",
+                "detail": "it goes on", "tasks": 7, "failed": 0, "paid": "1"}  # fmt: skip
+    Diary(shell.home).write(Noted("map-01", 1.0, document))
+    shown = shell.json("task", "show", "map-01").document
+    assert (shown["state"], shown["tasks"]) == ("cancelled", 7)
+    book = Book(shell.home)
+    try:
+        assert shell.json("task", "show", "map-01").document == document
+        assert shell.json("task", "list").document["items"][0]["state"] == "in_progress"
+    finally:
+        book.close()
 
 
 def test_a_dry_run_of_one_task_goes_the_way_that_the_task_would(

@@ -125,10 +125,10 @@ class Book:
         self._crash = crash
         self._lock = _locked(home)
         try:
-            writing = _open(home / FILE)
+            writing = open_file(home / FILE)
             writing.executescript(_SCHEMA)
             self._db = writing
-            self._reader = _open(home / FILE)
+            self._reader = open_file(home / FILE)
             self._reader.execute("PRAGMA wal_autocheckpoint=0")
         except sqlite3.Error as error:
             self._lock.close()
@@ -235,7 +235,7 @@ class BookReader:
         self._db: sqlite3.Connection | None = None
         if self._path.exists():
             try:
-                self._db = _open(self._path)
+                self._db = open_file(self._path)
                 self._db.executescript(_SCHEMA)
                 self._db.execute("PRAGMA query_only=ON")
             except sqlite3.Error as error:
@@ -346,7 +346,8 @@ def _split(leaves: bytes) -> list[bytes]:
     return [leaves[at : at + _DIGEST] for at in range(0, len(leaves), _DIGEST)]
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_file(path: Path) -> sqlite3.Connection:
+    """A connection to a book; raises `sqlite3.Error`."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     try:
         db.execute("PRAGMA journal_mode=WAL")
