@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.chain, pytest.m
 def test_an_order_is_computed_proven_and_settled_by_its_nodes(
     network: Network, portfolio: Path, tmp_path: Path
 ) -> None:
-    target = tmp_path / "risk.json"
+    target = tmp_path / "risk"
     funded = network.deai("orders", "fund", "5CT", "--yes")
     assert (funded["state"], funded["balance"]) == ("funded", str(5 * UNIT))
     done = network.submit(

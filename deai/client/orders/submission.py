@@ -27,7 +27,7 @@ from deai.client.orders.carrying import Carrying
 from deai.client.orders.documents import order_document
 from deai.client.orders.round import SeatPhase, SeatView
 from deai.client.requests import Prepared
-from deai.client.updates import Feed, TaskUpdate
+from deai.client.updates import Feed, Kind, TaskUpdate
 from deai.errors import ConfigError, ExecutionFailed, TaskDeclined, UsageError
 from deai.files import replace_file
 from deai.hashing import keccak
@@ -228,7 +228,8 @@ class OrderSubmission:
             tools.crash("order_taken")
         self._marks["taken"] = trio.current_time()
         self._handle.is_posted(TaskId(entry.placed.order_id))
-        self._say("posted", f"order {entry.placed.order_id}", entry.placed.order.cost)
+        seats = len(entry.placed.seats)
+        self._say("matched", f"{seats} seats took order {entry.placed.order_id}")
         if entry.phase == "taken":
             patience = float(max(0, left - SETTLE))
             wanted = self._prepared.request.deadline
@@ -290,7 +291,6 @@ class OrderSubmission:
 
         entry = await self._book.end(entry, document, str(path), save)
         tools.crash("order_kept")
-        self._say("settled", "completed")
         return TaskOutcome(document, output)
 
     async def _fail(
@@ -303,7 +303,7 @@ class OrderSubmission:
             entry, state="failed", detail=reason, seats=seats, timings=self._timings()
         )
         await self._book.end(entry, document, "")
-        self._say("settled", "failed")
+        self._say("note", reason)
         return TaskOutcome(document, None)
 
     def _learn(self, carrying: Carrying) -> None:
@@ -326,14 +326,9 @@ class OrderSubmission:
             code="no_committee",
         )
 
-    def _say(self, kind: str, message: str, amount: int = 0) -> None:
+    def _say(self, kind: Kind, message: str) -> None:
         at = trio.current_time() - self._started
-        self._feed.publish(
-            TaskUpdate(
-                kind="posted" if kind == "posted" else "settled", at=at, message=message,
-                amount=amount,
-            )
-        )  # fmt: skip
+        self._feed.publish(TaskUpdate(kind=kind, at=at, message=message))
 
     def _timings(self) -> dict[str, int]:
         marks, started = self._marks, self._started
