@@ -105,6 +105,8 @@ class InlineExecutor:
             return Failure(1, "a bad input")
         if given == b"broken":
             return Failure(0, "the worker died")
+        if given == b"deadly":
+            return Failure(0, "worker_died: the worker ended")
         if given == b"huge":
             return bytes(64 * 1024 + 1)
         return given.upper()

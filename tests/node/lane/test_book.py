@@ -246,6 +246,11 @@ async def test_ten_thousand_channels_are_kept_and_no_more(tmp_path: Path) -> Non
             book.entry(SEI, id_, channel, 1)
         # Known ones go on.
         promise(book, 5, 200)
+        closed = book.entries[SEI, channel_of(7)[0], 1]
+        book.seen(closed, deposit=100, redeemed=100, is_closed=True, now=1)
+        assert not book.entry(SEI, id_, channel, 1).is_kept
+        assert book.gone[SEI].redeemed == 100
+        promise(book, MAX_CHANNELS, 100)
 
     (await written(path, fill)).close()
     with closing(LaneBook(path)) as book:

@@ -18,7 +18,9 @@ from deai.lane.greeting import sign_greeting
 from deai.lane.messages import MAX_UNHEARD, Ask, Halt, Welcome, lane_dialect
 from deai.lane.receipts import verify_window
 from deai.lane.writer import Writer
+from deai.money import UNIT
 from node.lane.book import LaneBook
+from node.lane.lanes import HELD
 from tests.node.lane.support import (
     PRICE,
     LaneBench,
@@ -392,6 +394,49 @@ async def crowd(world: World, clients: int) -> None:
         assert isinstance(back, Welcome)
         assert back.number == a.number
         assert back.credit == 50 * PRICE // 20 - PRICE
+
+
+async def test_a_link_that_pays_nothing_gives_its_place_to_one_that_would(tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, lane=msgspec.structs.replace(CONFIG.lane, clients=2))
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world, config=config)
+        async with (
+            lane_client(world, node, "a") as idle,
+            lane_client(world, node, "b") as good,
+            lane_client(world, node, "c") as new,
+        ):
+            for one in (idle, good):
+                assert isinstance(await one.connect(), Welcome)
+                await one.agree()
+            answer = await new.connect()  # nobody is idle for long
+            assert isinstance(answer, Halt)
+            assert answer.code == "busy"
+            await good.work_off(b"x")
+            await trio.sleep(HELD - 1)
+            await good.work_off(b"y")
+            await trio.sleep(2)
+            assert isinstance(await new.connect(), Welcome)
+            halt = await idle.hear_one(Halt)
+            assert isinstance(halt, Halt)
+            assert halt.code == "idle"
+            with pytest.raises(PeerUnreachable):
+                await idle.hear()
+            await good.work_off(b"z")
+            lanes = lanes_of(node)
+            assert set(lanes.accounts) == {good.id, new.id}
+
+
+async def test_dust_is_not_served(tmp_path: Path) -> None:
+    lane = msgspec.structs.replace(CONFIG.lane, min_deposit="2CT")
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world, config=msgspec.structs.replace(CONFIG, lane=lane))
+        async with lane_client(world, node, deposit=2 * UNIT - 1) as client:
+            answer = await client.connect()
+            assert isinstance(answer, Halt)
+            assert answer.code == "deposit"
+            assert "2.000000 CT or more" in answer.reason
+            await client.top_up(1)
+            assert isinstance(await client.connect(), Welcome)
 
 
 async def test_so_many_clients_and_no_more(tmp_path: Path) -> None:

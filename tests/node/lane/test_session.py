@@ -14,6 +14,7 @@ from deai.lane.messages import Agreed, Credit, Faults, Halt, Refused, Results, W
 from deai.lane.receipts import WindowReceipt, verify_window
 from deai.merkle import merkle_root
 from deai.money import Amount
+from node.lane.deaths import BORNE, FORGOTTEN_AFTER
 from tests.node.lane.support import (
     DEPOSIT,
     PRICE,
@@ -52,6 +53,35 @@ async def test_a_lone_task_waits_for_no_others(
         for number in range(10):
             await client.work_off(b"lone %d" % number)
         assert trio.current_time() - began < 20
+
+
+async def test_a_client_whose_tasks_end_workers_is_refused_for_a_while(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        node = await lane_provider(world)
+        async with lane_client(world, node) as client, lane_client(world, node, "other") as other:
+            for one in (client, other):
+                await one.connect()
+                await one.agree()
+            await client.work_off(b"a", b"broken", b"broken", b"broken", b"broken", b"broken")
+            for _ in range(BORNE):
+                await client.work_off(b"deadly")
+            (refused,) = await client.ask_for(b"good")
+            halt = await client.hear_one(Halt)
+            assert isinstance(halt, Halt)
+            assert halt.code == "worker_deaths"
+            assert "come again in 600 s" in halt.reason
+            assert "lane_worker_deaths" in node.live.reasons
+            await other.work_off(b"nobody else is concerned")
+            await client.connect()
+            await client.agree()
+            await client.ask_for(b"a new link does not help")
+            await client.hear_one(Halt)
+            assert refused not in client.outputs
+            assert node.live.counters["lane.worker_deaths"] == BORNE
+            await trio.sleep(FORGOTTEN_AFTER)
+            await client.connect()
+            await client.agree()
+            await client.work_off(b"welcome again", b"deadly")
 
 
 async def test_a_window_is_signed_by_the_operator(tmp_path: Path) -> None:
