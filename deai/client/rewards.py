@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import trio
 
-from deai.chain.ledger import EventBatch, Ledger
+from deai.chain.ledger import EventBatch, Head, Ledger
 from deai.claims import Claim, ClaimTree, Statement, ended_before, epoch_of
 from deai.errors import LedgerUnreachable, ProtocolError, UsageError
 from deai.events import LedgerEvent, LedgerRecord, RewardsCancelled, RewardsProposed
@@ -88,8 +88,12 @@ class Bookkeeper:
         self.noted = 0
         """How often a root was proposed or taken back."""
         self._wanted = frozenset(wanted)
+        self.is_current = False
+        """Whether everything was read that there was when the reading began."""
         self._book = accounting.book(domain, seconds, 0)
         self._now = 0
+        self._mark: Head | None = None
+        """The end of the chain at an earlier batch."""
 
     def take(self, batch: EventBatch) -> None:
         """Write down a batch; raises `MalformedMessage` for events that are no chain's."""
@@ -98,8 +102,14 @@ class Bookkeeper:
             self._begin(epoch_of(record.position.time, self.seconds), last)
             self._book.apply(record)
             self._note(record.event, record.position.transaction)
-        if batch.cursor.number >= batch.head.number:
-            self.close(last)
+        # What is read is not the chain's end for long, or ever: a transaction that still runs holds
+        # up the blocks behind it. So it is compared with where the end was when it was looked at.
+        for head in (self._mark or batch.head, batch.head):
+            if batch.cursor.number >= head.number:
+                self.is_current = True
+                self.close(ended_before(head.time, self.seconds))
+                self._mark = None
+        self._mark = self._mark or batch.head
 
     def close(self, last: int) -> None:
         """No record of `last` or an epoch before it is still to come."""

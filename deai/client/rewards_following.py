@@ -73,24 +73,26 @@ class _Following:
 
     async def run(self) -> None:
         seconds = (await self._ledger.parameters()).epoch_seconds
-        while True:
-            keeper = Bookkeeper(self._accounting, self._domain, seconds)
-            self._cursor = None
-            while True:
-                try:
-                    if await self._follow(keeper):
-                        return
-                except MalformedMessage as error:
-                    self._note("events", str(error))
-                    await trio.sleep(RETRY_S)
-                    break
+        while not await self._keep(Bookkeeper(self._accounting, self._domain, seconds)):
+            pass
+
+    async def _keep(self, keeper: Bookkeeper) -> bool:
+        """True at the end, False when a book is of another history than the chain's."""
+        self._cursor = None
+        try:
+            while not await self._follow(keeper):
                 if self._cursor is None:
-                    break
+                    return False
+        except MalformedMessage as error:
+            self._note("events", str(error))
+            await trio.sleep(RETRY_S)
+            return False
+        return True
 
     async def _follow(self, keeper: Bookkeeper) -> bool:
-        """Go on with a book; True at the end, False when it has to be taken up again.
+        """Go on with a book; True at the end, False when the chain fell silent.
 
-        Without a cursor then, the book is of another history than the chain's.
+        Without a cursor then, blocks of the book were replaced.
         """
         async with self._ledger.follow(self._cursor) as batches:
             while True:
@@ -105,7 +107,7 @@ class _Following:
                     return False
                 keeper.take(batch)
                 self._cursor = batch.cursor
-                if batch.cursor.number < batch.head.number:
+                if not keeper.is_current:
                     self._progress(batch)
                 elif await self._look(keeper, batch.head):
                     return True
