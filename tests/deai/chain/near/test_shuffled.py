@@ -11,16 +11,23 @@ import trio
 pytest.importorskip("py_near", reason="py-near is not installed")
 
 from deai import actions as act
-from deai.chain.ledger import Cursor
+from deai.chain.ledger import Cursor, Head
 from deai.chain.tasks_view import fold, task_of
+from deai.claims import Statement
+from deai.client.rewards import Bookkeeper
+from deai.client.rewards_following import follow_book
 from deai.errors import LedgerRejected
 from deai.events import LedgerRecord, ResultCommitted
+from deai.ids import AccountId
 from deai.lifecycle import TaskState
+from deai.signing import Signer
 from deai.tasks import Seat
 from devnet.accounts import channels_difference, read_books
+from rewards.rules import RULES
 from tests.deai.chain.near.harness import NearChain, near_chain, near_world
 from tests.support.channel_conformance import DEPOSIT, Paying, paying
 from tests.support.ledger_conformance import Play, World, batches_until, events_of, play
+from tests.support.reward_conformance import Rewarding
 
 pytestmark = [pytest.mark.chain, pytest.mark.network, pytest.mark.slow]
 
@@ -88,6 +95,46 @@ async def test_no_token_of_a_channel_is_lost_whatever_runs_first(world: World) -
     assert [(await one.record()).due for one in found] == [0, 0, 0, 0]
     books = await read_books(world.reader)
     assert (books.difference, await channels_difference(world.reader, books)) == (0, 0)
+
+
+async def test_who_keeps_a_book_and_who_looks_later_compute_the_same_epoch(world: World) -> None:
+    """Payments overtake each other and the word of them, and claims their transfers."""
+    here, kept = Rewarding(world), dict[int, Statement]()
+
+    async def visit(keeper: Bookkeeper, _: Head) -> bool:
+        kept.update(keeper.statements)
+        return False
+
+    async def pay(to: AccountId, amount: int) -> None:
+        await here.fund(amount + 1, audit={to: amount})
+
+    async def claim(found: Statement, by: Signer) -> None:
+        mine = await world.ledger(by)
+        await mine.submit(act.ClaimRewards(here.claim_of(found, by.account)))
+
+    people = [world.signer() for _ in range(4)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow_book, world.reader, RULES, lambda _: None, visit)
+        async with trio.open_nursery() as paying_:
+            for number, one in enumerate(people):
+                paying_.start_soon(pay, one.account, 10 + number)
+                paying_.start_soon(pay, people[0].account, 5)
+        epoch = await here.epoch_over()
+        with trio.fail_after(60):
+            while epoch not in kept:
+                await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+    found = await here.statement(epoch)
+    assert kept[epoch] == found
+    assert (found.received, found.pot) == (46 + 4 + 4 * 6, 8)
+    await here.propose(found)
+    await here.delay_over()
+    async with trio.open_nursery() as nursery:
+        for one in people:
+            nursery.start_soon(claim, found, one)
+    assert [await here.tokens(one.account) for one in people] == [30, 11, 12, 13]
+    assert (await world.reader.rewards()).paid == found.total == 66
+    assert await here.tokens(here.contract) == found.pot
 
 
 async def test_a_follower_tells_the_same_at_once_and_afterwards(world: World) -> None:
