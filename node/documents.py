@@ -188,8 +188,9 @@ async def tasks(daemon: Daemon, limit: int = 100) -> Document:
 async def earnings(daemon: Daemon) -> Document:
     """The one calculation of what this node earned: sums over its settled seats."""
     found = await earned({branch.chain: branch.journal for branch in daemon.branches})
-    pools = (node.pool for node in daemon.nodes if node.pool is not None)
-    found["manager"] = next((pool.manager for pool in pools), None)
+    for node in daemon.nodes:
+        if node.pool is not None:
+            found["manager"] = node.pool.manager
     chains = [branch.chain for branch in daemon.branches]
     if daemon.orders is not None:
         parts = {chain: await order_documents.read(daemon.orders, chain) for chain in chains}

@@ -184,11 +184,13 @@ async def _chain(part: dict[str, Any], home: Home, known: Registration) -> None:
 async def earnings(home: Home) -> Document:
     """From the journal and the accounts of channels."""
     if not home.has_registrations:
-        return {**await earned({}), "manager": None}
+        return await earned({})
     known = home.registrations()
     async with _journals(home, known) as journals:
         found = await earned(journals)
-    found["manager"] = next((one.signer for one in known if one.pool is not None), None)
+    for one in known:
+        if one.pool is not None:
+            found["manager"] = one.pool.manager
     chains = [one.chain for one in known]
     orders = await order_documents.read_file(home.orders, chains)
     found = order_documents.add_earnings(found, orders)

@@ -261,7 +261,7 @@ def earnings(console: Console, document: Document) -> None:
     """`deai node earnings`."""
     for name in ("paid", "pending", "forfeited", "slashed"):
         row(console, name.capitalize(), tokens(document[name]))
-    if document.get("manager"):
+    if "manager" in document:
         say(
             console, "  All of it goes to the pool that owns the node: to everybody who lent to it,"
         )

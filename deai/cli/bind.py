@@ -133,15 +133,6 @@ async def _bind(settings: Settings, options: dict[str, Any], twin: NodeId | None
     )
     owner = holder(settings, options, signer.account)
     node = node_of(settings.chain, owner, options["index"])
-    async with open_reader(settings.network, settings.chain) as here:
-        meant, pool = await node_of_key(settings, here, owner, options["index"])
-    if pool is not None:
-        raise UsageError(
-            f"{meant} takes delegations: the account that owns it is a contract, which signs"
-            " nothing",
-            hint="only a node that its owner's own key registered can be bound",
-            code="takes_delegations",
-        )
     try:
         found: Draft | None = read_binding(path)
     except NotSetUp:
@@ -159,6 +150,13 @@ async def _bind(settings: Settings, options: dict[str, Any], twin: NodeId | None
         open_reader(settings.network, settings.chain) as here,
         open_reader(settings.network, _other(settings.chain)) as there,
     ):
+        meant, pool = await node_of_key(settings, here, owner, options["index"])
+        if pool is not None:
+            raise UsageError(
+                f"{meant} takes delegations: what owns it is a contract, which signs nothing",
+                hint="only a node that its owner's own key registered can be bound",
+                code="takes_delegations",
+            )
         mine = await _side(here, node)
         if not await here.speaks_for(owner, signer.account):
             raise ConfigError(

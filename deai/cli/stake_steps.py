@@ -202,10 +202,13 @@ async def stake_status(
     from deai.ids import owner_of
     from deai.keys import account_of
 
+    signer = None
+    if node is None:
+        key = account_of(owner_key(settings, options), chain=settings.chain)
+        signer = holder(settings, options, key)
     async with open_reader(settings.network, settings.chain) as ledger:
         if node is None:
-            key = account_of(owner_key(settings, options), chain=settings.chain)
-            signer = holder(settings, options, key)
+            assert signer is not None
             node, pool = await node_of_key(settings, ledger, signer, options["index"])
         else:
             lends = POOLS_CONTRACT in ledger.info.contracts

@@ -435,6 +435,8 @@ def test_the_stake_commands_mean_the_managers_part(place: Place, managed: Manage
     assert manager("stake", "unbond", "10CT")["steps"][0]["state"] == "done"
     all_ = manager.refused("stake", "unbond", "--all", status=2)
     assert (all_["code"], all_["hint"]) == ("takes_delegations", f"deai pool close {node}")
+    bound = manager.refused("stake", "bind", "--twin", "alice.near#0", status=2)
+    assert (bound["code"], node in bound["message"]) == ("takes_delegations", True)
     elsewhere = manager.refused("stake", "withdraw", "--to", managed.owner, status=2)
     assert elsewhere["code"] == "takes_delegations"
     assert manager.refused("stake", "withdraw")["code"] == "still_unbonding"
