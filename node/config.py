@@ -64,6 +64,8 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Whether it is offered, on chains that have channels."""
     clients: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
     """Channels served at once."""
+    min_deposit: str = "0.01CT"
+    """Channels with less are not served: each costs a place in the books."""
     workers: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Locked workers for its clients, one each, taken in turns where they are fewer; 0: as many as
     memory allows, 4 to 64."""
@@ -95,6 +97,11 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """`redeem_least` in base units."""
         return parse_amount(self.redeem_least)
 
+    @property
+    def least_deposit(self) -> Amount:
+        """`min_deposit` in base units."""
+        return parse_amount(self.min_deposit)
+
 
 class OrderTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Signed orders: tasks that clients pay from a balance set aside for them."""
@@ -104,8 +111,8 @@ class OrderTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     horizon_hours: Annotated[float, msgspec.Meta(gt=0, le=24 * 30)] = 24.0
     """How far ahead an order may end; never further than a thaw takes, whatever is written here."""
     exposure: str = "1CT"
-    """Fees of work for one client, within a day, for which no quorum of signatures was shown; one
-    order is taken from everybody."""
+    """Fees of work for one client, begun or within a day done, for which no quorum of signatures
+    was shown. A dearer order of a committee is not taken at all."""
     settle_count: Annotated[int, msgspec.Meta(ge=1, le=50)] = 50
     """Orders are settled once so many wait,"""
     settle_amount: str = "10CT"
@@ -232,7 +239,7 @@ def node_config(config: Config) -> NodeConfig:
                     f"{config.path or 'config'}: setting node.prices.{workload}.{name}: {error}",
                     hint=error.hint,
                 ) from error
-    for name in ("redeem_amount", "redeem_least"):
+    for name in ("redeem_amount", "redeem_least", "min_deposit"):
         try:
             parse_amount(getattr(own.lane, name))
         except ConfigError as error:

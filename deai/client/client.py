@@ -210,6 +210,7 @@ class Client:
     ) -> TaskOutcome:
         tools = self.tools
         started = trio.current_time()
+        await self.orders.check_key(prepared)
         entry = await tools.journal.find(
             tools.ledger.info.name,
             tools.account,

@@ -201,13 +201,13 @@ def _about_the_client(place: Place, seen: Situation) -> Refusal | None:
         return Refusal(
             "cheated", "this client had a nonce settled for another order than the one we hold"
         )
-    owed = past.lost + seen.at_risk
-    fee = int(order.fee) if order.quorum > 1 else 0
-    if owed and owed + fee > seen.config.orders.most_at_risk:
+    # Of one seat our own signature is the quorum: nothing depends on what the client shows.
+    owed = past.lost + (seen.at_risk + int(order.fee) if order.quorum > 1 else 0)
+    if owed > seen.config.orders.most_at_risk:
         return Refusal(
             "exposure",
-            f"work for {format_tokens(owed)} was done or begun for this client, and no "
-            "signatures were shown for it",
+            f"{format_tokens(owed)} of work for this client would be without the signatures that "
+            f"pay for it; {format_tokens(seen.config.orders.most_at_risk)} are risked",
             "node.orders.exposure",
         )
     return None

@@ -42,6 +42,12 @@ class OrderDesk:
         check_request(prepared)
         _ = self._tools.ledger.info.orders
 
+    async def check_key(self, prepared: Prepared) -> None:
+        """For tasks of the escrow: raise `UsageError` if an order has the request's key."""
+        key, tools = prepared.request.idempotency_key, self._tools
+        if key and (self._book is not None or (tools.home / FILE).exists()):
+            await self.book.find(tools.ledger.info.name, tools.account, prepared.digest, key)
+
     async def carry(self, prepared: Prepared, handle: TaskHandle, feed: Feed) -> TaskOutcome:
         """Submit a request, or go on with it; raises as `OrderSubmission.run`."""
         return await OrderSubmission(self._tools, self.book, prepared, handle, feed).run()

@@ -95,6 +95,10 @@ class OrderSubmission:
         check_request(self._prepared)
         tools, request = self._tools, self._prepared.request
         _ = tools.ledger.info.orders  # raises where there are none
+        if request.idempotency_key:  # raises where a task of the escrow has it
+            await tools.journal.find(
+                tools.ledger.info.name, tools.account, self._digest, request.idempotency_key
+            )
         entry = await self._book.find(
             tools.ledger.info.name, tools.account, self._digest, request.idempotency_key
         )

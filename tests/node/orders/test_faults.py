@@ -25,6 +25,8 @@ from tests.node.support.world import Provider, World, open_world
 
 Clock = trio.testing.MockClock
 
+pytestmark = pytest.mark.world
+
 
 def settled_ids(world: World) -> Counter[str]:
     return Counter(str(one.order_id) for one in settlements(world))
@@ -286,3 +288,23 @@ async def test_an_order_that_nobody_settles_is_told_to_have_cost_nothing(
             shown = await client.show(outcome.task_id)
             assert (shown["held"], shown["refunded"]) == ("0", shown["escrowed"])
             assert shown["order"]["settlement"] == "expired"
+
+
+async def test_a_key_names_one_task_whichever_way_it_is_paid(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        await nodes(world)
+        await fund(world)
+        async with payer(world, tmp_path / "client") as client:
+            assert (await (await submit(client, idempotency_key="a")).wait()).ok
+            escrowed = await client.submit(
+                "shout", b"hello", max_fee=10**18, idempotency_key="a"
+            )  # fmt: skip
+            with pytest.raises(DeaiError, match="belongs to another"):
+                await escrowed.wait()
+            escrowed = await client.submit(
+                "shout", b"hello", max_fee=10**18, idempotency_key="b"
+            )  # fmt: skip
+            assert (await escrowed.wait()).ok
+            assert await refused(client, idempotency_key="b") == "idempotency_conflict"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio.testing
 
 from tests.node.orders.support import fund, nodes, payer, settlements, submit
@@ -11,6 +12,8 @@ from tests.node.support.names import until
 from tests.node.support.world import open_world
 
 Clock = trio.testing.MockClock
+
+pytestmark = pytest.mark.world
 
 
 async def test_an_order_is_computed_by_its_seats_and_settled_by_one_of_them(

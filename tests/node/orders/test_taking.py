@@ -21,6 +21,8 @@ from tests.node.support.names import key, until
 from tests.node.support.world import Provider, World, open_world
 
 Clock = trio.testing.MockClock
+
+pytestmark = pytest.mark.world
 DAY = 24 * 3600
 
 
@@ -37,7 +39,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a policy that compares outputs": ({"policy": Policy.TOL32}, "policy"),
     "the nonce that stands for the page": ({"nonce": 256}, "bad_order"),
     "a page that was not bought": ({"nonce": 257}, "page_closed"),
-    "more than is set aside": ({"fee": Amount(20 * UNIT)}, "not_covered"),
+    "more than is risked": ({"fee": Amount(20 * UNIT)}, "exposure"),
     "a spec that the order does not name": ({"spec_hash": bytes(32)}, "bad_spec"),
 }
 
@@ -169,6 +171,17 @@ async def test_a_client_that_never_shows_the_signatures_is_served_for_so_much_an
         assert (await orders.book.record(SEI, account, now - DAY)).lost == 5 * FEE
         # A day later.
         assert (await orders.book.record(SEI, account, now + 1)).lost == 0
+
+
+async def test_an_order_dearer_than_what_is_risked_is_not_taken_from_a_committee(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, buyer(world) as one:
+        chosen = await three(world, one)
+        dear = Amount(UNIT // 5)
+        assert await one.ask(chosen[0], one.sign(chosen, fee=dear)) == "exposure"
+        # Alone the node can settle whatever it signs.
+        assert await one.ask(chosen[0], one.sign(chosen[:1], fee=dear)) == "taken"
 
 
 async def test_what_a_client_cost_is_remembered_by_the_next_life_of_the_node(
