@@ -1,12 +1,13 @@
-"""The disk's thread needs a moment of real time, in which the test's clock must not jump."""
+"""What has no sockets runs by a clock that jumps, except while a tower's writer is at the disk."""
 
 from __future__ import annotations
 
 import pytest
-from trio.testing import MockClock
+
+from tests.support.disk_clock import disk_clock, use_clock
 
 
-@pytest.fixture
-def patient_clock(autojump_clock: MockClock) -> MockClock:
-    autojump_clock.autojump_threshold = 0.005
-    return autojump_clock
+@pytest.fixture(autouse=True)
+def patient_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("network") is None:
+        use_clock(request, disk_clock(monkeypatch))

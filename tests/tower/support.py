@@ -157,6 +157,22 @@ async def handing_over(place: Place, *towers: Standing) -> AsyncIterator[Towers]
         nursery.cancel_scope.cancel()
 
 
+async def keeps(place: Place, tower: Standing, of: Paying, amount: int) -> None:
+    """The tower holds a voucher of this amount, by p2p."""
+    async with handing_over(place, tower) as node:
+        node.offer(of.channel, of.voucher(amount))
+        await place.until(lambda: tower.holds(of.voucher(amount)))
+
+
+@asynccontextmanager
+async def watched(folder: Path, **settings: Any) -> AsyncIterator[tuple[Place, Standing, Paying]]:
+    """A tower that holds a voucher of 300 of a channel."""
+    async with open_place(folder) as place, standing(place, **settings) as tower:
+        paid = await place.channel()
+        await keeps(place, tower, paid, 300)
+        yield place, tower, paid
+
+
 def towers_of(place: Place, net: Net, addresses: list[PeerAddress]) -> Towers:
     """The node's side, to be run by the test."""
     return Towers(

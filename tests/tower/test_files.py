@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
-from trio.testing import MockClock
 
 from deai.channels import Channel, Voucher, channel_id, sign_voucher
 from deai.errors import BadSignature, ConfigError, MalformedMessage
@@ -136,7 +135,7 @@ def test_the_address_of_a_tower() -> None:
             parse_tower(wrong)
 
 
-async def test_one_tower_at_a_time_has_the_file(tmp_path: Path, patient_clock: MockClock) -> None:
+async def test_one_tower_at_a_time_has_the_file(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         async with standing(place):
             with pytest.raises(ConfigError, match="another watchtower"):
@@ -146,9 +145,7 @@ async def test_one_tower_at_a_time_has_the_file(tmp_path: Path, patient_clock: M
             pass
 
 
-async def test_a_file_that_is_none_or_another_network_s_is_refused(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_file_that_is_none_or_another_network_s_is_refused(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         (tmp_path / "tower.db").write_bytes(b"this only looks like a file of a tower" * 400)
         with pytest.raises(ConfigError, match="no usable file"):

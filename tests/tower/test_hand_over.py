@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from trio.testing import MockClock
 
 from deai.channels import sign_voucher
 from deai.client.tower.opening import Limits
@@ -70,9 +69,7 @@ async def asked(link: Link[TowerMessage], *messages: TowerMessage) -> list[Any]:
         return [await link.receive() for _ in messages]
 
 
-async def test_a_voucher_is_on_disk_when_it_is_confirmed(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_voucher_is_on_disk_when_it_is_confirmed(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         paid = await place.channel()
         async with standing(place) as tower, calling(place, tower) as (link, welcome):
@@ -84,9 +81,7 @@ async def test_a_voucher_is_on_disk_when_it_is_confirmed(
             assert again.tower.shelf.held[paid.id].channel == paid.channel
 
 
-async def test_an_older_voucher_is_answered_with_what_is_held(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_an_older_voucher_is_answered_with_what_is_held(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         paid = await place.channel()
         async with calling(place, tower) as (link, _):
@@ -97,9 +92,7 @@ async def test_an_older_voucher_is_answered_with_what_is_held(
         assert tower.holds(paid.voucher(300))
 
 
-async def test_answers_come_in_the_order_of_what_they_answer(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_answers_come_in_the_order_of_what_they_answer(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         several = [await place.channel() for _ in range(6)]
         await several[3].close()
@@ -110,7 +103,7 @@ async def test_answers_come_in_the_order_of_what_they_answer(
         assert [type(one) for one in answers] == [Kept] * 3 + [NotKept] + [Kept] * 2
 
 
-async def test_a_tower_keeps_only_what_can_pay(tmp_path: Path, patient_clock: MockClock) -> None:
+async def test_a_tower_keeps_only_what_can_pay(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         never, closed, claimed = [await place.channel() for _ in range(3)]
         never.session = LocalSigner(keccak(b"never opened"))
@@ -129,7 +122,7 @@ async def test_a_tower_keeps_only_what_can_pay(tmp_path: Path, patient_clock: Mo
         assert not tower.tower.shelf.held
 
 
-async def test_one_voucher_a_second_and_channel(tmp_path: Path, patient_clock: MockClock) -> None:
+async def test_one_voucher_a_second_and_channel(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         paid, other = await place.channel(), await place.channel()
         async with calling(place, tower) as (link, _):
@@ -146,9 +139,7 @@ async def test_one_voucher_a_second_and_channel(tmp_path: Path, patient_clock: M
             assert kept == Kept(paid.id, 1, Amount(2))
 
 
-async def test_what_no_node_sends_ends_the_link_and_is_not_held(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_what_no_node_sends_ends_the_link_and_is_not_held(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         paid, domain = await place.channel(), place.world.reader.info.channels
         stranger = LocalSigner(keccak(b"stranger"))
@@ -175,9 +166,7 @@ async def test_what_no_node_sends_ends_the_link_and_is_not_held(
             assert await asked(link, Keep(paid.channel, paid.voucher(3)))
 
 
-async def test_only_the_operator_s_peer_speaks_for_a_node(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_only_the_operator_s_peer_speaks_for_a_node(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         wrong: tuple[dict[str, Any], ...] = (
             {"operator": LocalSigner(keccak(b"stranger"))},
@@ -193,7 +182,7 @@ async def test_only_the_operator_s_peer_speaks_for_a_node(
             assert refused.code == "not_active"
 
 
-async def test_who_is_served_is_bounded(tmp_path: Path, patient_clock: MockClock) -> None:
+async def test_who_is_served_is_bounded(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         other = await provider(place.world)
         async with standing(place, nodes=[other.node]) as named:
@@ -218,9 +207,7 @@ async def test_who_is_served_is_bounded(tmp_path: Path, patient_clock: MockClock
             assert len(small.tower.shelf.held) == 2
 
 
-async def test_a_chain_that_is_down_keeps_new_channels_out_for_a_while(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_chain_that_is_down_keeps_new_channels_out_for_a_while(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         paid = await place.channel()
         async with calling(place, tower) as (link, _):
@@ -232,9 +219,7 @@ async def test_a_chain_that_is_down_keeps_new_channels_out_for_a_while(
             assert isinstance(answer, Kept)
 
 
-async def test_of_many_vouchers_only_the_newest_are_sent(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_of_many_vouchers_only_the_newest_are_sent(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         paid = await place.channel()
         async with handing_over(place, tower) as node:
@@ -249,9 +234,7 @@ async def test_of_many_vouchers_only_the_newest_are_sent(
         assert tower.tower.shelf.writer.flushes <= 8, "three seconds, a voucher each, and the rest"
 
 
-async def test_a_tower_that_was_away_is_handed_everything_again(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_tower_that_was_away_is_handed_everything_again(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         paid, other = await place.channel(), await place.channel()
         peer = Identity.generate().peer_id
@@ -274,9 +257,7 @@ async def test_a_tower_that_was_away_is_handed_everything_again(
             nursery.cancel_scope.cancel()
 
 
-async def test_a_closed_channel_is_offered_to_nobody_any_more(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_closed_channel_is_offered_to_nobody_any_more(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         paid, other = await place.channel(), await place.channel()
         async with standing(place) as tower, handing_over(place, tower) as node:

@@ -8,39 +8,28 @@ from typing import cast
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from deai.chain.ledger import Ledger
 from deai.channels import ChannelState
 from deai.client.tower import watch
 from deai.hashing import keccak
 from deai.signing import LocalSigner
-from tests.support.channel_conformance import Paying
 from tests.tower.support import (
     PATIENCE,
     PERIOD,
     Overtaken,
-    Place,
     Poor,
-    Standing,
     handing_over,
+    keeps,
     open_place,
     standing,
+    watched,
 )
 
 pytestmark = pytest.mark.world
 
 
-async def keeps(place: Place, tower: Standing, of: Paying, amount: int) -> None:
-    """The tower holds a voucher of this amount, by p2p."""
-    async with handing_over(place, tower) as node:
-        node.offer(of.channel, of.voucher(amount))
-        await place.until(lambda: tower.holds(of.voucher(amount)))
-
-
-async def test_a_stale_close_while_the_node_is_away_is_answered(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_stale_close_while_the_node_is_away_is_answered(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         paid = await place.channel()
         async with handing_over(place, tower) as node:
@@ -61,12 +50,8 @@ async def test_a_stale_close_while_the_node_is_away_is_answered(
         assert (tower.tower.watch.answered, tower.tower.watch.missed) == (1, 0)
 
 
-async def test_the_node_has_its_own_time_to_answer(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_the_node_has_its_own_time_to_answer(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (place, tower, paid):
         asked = place.chain.now
         await paid.request_close()
         await place.pass_(PATIENCE - 10)
@@ -79,11 +64,9 @@ async def test_the_node_has_its_own_time_to_answer(
 
 
 async def test_in_a_short_period_the_tower_waits_no_longer_than_a_quarter_of_it(
-    tmp_path: Path, patient_clock: MockClock
+    tmp_path: Path,
 ) -> None:
-    async with open_place(tmp_path) as place, standing(place, patience=10 * PERIOD) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+    async with watched(tmp_path, patience=10 * PERIOD) as (place, tower, paid):
         await paid.request_close()
         await place.pass_(PERIOD // 4 - 10)
         assert tower.tower.watch.answered == 0
@@ -91,9 +74,7 @@ async def test_in_a_short_period_the_tower_waits_no_longer_than_a_quarter_of_it(
         assert tower.tower.watch.answered == 1
 
 
-async def test_a_tower_that_comes_too_late_says_so_once(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_tower_that_comes_too_late_says_so_once(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         paid = await place.channel()
         async with standing(place) as tower:
@@ -109,12 +90,8 @@ async def test_a_tower_that_comes_too_late_says_so_once(
         assert (await paid.record()).claimed == 0
 
 
-async def test_a_better_voucher_that_comes_during_the_period_is_shown_too(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_a_better_voucher_that_comes_during_the_period_is_shown_too(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (place, tower, paid):
         await place.ask(paid)
         await place.until(lambda: tower.tower.watch.answered == 1, PERIOD)
         await keeps(place, tower, paid, 450)
@@ -123,12 +100,8 @@ async def test_a_better_voucher_that_comes_during_the_period_is_shown_too(
         assert [one.amount for one in tower.told if one.event == "answered"] == [300, 150]
 
 
-async def test_a_better_voucher_of_the_last_minute_waits_for_nothing(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_a_better_voucher_of_the_last_minute_waits_for_nothing(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (place, tower, paid):
         await paid.request_close()
         place.chain.advance(PERIOD - 20)
         await place.until(lambda: tower.tower.watch.answered == 1)
@@ -137,9 +110,7 @@ async def test_a_better_voucher_of_the_last_minute_waits_for_nothing(
         assert (await paid.record()).claimed == 450
 
 
-async def test_a_close_during_a_long_downtime_is_answered_after_it(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_close_during_a_long_downtime_is_answered_after_it(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         paid, other = await place.channel(), await place.channel()
         async with standing(place) as tower:
@@ -157,9 +128,7 @@ async def test_a_close_during_a_long_downtime_is_answered_after_it(
         assert ((await paid.record()).claimed, (await other.record()).claimed) == (300, 0)
 
 
-async def test_a_tower_killed_after_it_answered_does_not_answer_again(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_tower_killed_after_it_answered_does_not_answer_again(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         paid = await place.channel()
         async with standing(place) as tower:
@@ -174,9 +143,7 @@ async def test_a_tower_killed_after_it_answered_does_not_answer_again(
         assert len(place.chain.records) == blocks
 
 
-async def test_of_two_towers_one_pays_the_gas_and_neither_fails(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_of_two_towers_one_pays_the_gas_and_neither_fails(tmp_path: Path) -> None:
     async with (
         open_place(tmp_path) as place,
         standing(place, "first") as first,
@@ -198,7 +165,7 @@ async def test_of_two_towers_one_pays_the_gas_and_neither_fails(
 
 
 async def test_an_answer_that_somebody_else_gave_a_moment_earlier_is_no_failure(
-    tmp_path: Path, patient_clock: MockClock
+    tmp_path: Path,
 ) -> None:
     async with open_place(tmp_path) as place:
         own, other = (
@@ -218,7 +185,7 @@ async def test_an_answer_that_somebody_else_gave_a_moment_earlier_is_no_failure(
 
 
 async def test_without_gas_it_warns_goes_on_trying_and_answers_once_it_can_pay(
-    tmp_path: Path, patient_clock: MockClock
+    tmp_path: Path,
 ) -> None:
     async with open_place(tmp_path) as place:
         poor = Poor(cast("Ledger", place.chain.ledger(LocalSigner(keccak(b"poor")))))
@@ -237,20 +204,14 @@ async def test_without_gas_it_warns_goes_on_trying_and_answers_once_it_can_pay(
             assert (await paid.record()).claimed == 300
 
 
-async def test_an_account_that_runs_low_is_told_of_before_it_matters(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_an_account_that_runs_low_is_told_of_before_it_matters(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place, gas_needed=1 << 200) as tower:
         await place.until(lambda: tower.tower.watch.problems)
         assert set(tower.tower.watch.problems) == {"gas"}
 
 
-async def test_a_voucher_that_was_paid_already_is_not_shown(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_a_voucher_that_was_paid_already_is_not_shown(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (place, tower, paid):
         await paid.redeem(350)
         await place.ask(paid)
         await trio.sleep(3)
@@ -259,10 +220,8 @@ async def test_a_voucher_that_was_paid_already_is_not_shown(
         assert (tower.tower.watch.answered, tower.tower.watch.missed) == (0, 0)
 
 
-async def test_what_is_not_worth_the_gas_is_left(tmp_path: Path, patient_clock: MockClock) -> None:
-    async with open_place(tmp_path) as place, standing(place, least=301) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_what_is_not_worth_the_gas_is_left(tmp_path: Path) -> None:
+    async with watched(tmp_path, least=301) as (place, tower, paid):
         await place.ask(paid)
         await place.pass_(PERIOD // 2)
         assert tower.tower.watch.answered == 0
@@ -270,12 +229,8 @@ async def test_what_is_not_worth_the_gas_is_left(tmp_path: Path, patient_clock: 
         await place.until(lambda: tower.tower.watch.answered, 5)
 
 
-async def test_what_was_left_for_its_gas_was_not_missed(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place, least=301) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_what_was_left_for_its_gas_was_not_missed(tmp_path: Path) -> None:
+    async with watched(tmp_path, least=301) as (place, tower, paid):
         await place.ask(paid)
         await place.pass_(PERIOD)
         assert tower.events() == ["closing"]
@@ -283,7 +238,7 @@ async def test_what_was_left_for_its_gas_was_not_missed(
 
 
 async def test_a_closed_channel_is_forgotten_a_while_later(
-    tmp_path: Path, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "SWEEP", 10.0)
     monkeypatch.setattr(watch, "FORGET", 30.0)
@@ -302,12 +257,8 @@ async def test_a_closed_channel_is_forgotten_a_while_later(
             assert file.execute("SELECT channel_id FROM vouchers").fetchall() == [(other.id,)]
 
 
-async def test_a_close_that_a_rewind_takes_back_leaves_the_voucher_good(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_a_close_that_a_rewind_takes_back_leaves_the_voucher_good(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (place, tower, paid):
         undo = place.chain.snapshot()
         await paid.close(100)
         await trio.sleep(5)
@@ -318,12 +269,8 @@ async def test_a_close_that_a_rewind_takes_back_leaves_the_voucher_good(
         assert (await paid.record()).claimed == 300
 
 
-async def test_an_answer_that_a_rewind_takes_back_is_given_again(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_an_answer_that_a_rewind_takes_back_is_given_again(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (place, tower, paid):
         await place.ask(paid)
         undo = place.chain.snapshot()
         await place.until(lambda: tower.tower.watch.answered == 1, PERIOD)
@@ -333,9 +280,7 @@ async def test_an_answer_that_a_rewind_takes_back_is_given_again(
         assert (await paid.record()).claimed == 300
 
 
-async def test_a_chain_that_is_down_is_waited_for_also_at_the_start(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_a_chain_that_is_down_is_waited_for_also_at_the_start(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place:
         paid = await place.channel()
         async with standing(place) as tower:
@@ -355,9 +300,7 @@ async def test_a_chain_that_is_down_is_waited_for_also_at_the_start(
         assert (await paid.record()).claimed == 300
 
 
-async def test_many_stale_closes_at_once_are_all_answered(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_many_stale_closes_at_once_are_all_answered(tmp_path: Path) -> None:
     async with open_place(tmp_path) as place, standing(place) as tower:
         several = [await place.channel() for _ in range(40)]
         async with handing_over(place, tower) as node:
@@ -372,12 +315,8 @@ async def test_many_stale_closes_at_once_are_all_answered(
         assert await place.owner_has() - before == sum(100 + number for number in range(40))
 
 
-async def test_an_epoch_that_begins_anew_needs_a_new_voucher(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
-    async with open_place(tmp_path) as place, standing(place) as tower:
-        paid = await place.channel()
-        await keeps(place, tower, paid, 300)
+async def test_an_epoch_that_begins_anew_needs_a_new_voucher(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (place, tower, paid):
         await paid.close(0)
         await paid.open(deposit=500, epoch=2)
         await place.ask(paid, epoch=2)

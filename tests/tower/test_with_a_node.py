@@ -8,7 +8,6 @@ from typing import cast
 import msgspec
 import pytest
 import trio
-from trio.testing import MockClock
 
 from deai.chain.ledger import Ledger
 from deai.client.tower.opening import open_tower
@@ -27,9 +26,7 @@ from tests.node.support.world import CONFIG, open_world
 pytestmark = pytest.mark.world
 
 
-async def test_the_tower_shows_what_the_node_was_promised_last(
-    tmp_path: Path, patient_clock: MockClock
-) -> None:
+async def test_the_tower_shows_what_the_node_was_promised_last(tmp_path: Path) -> None:
     tower_peer = Identity.generate().peer_id
     async with open_world(tmp_path) as world:
         payer = cast("Ledger", world.chain.ledger(LocalSigner(keccak(b"tower"))))
