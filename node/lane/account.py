@@ -18,6 +18,7 @@ from deai.lane.payee import Payee, Taken
 from deai.lane.receipts import MAX_TASK_BYTES, Terms, lane_seed, task_leaves, terms_hash
 from deai.ports import Failure
 from node.lane.columns import Parcel, Shelf
+from node.lane.deaths import Deaths
 from node.lane.tables import Entry
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class Account:
     session: Session | None = None
     left_at: float = 0.0
     """Local time at which the last link was lost."""
+    paid_at: float = field(default_factory=trio.current_time)
+    """Local time of its last voucher, or of its coming."""
+    deaths: Deaths = field(default_factory=Deaths)
+    """Of workers, over tasks of its client."""
     delivered: int = 0
     faulty: int = 0
     undurable: int = 0
@@ -108,6 +113,8 @@ class Account:
     def may_start(self, agreement: Agreement) -> int:
         """How many tasks credit, windows, deposit and memory cover now."""
         if self.record.state is not ChannelState.OPEN or self.owes_too_many_faults:
+            return 0
+        if self.deaths.banned_for(trio.current_time()):
             return 0
         if self.is_stale or self.shelf.bytes > MAX_SHELF_BYTES:
             return 0

@@ -7,7 +7,7 @@ by whoever looks on while no daemon runs.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,9 @@ from node.lane.tables import Entry, Gone
 from node.store.errors import raise_os, raise_sqlite
 
 MAX_CHANNELS: Final = 10_000
-"""Accounts kept; closed ones make room when they are old."""
+"""Accounts kept; closed ones make room when they are old, or when it is needed."""
+MADE_ROOM: Final = 100
+"""Closed accounts that are dropped together, however young, where a new one finds no room."""
 PRUNED_AT_ONCE: Final = 2_000
 """Rows that one pass of forgetting takes at most."""
 _OPEN_WAIT: Final = 1.0
@@ -103,6 +105,10 @@ class LaneBook:
         known = self.entries.get((chain, id_, epoch))
         if known is not None:
             return known
+        if len(self.entries) >= MAX_CHANNELS:
+            closed = [one for one in self.entries.values() if one.is_closed]
+            closed.sort(key=lambda one: one.changed_at)
+            self._forget(closed[:MADE_ROOM])
         if len(self.entries) >= MAX_CHANNELS:
             raise LimitExceeded(
                 f"this node keeps the books of {MAX_CHANNELS} channels", code="full"
@@ -196,7 +202,13 @@ class LaneBook:
         old = [
             one for one in self.entries.values() if one.is_closed and one.changed_at < before - DAY
         ]
-        for one in old[:PRUNED_AT_ONCE]:
+        self.writer.put(rows, _ignore)
+        self._forget(old[:PRUNED_AT_ONCE])
+
+    def _forget(self, closed: Iterable[Entry]) -> None:
+        """Drop accounts, of which only their sums are kept."""
+        rows: list[Row] = []
+        for one in closed:
             sums = self.gone.setdefault(one.chain, Gone())
             sums.promised += one.promised
             sums.redeemed += one.redeemed
@@ -209,7 +221,8 @@ class LaneBook:
                 ("DELETE FROM accounts WHERE id=?", (one.id,)),
                 sums.row(one.chain),
             ]
-        self.writer.put(rows, _ignore)
+        if rows:
+            self.writer.put(rows, _ignore)
 
     def newest(self, chain: ChainName, id_: ChannelId) -> Entry | None:
         """The account of a channel's newest epoch that is kept."""

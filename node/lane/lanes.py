@@ -40,15 +40,17 @@ from deai.lane.messages import (
 )
 from deai.lane.payee import Payee
 from deai.lane.receipts import Terms
-from deai.money import Amount
+from deai.money import Amount, format_tokens
 from deai.net import Link
 from deai.ports import Workbench
 from deai.signing import Signer
 from node.daemon import Mode
 from node.lane.account import Account
 from node.lane.book import LaneBook
+from node.lane.deaths import Register
+from node.lane.queue import MAX_QUEUED, MAX_QUEUED_BYTES
 from node.lane.redeeming import Redeeming
-from node.lane.session import MAX_QUEUED, MAX_QUEUED_BYTES, Session
+from node.lane.session import Session
 from node.lane.terms import Refusal, judge_terms
 from node.lane.towers import keep_towers
 from node.lane.windows import unpaid_windows
@@ -63,6 +65,8 @@ CHAIN: Final = 10.0
 READ_EVERY: Final = 30.0
 AGAIN: Final = 2.0
 """Seconds between two looks at the chain that a client asks for."""
+HELD: Final = 30.0
+"""Seconds for which a link keeps its place without paying, where places are short."""
 STALE: Final = 120.0
 """Seconds after which nothing is started on the word of an old look."""
 READERS: Final = 8
@@ -83,6 +87,7 @@ class Lanes:
         self._greeting: dict[ChannelId, trio.Lock] = {}
         self._wanted: set[ChannelId] = set()
         self._looked: dict[ChannelId, float] = {}
+        self._deaths = Register()
         self._readers = trio.CapacityLimiter(READERS)
         self._readers_for_strangers = trio.CapacityLimiter(READERS)
         self.redeeming = Redeeming(node, book, self.look)
@@ -214,6 +219,12 @@ class Lanes:
             raise _Refused(
                 f"the channel is {state} in epoch {record.epoch}", code="no_channel"
             )  # fmt: skip
+        if record.deposit < (least := self._node.config.lane.least_deposit):
+            raise _Refused(
+                f"the channel holds {format_tokens(record.deposit)}; this node works for those of "
+                f"{format_tokens(least)} or more",
+                code="deposit",
+            )
         if hello.number - hello.acknowledged > MAX_UNHEARD:
             raise MalformedMessage(f"no receipts for {hello.number - hello.acknowledged} vouchers")
         account = self._account(id_, hello, record)
@@ -289,19 +300,33 @@ class Lanes:
             entry.standing,
             self._windows(),
         )
-        account = Account(payee=payee, entry=entry, record=record, read_at=now)
+        account = Account(
+            payee=payee, entry=entry, record=record, read_at=now,
+            deaths=self._deaths.of(hello.channel.client),
+        )  # fmt: skip
         self.accounts[id_] = account
         self._see(account, record)
         return account
 
     def _make_room(self) -> None:
-        """Forget who left longest ago; raise `_Refused` where everybody is here."""
+        """Forget who left longest ago, else who paid longest ago and has nothing under way.
+
+        Raises `_Refused` where everybody is here and pays.
+        """
         if len(self.accounts) < self._node.config.lane.clients:
             return
-        left = [one for one in self.accounts.values() if one.session is None and one.idle.is_set()]
-        if not left:
+        at_rest = [one for one in self.accounts.values() if one.idle.is_set()]
+        if left := [one for one in at_rest if one.session is None]:
+            self._drop(min(left, key=lambda one: one.left_at))
+            return
+        unpaid = min(at_rest, key=lambda one: one.paid_at, default=None)
+        if unpaid is None or trio.current_time() - unpaid.paid_at < HELD:
             raise _Refused("this node serves as many clients as it can", code="busy")
-        self._drop(min(left, key=lambda one: one.left_at))
+        assert unpaid.session is not None
+        unpaid.session.end(
+            Halt("idle", f"nothing was paid for {HELD:.0f} s and others wait; come again with work")
+        )
+        self._drop(unpaid)
 
     def _drop(self, account: Account) -> None:
         """Keep only what is on disk; who owed something begins anew when it comes again."""

@@ -8,10 +8,8 @@ deposit cover it, in batches, and the next batch starts where the last one's ans
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -36,15 +34,14 @@ from deai.lane.messages import (
 from deai.lane.receipts import sign_window
 from deai.net import Link
 from deai.ports import Batch, BatchExecutor, Failure
-from node.lane.account import MAX_BATCH_BYTES, Account, Agreement
+from node.lane.account import Account, Agreement
 from node.lane.columns import Parcel, as_messages
+from node.lane.deaths import is_deadly
 from node.lane.house import House
+from node.lane.queue import Queue
 
 logger = structlog.get_logger(__name__)
 
-MAX_QUEUED: Final = 1024
-"""Tasks of one channel that wait; more break the protocol, and so do more bytes."""
-MAX_QUEUED_BYTES: Final = 4 << 20
 MAX_AGREEMENTS: Final = 256
 MAX_UNDURABLE: Final = 256
 """Vouchers that the disk does not have yet; nothing more is read until it has."""
@@ -70,30 +67,6 @@ _TOLD_SHARE: Final = 8
 """Credit is told again when it has changed by this part of itself."""
 
 
-@dataclass(eq=False, slots=True)
-class _Group:
-    """Tasks of one agreement that wait, in the order in which they were asked for."""
-
-    agreement: Agreement
-    ids: list[int]
-    inputs: list[bytes]
-    at: int = 0
-    """Those before it were taken."""
-
-    def take(self, most: int) -> tuple[list[int], list[bytes], int]:
-        """At most so many tasks, and at most the bytes of a batch; the bytes they have."""
-        end, size = self.at, 0
-        while end < len(self.ids) and end - self.at < most:
-            size += len(self.inputs[end])
-            if size > MAX_BATCH_BYTES and end > self.at:
-                size -= len(self.inputs[end])
-                break
-            end += 1
-        ids, inputs = self.ids[self.at : end], self.inputs[self.at : end]
-        self.at = end
-        return ids, inputs, size
-
-
 class Session:
     """The life of one link; `run` is all of it."""
 
@@ -105,9 +78,7 @@ class Session:
         self._account = account
         self._link = link
         self._client = client
-        self._queue: deque[_Group] = deque()
-        self._queued = 0
-        self._queued_bytes = 0
+        self._queue = Queue()
         self._agreed: set[int] = set()
         self._executor: BatchExecutor | None = None
         self._answered_at = 0.0
@@ -135,7 +106,7 @@ class Session:
     @property
     def queued(self) -> int:
         """Tasks that wait to be computed."""
-        return self._queued
+        return self._queue.tasks
 
     def resend(self, parcels: Sequence[Parcel]) -> None:
         """Before `run`: results that the client has not seen."""
@@ -237,16 +208,7 @@ class Session:
         agreement = self._account.agreements.get(work.terms)
         if agreement is None or work.terms not in self._agreed:
             raise ProtocolError(f"nothing was agreed as {work.terms}", code="bad_terms")
-        self._queued += len(work.ids)
-        self._queued_bytes += sum(map(len, work.inputs))
-        if self._queued > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES:
-            raise ProtocolError("more work than the node said it takes", code="too_much_work")
-        last = self._queue[-1] if self._queue else None
-        if last is not None and last.agreement is agreement and not last.at:
-            last.ids += work.ids
-            last.inputs += work.inputs
-        else:
-            self._queue.append(_Group(agreement, list(work.ids), list(work.inputs)))
+        self._queue.add(agreement, work)
         # Not at once: whatever else has arrived goes into the same batch.
         self._wake_worker()
 
@@ -271,6 +233,7 @@ class Session:
             self._durable.set()
             self._to_write.set()
 
+        account.paid_at = trio.current_time()
         house.book.voucher(account.entry, pay, taken, signature, house.now(), done)
         self._starved_since = None
         self._wake_worker()
@@ -285,7 +248,7 @@ class Session:
         """Whether a worker would have something to do."""
         if self._is_over or not self._queue or self._house.closed_because() is not None:
             return False
-        return self._account.may_start(self._queue[0].agreement) > 0
+        return self._account.may_start(self._queue.first) > 0
 
     async def _work(self) -> None:
         """Take a worker while there is something to do, for a time; again and again."""
@@ -330,14 +293,9 @@ class Session:
         """Start what may be started."""
         executor, account = self._executor, self._account
         while self._queue and executor is not None and executor.free > 0 and self._may_work:
-            group = self._queue[0]
-            most = min(account.may_start(group.agreement), group.agreement.batch)
-            ids, inputs, size = group.take(most)
-            if group.at == len(group.ids):
-                self._queue.popleft()
-            self._queued -= len(ids)
-            self._queued_bytes -= size
-            self._submit(executor, group.agreement, ids, inputs)
+            agreement = self._queue.first
+            most = min(account.may_start(agreement), agreement.batch)
+            self._submit(executor, agreement, *self._queue.take(most))
 
     def _submit(
         self, executor: BatchExecutor, agreement: Agreement, ids: list[int], inputs: list[bytes]
@@ -375,6 +333,9 @@ class Session:
         answers: Sequence[bytes | Failure],
     ) -> None:
         parcel, faults = self._account.finished(agreement, ids, inputs, answers)
+        if faults and is_deadly(answers):
+            self._house.counted("lane.worker_deaths")
+            self._account.deaths.note(trio.current_time())
         self._house.counted("lane.tasks", len(ids) - len(faults))
         if faults:
             self._house.counted("lane.faults", len(faults))
@@ -480,10 +441,15 @@ class Session:
             return Halt(*closed)
         if account.is_stale:
             return Halt("chain", "the chain does not answer, so the deposit cannot be checked")
+        if (banned := account.deaths.banned_for(trio.current_time())) > 0:
+            return Halt(
+                "worker_deaths",
+                f"too many workers ended over this client's tasks; come again in {banned:.0f} s",
+            )
         if account.owes_too_many_faults:
             return Halt("too_many_faults", "more bad tasks than are looked at for nothing")
-        price = self._queue[0].agreement.price
-        if account.may_start(self._queue[0].agreement) or account.payee.executing:
+        price = self._queue.first.price
+        if account.may_start(self._queue.first) or account.payee.executing:
             self._starved_since = None
             return None
         if account.lacks_deposit(price):

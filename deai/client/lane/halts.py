@@ -8,7 +8,7 @@ from deai.errors import TaskDeclined
 from deai.ids import NEAR, NodeId
 from deai.signing import Domain
 
-PASSING: Final = frozenset({"unpaid", "busy", "store_full", "chain", "joining", "replaced"})
+PASSING: Final = frozenset({"unpaid", "busy", "idle", "store_full", "chain", "joining", "replaced"})
 """Halts that end by themselves; after any other the tasks go to other nodes."""
 
 

@@ -321,6 +321,8 @@ class Hub:
 
     def _could_take(self, session: Session) -> bool:
         talk = session.talk
+        if session.is_resting:
+            return any(kind.waiting and talk.serves(kind) for kind in self._kinds)
         return any(
             kind.waiting and talk.can_take(kind) and self.share(session, kind)
             for kind in self._kinds

@@ -115,6 +115,8 @@ class Session:
         self._link_scope = trio.CancelScope()
         self.is_over = False
         self.is_topping_up = False
+        self.is_resting = False
+        """It has no link because it had nothing to say, and dials again when it has."""
         self.is_hopeful = True
         """Whether tasks may still be meant for it; False while it is out of reach for long."""
         self.error: DeaiError | None = None
@@ -186,9 +188,26 @@ class Session:
             elif now - alive_at > patience.give_up and self.is_hopeful:
                 self.is_hopeful = False
                 self._hand_back()
-            if not (self._stopping and self.talk.is_settled):
+            if self._may_rest:
+                await self._rest()
+                pause, alive_at = patience.first_pause, trio.current_time()
+            elif not (self._stopping and self.talk.is_settled):
                 await trio.sleep(pause)
                 pause = min(2 * pause, patience.longest_pause)
+
+    @property
+    def _may_rest(self) -> bool:
+        """Whether the node gave our place to others, and we have nothing to say to it."""
+        talk = self.talk
+        is_done = talk.is_settled and not talk.outstanding
+        return talk.was_idle and is_done and not self._stopping and not self._wanted
+
+    async def _rest(self) -> None:
+        """Leave the place to others until there is work."""
+        self.is_resting, self._wake = True, trio.Event()
+        self._owner.changed()
+        await self._wake.wait()
+        self.is_resting = False
 
     async def _hold(self) -> None:
         """One link, until it is lost."""

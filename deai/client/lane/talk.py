@@ -163,6 +163,11 @@ class Talk:
         return tasks
 
     @property
+    def was_idle(self) -> bool:
+        """Whether the node ended the last link for others that have work."""
+        return not self.is_open and self.halted.startswith("idle:")
+
+    @property
     def awaits(self) -> bool:
         """Whether nothing goes on without a word of the node's."""
         return (

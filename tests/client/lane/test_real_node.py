@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+import trio
 from trio.testing import MockClock
 
 from deai.actions import OpenChannel
@@ -28,7 +30,7 @@ from deai.signing import LocalSigner
 from tests.client.support.world import inline
 from tests.node.lane.support import LaneBench, lane_provider
 from tests.node.support.names import key, peer
-from tests.node.support.world import Provider, World, open_world
+from tests.node.support.world import CONFIG, Provider, World, open_world
 
 pytestmark = pytest.mark.world
 
@@ -46,9 +48,10 @@ def patient_clock(autojump_clock: MockClock) -> MockClock:
 class Payer:
     """An account with a home, and channels with some nodes."""
 
-    def __init__(self, world: World, home: Path) -> None:
+    def __init__(self, world: World, home: Path, name: str = "payer of lanes") -> None:
         self.world, self.home, self.lives = world, home, 0
-        self.signer = key("payer of lanes")
+        self.name = name
+        self.signer = key(name)
         self.providers: list[Provider] = []
 
     async def open_channel(self, provider: Provider) -> None:
@@ -83,7 +86,7 @@ class Payer:
         journal = Journal((home or self.home) / "client.db", inline)
         try:
             async with (
-                self.world.network.open_net(peer(f"payer {self.lives}")) as net,
+                self.world.network.open_net(peer(f"{self.name} {self.lives}")) as net,
                 open_client(
                     ledger=self.world.chain.ledger(self.signer),
                     net=net,
@@ -97,6 +100,34 @@ class Payer:
                 yield client
         finally:
             journal.close()
+
+
+async def test_an_idle_client_gives_its_place_away_and_takes_one_when_it_has_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = 3.0
+    monkeypatch.setattr("node.lane.lanes.HELD", held)
+    lane_of_one = msgspec.structs.replace(CONFIG.lane, clients=1)
+    config = msgspec.structs.replace(CONFIG, lane=lane_of_one)
+    async with open_world(tmp_path / "nodes") as world:
+        provider = await lane_provider(world, "node-0", bench=LaneBench(), config=config)
+        payers = [Payer(world, tmp_path / name, name) for name in ("first", "second")]
+        for payer in payers:
+            await payer.open_channel(provider)
+        first, second = payers
+        async with first.client() as one, one.lane("shout", max_fee=UNIT) as mine:
+            assert await mine.call(b"a") == b"A"
+            await trio.sleep(held)
+            async with second.client() as two, two.lane("shout", max_fee=UNIT) as other:
+                assert await other.call(b"b") == b"B"
+                (session,) = one._hub.sessions.values()
+                links = session.links
+                await trio.sleep(held / 2)  # and the first does not come back for nothing
+                assert (session.links, session.is_resting) == (links, True)
+                assert await mine.call(b"c") == b"C"
+                assert session.links == links + 1
+            await trio.sleep(held)
+            assert await mine.call(b"d") == b"D"
 
 
 async def test_both_ends_agree_on_every_task_and_coin(tmp_path: Path) -> None:
