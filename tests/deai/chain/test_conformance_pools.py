@@ -11,6 +11,7 @@ from deai.events import (
     BatchStarted,
     CommissionAnnounced,
     Delegated,
+    EarningsCollected,
     IncomeShared,
     NodeRegistered,
     NodeSlashed,
@@ -45,6 +46,7 @@ from tests.support.ledger_conformance import (
     play,
     refused,
 )  # fmt: skip
+from tests.support.order_conformance import FUNDS, Ordering
 from tests.support.pool_conformance import COMMISSION, STAKE, Pooling, opening, pooling
 from tests.support.reward_conformance import Rewarding
 
@@ -158,8 +160,15 @@ async def test_income_of_every_kind_is_shared_less_commission(world: World) -> N
     await one.submit(world.holder, finalise)
     earned = paid(int(FEE), 100_000)
     assert (await world.reader.balances(one.owner)).vault == earned
+    client = world.signer()
+    await world.fund(client.account, FUNDS)
+    orders = Ordering(world, client, [one.provider()], await world.now() + 10_000)
+    await orders.fund(FUNDS)
+    await orders.settle(orders.signed(orders.order()))
+    by_orders = (await world.reader.order_earnings(one.owner)).earned
     await one.give(UNIT + 1)
-    income = earned + UNIT
+    income = earned + by_orders + UNIT
+    assert by_orders
     kept = income * COMMISSION // 10_000
     bought = kept * 2 * STAKE // (2 * STAKE + income - kept)
     done = await one.advance()
@@ -167,6 +176,8 @@ async def test_income_of_every_kind_is_shared_less_commission(world: World) -> N
     assert await one.told(done) == [
         VaultWithdrawn(one.owner, one.owner, Amount(earned)),
         TokensMoved(info.escrow.contract, one.owner, Amount(earned)),
+        EarningsCollected(one.owner, Amount(by_orders)),
+        TokensMoved(info.orders.contract, one.owner, Amount(by_orders)),
         IncomeShared(one.node, Amount(income), Amount(kept), Count(bought)),
         TokensMoved(one.owner, info.registry.contract, Amount(income)),
         StakeAdded(one.node, Amount(income), Amount(2 * STAKE + income)),
