@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from deai.cli.base import ExitWith, Settings, emit, group, run_trio, typed
+from deai.cli.stake_common import MAX_INDEX
 from deai.errors import ConfigError, UsageError
 from deai.ids import AccountId, ChainName, account_on
 from deai.money import parse_amount
@@ -56,7 +57,7 @@ def _config(settings: Settings) -> NodeConfig:
 @click.option("--stake", metavar="N|1000CT", help="Default: the least that is allowed.")
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where to listen; repeatable.")
 @click.option(
-    "--index", type=click.IntRange(0), default=0, show_default=True,
+    "--index", type=click.IntRange(0, MAX_INDEX), default=0, show_default=True,
     help="Which of the owner's nodes.",
 )  # fmt: skip
 @click.option("--pool", "takes_delegations", is_flag=True, help="Others may lend to its stake.")

@@ -27,7 +27,11 @@ ACCOUNTS_HINT: Final = {
 }
 CONSENT_LIFE: Final = 3600
 """Seconds for which the operator's consent counts."""
-INDEX = click.option("--index", type=click.IntRange(0), default=0, help="Which of your nodes.")
+MAX_INDEX: Final = (1 << 63) - 1
+"""What a file of ours can hold; the contracts take more."""
+INDEX = click.option(
+    "--index", type=click.IntRange(0, MAX_INDEX), default=0, help="Which of your nodes."
+)
 OWNER = click.option(
     "--owner-key", type=click.Path(path_type=Path), help="Default: HOME/keys/owner.json."
 )

@@ -25,6 +25,7 @@ from tests.cli.conftest import Shell
 from tests.cli.lending import LEAST, Person, Place, chain_place, memory_place
 from tests.deai.chain.chains import PARAMETERS, ChainProcess, chain_process
 from tests.deai.chain.conftest import memory_world
+from tests.support.ledger_conformance import World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -210,6 +211,20 @@ def test_a_home_of_an_ordinary_node_does_not_become_a_pools(place: Place) -> Non
     refused = somebody.refused("node", "init", "--network", file, "--pool", status=3)
     assert "already holds" in refused["message"]
     assert somebody("stake", "status")["pool"] is None
+
+
+def test_one_key_manages_several_pools(place: Place, managed: Managed) -> None:
+    place.run(World.fund, managed.person.account, 2 * LEAST)
+    second = place.person("second")
+    keys = second.shell.home / "keys"
+    for name in ("owner.json", "passphrase"):
+        (keys / name).write_bytes((managed.person.shell.home / "keys" / name).read_bytes())
+    words = ("node", "init", "--network", str(second.shell.home / "network.json"), "--pool")
+    other = second(*words, "--index", "7")
+    assert (other["pool"]["index"], other["node_id"] != managed.node) == (7, True)
+    assert second("stake", "status", "--index", "7")["node_id"] == other["node_id"]
+    assert len(second("pool", "list")["items"]) == 2
+    assert second.refused(*words, "--index", str(1 << 63), status=2)["code"] == "usage"
 
 
 def test_an_opening_that_lacks_money_says_who_needs_it(place: Place) -> None:
@@ -445,6 +460,26 @@ def test_the_stake_commands_mean_the_managers_part(place: Place, managed: Manage
     assert manager("stake", "withdraw")["steps"][0]["state"] == "done"
     assert place.tokens(manager.account) - before == 10 * UNIT
     assert manager("stake", "withdraw")["steps"][0]["state"] == "not_needed"
+
+
+def test_a_key_with_both_kinds_of_node_means_the_one_of_its_home(
+    place: Place, managed: Managed
+) -> None:
+    manager = managed.person
+    keys = manager.shell.home / "keys"
+    place.run(World.fund, manager.account, 2 * LEAST)
+    elsewhere = place.person("elsewhere")
+    for name in ("owner.json", "passphrase", "peer.key"):
+        (elsewhere.shell.home / "keys" / name).write_bytes((keys / name).read_bytes())
+    create_key(elsewhere.shell.home / "keys" / "operator.json", keys / "passphrase")
+    # As long as there is no other node, it is the pool's wherever the key lies.
+    assert elsewhere("stake", "status")["node_id"] == managed.node
+    plain = elsewhere("stake", "register")["node_id"]
+    assert plain != managed.node
+    assert elsewhere("stake", "status")["node_id"] == plain
+    assert elsewhere("stake", "add", "1CT")["node_id"] == plain
+    assert manager("stake", "status")["node_id"] == managed.node
+    assert manager("stake", "add", "1CT")["pool"]["own"] == str(OWN + UNIT)
 
 
 def test_the_manager_gives_its_node_another_operator_key(managed: Managed) -> None:
