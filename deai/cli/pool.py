@@ -121,7 +121,7 @@ def undelegate(
     intent: str,
     **options: Any,  # noqa: ANN401 - click's own
 ) -> None:
-    r"""Ask for what you lent; says from when on it can be claimed. Slashes take part until then.
+    r"""Ask for what you lent; says from when on it can be claimed. It can be slashed until then.
 
     \b
     Examples:
