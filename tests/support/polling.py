@@ -14,9 +14,12 @@ _FINEST: Final = 0.002
 _PART: Final = 100
 
 
-def _pause(waited: float) -> float:
-    """Seconds until the next look: a hundredth of the wait so far, so that none is long."""
-    return max(_FINEST, waited / _PART)
+def _pause(waited: float, took: float = 0.0) -> float:
+    """Seconds until the next look: a hundredth of the wait so far, so that none is long.
+
+    And what the last look took: one that starts a process would leave nothing for what it waits.
+    """
+    return max(_FINEST, waited / _PART, took)
 
 
 async def until(condition: Callable[[], T], seconds: float = 60.0) -> T:
@@ -39,9 +42,10 @@ async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 60.0) ->
 
 def wait(condition: Callable[[], T], seconds: float = 90.0) -> T:
     """The same where no event loop runs."""
-    begin = time.monotonic()
+    begin = looked = time.monotonic()
     while not (found := condition()):
-        waited = time.monotonic() - begin
-        assert waited < seconds, f"still {found!r} after {seconds} s"
-        time.sleep(_pause(waited))
+        now = time.monotonic()
+        assert now - begin < seconds, f"still {found!r} after {seconds} s"
+        time.sleep(_pause(now - begin, now - looked))
+        looked = time.monotonic()
     return found
