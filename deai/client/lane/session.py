@@ -221,7 +221,7 @@ class Session:
             except trio.TooSlowError as error:
                 raise PeerUnreachable(f"{self.node} does not say where it stands") from error
             if isinstance(message, Halt):
-                talk.heard(message)
+                await self._turned_away(message)
             if not isinstance(message, Welcome):
                 raise PeerUnreachable(f"{self.node} takes no channel now: {talk.halted}")
             talk.welcomed(message)
@@ -237,6 +237,15 @@ class Session:
                 self.kick()
                 while True:
                     self._hear(await link.receive(), nursery)
+
+    async def _turned_away(self, halt: Halt) -> None:
+        """The node did not greet us; it may where the deposit is larger. Raises `Halted`."""
+        try:
+            self.talk.heard(halt)
+        except Halted as error:
+            if error.reason_code != "deposit" or not self._owner.may_top_up(self):
+                raise
+            await self._owner.top_up(self)
 
     def _hear(self, message: LaneMessage, nursery: trio.Nursery) -> None:
         talk = self.talk

@@ -21,7 +21,7 @@ from deai.client.journal import Journal
 from deai.client.lane.book import BookReader
 from deai.client.lane.places import session_key_file
 from deai.client.opening import open_client
-from deai.errors import WorkloadFault
+from deai.errors import TaskDeclined, WorkloadFault
 from deai.ids import ChannelId
 from deai.lane.payee import Payee
 from deai.lane.proof import verify_lane_receipt
@@ -128,6 +128,25 @@ async def test_an_idle_client_gives_its_place_away_and_takes_one_when_it_has_wor
                 assert session.links == links + 1
             await trio.sleep(held)
             assert await mine.call(b"d") == b"D"
+
+
+async def test_a_deposit_that_is_too_small_to_be_served_is_added_to_where_that_is_allowed(
+    tmp_path: Path,
+) -> None:
+    lane_of_rich = msgspec.structs.replace(CONFIG.lane, min_deposit="150CT")
+    config = msgspec.structs.replace(CONFIG, lane=lane_of_rich)
+    async with open_world(tmp_path / "nodes") as world:
+        provider = await lane_provider(world, "node-0", bench=LaneBench(), config=config)
+        payer = Payer(world, tmp_path / "client")
+        await payer.open_channel(provider)
+        await world.fund(payer.signer.account, DEPOSIT)
+        async with payer.client() as client:
+            with pytest.raises(TaskDeclined, match=r"150\.000000 CT or more") as caught:
+                async with client.lane("shout", max_fee=UNIT):
+                    pass
+            assert "deai channel top-up" in caught.value.hint
+            async with client.lane("shout", max_fee=UNIT, auto_top_up=DEPOSIT) as lane:
+                assert await lane.call(b"a") == b"A"
 
 
 async def test_both_ends_agree_on_every_task_and_coin(tmp_path: Path) -> None:
