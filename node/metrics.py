@@ -81,6 +81,7 @@ def _lane(daemon: Daemon, counters: Counter[str]) -> Iterator[Metric]:
     for name, text in (
         ("tasks", "Tasks computed in the fast lane"),
         ("faults", "Tasks of the lane that could not be computed"),
+        ("worker_deaths", "Workers that ended over tasks of the lane"),
         ("vouchers", "Vouchers taken"),
     ):
         yield _counter(f"deai_node_lane_{name}", text, counters[f"lane.{name}"])
