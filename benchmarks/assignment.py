@@ -49,9 +49,9 @@ from workloads.pool import open_workbench
 NODES: Final = 500
 LOOPBACK_NODES: Final = 50
 ROUNDS: Final = 300
-QUICK_NODES: Final = 40
-QUICK_LOOPBACK_NODES: Final = 6
-QUICK_ROUNDS: Final = 12
+QUICK_NODES: Final = 20
+QUICK_LOOPBACK_NODES: Final = 5
+QUICK_ROUNDS: Final = 5
 SEATS: Final = 3
 POLICY: Final = "exact/1"
 WORKLOAD: Final = "matmul-proof"
