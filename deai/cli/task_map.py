@@ -12,8 +12,6 @@ import hashlib
 import json
 import sys
 import time
-from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,21 +20,18 @@ import click
 
 from deai.cli import lane_plan, task_diary, task_input
 from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, run_trio, typed, typed_node
+from deai.cli.map_job import Job, UnderWay
 from deai.cli.map_lines import FORMATS, Lines, read_line
 from deai.cli.map_results import Results
-from deai.errors import DeaiError, LimitExceeded, UsageError, WorkloadFault
+from deai.errors import DeaiError, UsageError, WorkloadFault
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from deai.client.lane import Lane
-    from deai.client.lane.tasks import Task
-    from deai.ids import NodeId
 
 DIARY_EVERY: Final = 5.0
 """Seconds between two notes of how far a run is."""
-_BREATH: Final = 64
-"""Lines after which others get their turn, where nothing has to be waited for."""
 
 
 @click.argument("workload")
@@ -99,53 +94,7 @@ def map_(settings: Settings, workload: str, **options: Any) -> None:  # noqa: AN
         raise ExitWith(1)
 
 
-@dataclass
-class _Job:
-    """What is to be done, checked; `done` lines of it stand in the output already."""
-
-    workload: str
-    params: dict[str, Any]
-    prefix: bytes
-    lines: Lines
-    run: task_diary.Run
-    form: str
-    results: Results
-    output: Path | None
-    max_fee: int
-    max_units: int
-    top_up: int
-    nodes: tuple[NodeId, ...]
-    in_flight: int
-    coordinator: str | None
-    tasks: int = 0
-    """Lines that have their result in the output."""
-    failed: int = 0
-    received_before: int = 0
-    """Results that an earlier run received and did not write in their place."""
-    first_failed: str = ""
-    """Why, of those that this run computed."""
-    lane: Lane | None = None
-    """Once it was open."""
-
-    def noted(self, state: str, detail: str) -> None:
-        """Write into the diary how far this run came, if it began; blocks."""
-        if self.lane is not None:
-            paid = sum(share.paid for share in self.lane.shares)
-            self.run.keep(
-                tasks=self.tasks, failed=self.failed, paid=paid, state=state, detail=detail
-            )
-
-    def close(self) -> None:
-        """Let the files go."""
-        self.results.close()
-        self.lines.close()
-
-    def key(self, data: bytes) -> str:
-        """Names a task: its workload, parameters and input."""
-        return hashlib.sha256(self.prefix + data).hexdigest()[:32]
-
-
-def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
+def _job(settings: Settings, workload: str, options: dict[str, Any]) -> Job:
     from deai.client.adapters import load_catalogue
     from deai.money import parse_amount
 
@@ -170,7 +119,7 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
     top_up = typed("--top-up", parse_amount, options["top_up"]) if options["top_up"] else 0
     lines = Lines(source)
     results = Results(options["output"], as_base64=form == "base64", is_dry=is_dry)
-    return _Job(
+    return Job(
         workload=info.id,
         params=params,
         prefix=named,
@@ -188,7 +137,7 @@ def _job(settings: Settings, workload: str, options: dict[str, Any]) -> _Job:
     )
 
 
-def _pass_over(job: _Job, source: str) -> None:
+def _pass_over(job: Job, source: str) -> None:
     """Read on behind what stands in the output; raise `UsageError` where it is of another input."""
     for index, (key, is_failed) in enumerate(job.results.kept()):
         line = next(job.lines, None)
@@ -202,7 +151,7 @@ def _pass_over(job: _Job, source: str) -> None:
         job.failed += is_failed
 
 
-async def _plan(settings: Settings, job: _Job) -> dict[str, Any]:
+async def _plan(settings: Settings, job: Job) -> dict[str, Any]:
     import trio
 
     from deai.cli.task import connect_client
@@ -222,7 +171,7 @@ async def _plan(settings: Settings, job: _Job) -> dict[str, Any]:
         )
 
 
-async def _run(settings: Settings, job: _Job) -> dict[str, Any]:
+async def _run(settings: Settings, job: Job) -> dict[str, Any]:
     import trio
 
     from deai.cli.task import connect_client
@@ -238,7 +187,7 @@ async def _run(settings: Settings, job: _Job) -> dict[str, Any]:
                 ) as lane,
                 trio.open_nursery() as nursery,
             ):  # fmt: skip
-                job.lane, under_way = lane, _UnderWay(job, lane)
+                job.lane, under_way = lane, UnderWay(job, lane)
                 nursery.start_soon(_keep_diary, job)
                 nursery.start_soon(_progress, settings, job)
                 nursery.start_soon(job.results.keep_synced)
@@ -266,134 +215,7 @@ async def _run(settings: Settings, job: _Job) -> dict[str, Any]:
     }
 
 
-@dataclass(eq=False, slots=True)
-class _Line:
-    """A line that was read and whose result is not in its place yet."""
-
-    index: int
-    key: str
-    row: bytes | None = None
-    error: DeaiError | None = None
-    """None of the line's own: it ends the command."""
-    is_failed: bool = False
-
-
-class _UnderWay:
-    """Lines on their way to being results, at most `in_flight` of them.
-
-    A result is written where it is heard of, which is before it is paid.
-    """
-
-    def __init__(self, job: _Job, lane: Lane) -> None:
-        import trio
-
-        self._job = job
-        self._lane = lane
-        self._lines: deque[_Line] = deque()
-        self._news = trio.Event()
-        self._to_print = trio.Event()
-        self._problem: DeaiError | None = None
-
-    async def run(self) -> None:
-        """Until every line has its result; raises what ended it before."""
-        import trio
-
-        job, index = self._job, self._job.tasks
-        async for line in job.lines:
-            self._start(index, read_line(line, job.form, index))
-            index += 1
-            if not index % _BREATH:
-                await trio.lowlevel.checkpoint()
-            while len(self._lines) >= job.in_flight or job.results.is_full:
-                await self._wait()
-            self._raise()
-        while self._lines or not job.results.is_printed:
-            await self._wait()
-
-    async def print_on(self) -> None:
-        """Give standard output what it should have; raises `UsageError`."""
-        import trio
-
-        while True:
-            self._to_print = trio.Event()
-            if self._job.results.is_printed:
-                await self._to_print.wait()
-            await self._job.results.print_on()
-            self._news.set()
-
-    def _start(self, index: int, data: bytes) -> None:
-        job = self._job
-        line = _Line(index, job.key(data))
-        self._lines.append(line)
-        if (early := job.results.early(index, line.key)) is not None:
-            line.row, line.is_failed = early
-            job.received_before += 1
-            self._go_on()
-            return
-        try:
-            self._lane.start(data, partial(self._ended, line))
-        except DeaiError as error:
-            self._fail(line, error)
-            self._go_on()
-
-    def _ended(self, line: _Line, task: Task) -> None:
-        """Called by the lane before it pays; nothing may be raised here."""
-        self._lane.ended(task)
-        if task.error is not None:
-            self._fail(line, task.error)
-        else:
-            line.row = self._job.results.row(line.index, line.key, task.output, None)
-        try:
-            if line.row is not None and (self._lines[0] is not line or self._problem is not None):
-                self._job.results.put_by(line.index, line.row)
-        except UsageError as error:
-            self._problem = self._problem or error
-        self._go_on()
-
-    def _fail(self, line: _Line, error: DeaiError) -> None:
-        if not isinstance(error, WorkloadFault | LimitExceeded):
-            line.error = error  # no fault of this line's: the same command goes on with it
-            return
-        line.row, line.is_failed = (
-            self._job.results.row(line.index, line.key, None, error), True,
-        )  # fmt: skip
-        if not self._job.first_failed:
-            self._job.first_failed = f"line {line.index + 1}: {error}"
-
-    def _go_on(self) -> None:
-        """Write the results whose turn it is."""
-        job, lines = self._job, self._lines
-        first, rows = job.tasks, list[bytes]()
-        while lines and lines[0].row is not None and self._problem is None:
-            line = lines.popleft()
-            assert line.row is not None
-            rows.append(line.row)
-            job.tasks += 1
-            job.failed += line.is_failed
-        if rows:
-            try:
-                job.results.add(first, rows)
-            except UsageError as error:
-                self._problem = error
-            self._to_print.set()
-        if lines and lines[0].error is not None:
-            self._problem = self._problem or lines[0].error
-        self._news.set()
-
-    async def _wait(self) -> None:
-        import trio
-
-        self._raise()
-        self._news = trio.Event()
-        await self._news.wait()
-        self._raise()
-
-    def _raise(self) -> None:
-        if self._problem is not None:
-            raise self._problem
-
-
-async def _keep_diary(job: _Job) -> None:
+async def _keep_diary(job: Job) -> None:
     import trio
 
     while True:
@@ -401,7 +223,7 @@ async def _keep_diary(job: _Job) -> None:
         await trio.sleep(DIARY_EVERY)
 
 
-async def _progress(settings: Settings, job: _Job) -> None:
+async def _progress(settings: Settings, job: Job) -> None:
     import trio
 
     from deai.cli.render import bar, say
@@ -421,12 +243,12 @@ async def _progress(settings: Settings, job: _Job) -> None:
             say(console, text)
 
 
-def _far(job: _Job) -> str:
+def _far(job: Job) -> str:
     then = "the same command goes on behind them" if job.output else "they were printed"
     return f"stopped after {job.tasks:,} lines; {then}\n"
 
 
-def _left(settings: Settings, job: _Job) -> ExitWith:
+def _left(settings: Settings, job: Job) -> ExitWith:
     text = f"stopped after {job.tasks} tasks; what was received is paid"
     hint = "the same command goes on behind them" if job.output else "name an --output to go on"
     sys.stderr.write(f"\n{text}; {hint}\n")
