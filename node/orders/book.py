@@ -7,7 +7,7 @@ are forgotten.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -124,15 +124,6 @@ class OrderBook:
 
         await self._write(work)
 
-    async def put_many(self, chain: ChainName, many: Iterable[Held]) -> None:
-        """Write orders that go on, together."""
-        rows = [(encode_canonical(one), one.state, chain, one.id) for one in many]
-
-        def work() -> None:
-            self._db.executemany("UPDATE orders SET body=?, state=? WHERE chain=? AND id=?", rows)
-
-        await self._write(work)
-
     async def drop(self, chain: ChainName, order: OrderId) -> None:
         """Forget an order of which nothing came; anybody may place one for free."""
 
@@ -153,14 +144,6 @@ class OrderBook:
         """One order, also one that is over."""
         found = await self._read(lambda: _select(self._db, "chain=? AND id=?", chain, order))
         return found[0] if found else None
-
-    async def recent(self, chain: ChainName, limit: int) -> list[Held]:
-        """Open ones first, then the newest."""
-        return await self._read(
-            lambda: _select(
-                self._db, "chain=? ORDER BY ended_at<>0, ended_at DESC LIMIT ?", chain, limit
-            )
-        )
 
     async def output(self, chain: ChainName, order: OrderId) -> bytes | None:
         """A small output; a larger one is a blob."""

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from deai.errors import IllegalTransition
-from deai.ids import OrderId, PeerId
+from deai.ids import PeerId
 from deai.order_messages import OrderKey
 from deai.orders import Order, Settlement
 from deai.tasks import MAX_SEATS, Digest, SeatIndex, Seconds, Signature, TaskSpec
@@ -168,8 +168,3 @@ def ended(
         held, state=advance(held.state, event), ended_at=now, payment=str(payment), batch=0,
         reason=reason[:512],
     )  # fmt: skip
-
-
-def order_of(held: Held) -> OrderId:
-    """Its id."""
-    return OrderId(held.id)

@@ -11,52 +11,36 @@ import msgspec
 import structlog
 import trio
 
-from deai.chain.ledger import ORDERS_CONTRACT, Cursor, NodeRecord
+from deai.chain.ledger import ORDERS_CONTRACT, Cursor
 from deai.errors import (
-    BadSignature,
     LedgerUnreachable,
-    MalformedMessage,
     NodeFault,
     PeerUnreachable,
 )
 from deai.events import LedgerRecord, OrderSettled, OrderSkipped, ThawRequested
-from deai.ids import AccountId, NodeId, OrderId, PeerId
-from deai.messages import BlobChunk, BlobHeader, Goodbye
-from deai.net import Link
+from deai.ids import AccountId, OrderId
 from deai.order_messages import (
-    Abandon,
-    Fetch,
     OrderMessage,
-    Place,
-    Secured,
-    ShowQuorum,
-    SignedResult,
-    Taken,
     Turned,
     order_dialect,
 )
-from deai.orders import PAYABLE, OrderBalance, order_id, result_digest
-from deai.signing import verify
-from node.orders.book import OrderBook, Record
-from node.orders.judging import Refusal, Situation, Standing, judge, judge_standing
+from node.orders.book import OrderBook
+from node.orders.links import Links
 from node.orders.live import Live
 from node.orders.records import (
     Held,
     OrderEvent,
     OrderState,
     ended,
-    with_results,
 )
-from node.orders.sending import send_output
 from node.orders.settling import Settling
+from node.orders.taking import DAY
 from node.orders.working import Working
 from node.state import Node
 from node.store.errors import StoreFull
 
 logger = structlog.get_logger(__name__)
 
-CHAIN: Final = 10.0
-"""Seconds for the chain to tell of a client."""
 INPUT: Final = 30.0
 """Seconds for a client to bring the input, or to go on bringing it."""
 RETRY: Final = 2.0
@@ -64,17 +48,9 @@ MINDED: Final = 0.5
 PRUNE_EVERY: Final = 300.0
 REMEMBER_EVERY: Final = 100
 """Blocks after which the book notes how far it has seen."""
-READERS: Final = 8
-MAX_OPEN: Final = 10_000
-"""Orders kept that are not over."""
-MAX_LINKS_OF_ORDER: Final = 4
-RECORD_SECONDS: Final = 60.0
-MAX_RECORDS: Final = 512
-DAY: Final = 24 * 3600
 FREE_FAULTS: Final = 8
 """Bad tasks of one client that are looked at for nothing, within a day."""
 MAX_FAULTY: Final = 1024
-_ILLS: Final = ("disk_full", "another_instance", "chain_silent")
 
 CRASH_POINTS: Final = (
     "order.taken",
@@ -99,14 +75,12 @@ class Orders:
         self.live: dict[OrderId, Live] = {}
         self.leaving: set[AccountId] = set()
         """Clients that asked for their money back."""
-        self._working = Working(self)
+        self.working = Working(self)
         self.settling = Settling(self)
+        self.links = Links(self)
         self._news: list[LedgerRecord] = []
-        self._locks: dict[AccountId, trio.Lock] = {}
-        self._readers = trio.CapacityLimiter(READERS)
         self._faults: Counter[AccountId] = Counter()
         self._faults_since = 0
-        self._records: dict[NodeId, tuple[float, NodeRecord | None]] = {}
         self._digesting = trio.Lock()
         self._nursery: trio.Nursery | None = None
 
@@ -142,6 +116,16 @@ class Orders:
         """A task of this client was bad."""
         if len(self._faults) < MAX_FAULTY:
             self._faults[client] += 1
+
+    def has_too_many_faults(self, client: AccountId) -> bool:
+        """Whether nothing is computed for it any more, today."""
+        return self._faults[client] >= FREE_FAULTS
+
+    def begin(self, live: Live) -> None:
+        """The input is here: compute."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self.working.report, live)
+        self._nursery.start_soon(self.working.work, live)
 
     def noticed(self, records: Iterable[LedgerRecord]) -> None:
         """Events of the chain; they are acted on a moment later, in their order."""
@@ -227,7 +211,7 @@ class Orders:
             self._nursery = nursery
             nursery.start_soon(self._keep_up)
             dialect = order_dialect(self.chain)
-            await nursery.start(self.node.ports.net.serve, dialect, self._serve)
+            await nursery.start(self.node.ports.net.serve, dialect, self.links.serve)
             task_status.started()
 
     async def _keep_up(self) -> None:
@@ -333,274 +317,6 @@ class Orders:
             await self.tell(live, Turned(live.id, "input_late", f"no input in {INPUT:.0f} s"))
             await node.ports.blobs.delete(held.blob("input"))
             await self.end(live, OrderEvent.FAILURE, reason="input_late")
-
-    # --- links --------------------------------------------------------------------------------
-
-    async def _serve(self, link: Link[OrderMessage]) -> None:
-        """The life of one link. A client's bad message ends its link only."""
-        shown: set[OrderId] = set()
-        try:
-            while True:
-                message = await link.receive()
-                if isinstance(message, Goodbye):
-                    return
-                try:
-                    await self._answer(link, message, shown)
-                except (StoreFull, NodeFault) as error:
-                    self.node.daemon.disk_failed(error)
-                    named = _named(message)
-                    if named is not None:
-                        await link.send(Turned(named, "disk_full", "nothing can be kept now"))
-        finally:
-            for live in self.live.values():
-                live.links.pop(id(link), None)
-
-    async def _answer(
-        self, link: Link[OrderMessage], message: OrderMessage, shown: set[OrderId]
-    ) -> None:
-        if isinstance(message, Place):
-            await self._place(link, message, shown)
-            return
-        id_ = _named(message)
-        if id_ is None:
-            raise MalformedMessage(f"a {type(message).__name__} is nothing to tell a node")
-        if id_ not in shown:
-            await link.send(Turned(id_, "unknown_order", "place it on this link first"))
-            return
-        live = self.live.get(id_)
-        match message:
-            case BlobHeader() | BlobChunk():
-                if live is not None:
-                    await self._take_in(link, live, message)
-            case Abandon():
-                if live is not None and live.is_idle and live.input is None:
-                    await self.end(live, OrderEvent.FAILURE)
-            case ShowQuorum():
-                await self._shown(link, live, message)
-            case Fetch():
-                await self._fetch(link, live, id_)
-            case _:
-                raise MalformedMessage(f"a {type(message).__name__} is nothing to tell a node")
-
-    async def _place(self, link: Link[OrderMessage], place: Place, shown: set[OrderId]) -> None:
-        id_ = order_id(place.order, self.domain)
-        self.node.counters["proposals"] += 1
-        held = await self._known(id_)
-        if held is None:
-            refusal = await self._take(id_, place, link.peer_id)
-            if refusal is not None:
-                self.node.reason(refusal.code, refusal.reason, refusal.hint)
-                await link.send(Turned(id_, refusal.code, refusal.reason[:512]))
-                return
-        elif held.spec != place.spec:
-            # Ids and signatures can be read on chain; the spec's salt only its client knows.
-            await link.send(Turned(id_, "bad_spec", "another spec than before"))
-            return
-        shown.add(id_)
-        live = self.live.get(id_)
-        if live is not None and len(live.links) < MAX_LINKS_OF_ORDER:
-            live.links[id(link)] = link
-        await link.send(Taken(id_))
-        held = live.held if live is not None else held
-        if held is not None and held.digest is not None:
-            await self._repeat(link, held)
-
-    async def _known(self, id_: OrderId) -> Held | None:
-        live = self.live.get(id_)
-        if live is not None:
-            await live.durable.wait()
-            return live.held if self.live.get(id_) is live else None
-        return await self.book.find(self.chain, id_)
-
-    async def _repeat(self, link: Link[OrderMessage], held: Held) -> None:
-        own = held.results[held.seat]
-        assert own is not None
-        assert held.digest is not None
-        await link.send(SignedResult(held.id, held.digest, own))
-
-    # --- taking an order ----------------------------------------------------------------------
-
-    async def _take(self, id_: OrderId, place: Place, peer: PeerId) -> Refusal | None:
-        """Promise the seat, or say why not. Orders of one client are judged one by one."""
-        client = place.order.client
-        past = await self.book.record(self.chain, client, self.node.chain_time - DAY)
-        refusal = judge(place, self._situation(place, peer, past))
-        if refusal is not None:
-            return refusal
-        lock = self._locks.setdefault(client, trio.Lock())
-        try:
-            with trio.fail_after(CHAIN):
-                async with lock, self._readers:
-                    standing = await self._standing(place)
-                    # As things are by now: others may have taken the slot, or the nonce.
-                    seen = self._situation(place, peer, past)
-                    refusal = judge(place, seen) or judge_standing(place, seen, standing)
-                    if refusal is not None:
-                        return refusal
-                    live = self._register(id_, place, peer)
-        except (LedgerUnreachable, trio.TooSlowError):
-            return Refusal("chain", "the chain does not answer, so nothing can be checked")
-        finally:
-            if not lock.locked() and not lock.statistics().tasks_waiting:
-                self._locks.pop(client, None)
-        await self._promise(live)
-        return None
-
-    def _register(self, id_: OrderId, place: Place, peer: PeerId) -> Live:
-        """In memory, before the disk is waited for: two must not both find the slot free."""
-        held = Held(
-            id=id_,
-            order=place.order,
-            signature=place.signature,
-            spec=place.spec,
-            seat=place.order.nodes.index(self.node.ports.node),
-            peer=peer,
-            taken_at=self.node.chain_time,
-        )
-        self.live[id_] = live = Live(self.chain, held, trio.current_time())
-        return live
-
-    async def _promise(self, live: Live) -> None:
-        is_kept = False
-        try:
-            await self.book.put(self.chain, live.held)
-            is_kept = True
-        finally:
-            if not is_kept:
-                self.live.pop(live.id, None)
-            live.durable.set()
-        self.crash("order.taken")
-        self.node.counters["accepted"] += 1
-
-    def _situation(self, place: Place, peer: PeerId, past: Record) -> Situation:
-        node, order = self.node, place.order
-        problems = node.problems.keys() | node.daemon.problems.keys()
-        wanted = place.spec.workload
-        own = self.of(order.client)
-        ill = next((code for code in _ILLS if code in problems), "")
-        if not ill and self._faults[order.client] >= FREE_FAULTS:
-            ill = "too_many_faults"
-        return Situation(
-            config=node.config,
-            info=node.info,
-            parameters=node.parameters,
-            node=node.ports.node,
-            operator=node.ports.signer.account,
-            mode=node.mode,
-            record=node.record,
-            now=node.chain_time,
-            workload=next((one for one in node.offered() if one.id == wanted), None),
-            sandbox=node.ports.workbench.sandbox.level,
-            load=node.daemon.load,
-            room=MAX_OPEN - len(self.live),
-            peer_open=sum(o.is_idle and o.held.peer == peer for o in self.live.values()),
-            share=node.daemon.share,
-            peer_waits=node.daemon.holds.wait(node.daemon.owed_by(peer)),
-            nonce_is_taken=any(one.order.nonce == order.nonce for one in own),
-            at_risk=sum(int(one.order.fee) for one in own if one.is_at_risk),
-            past=past,
-            is_ill=ill,
-        )
-
-    async def _standing(self, place: Place) -> Standing:
-        order, ledger = place.order, self.node.ports.ledger
-        balance: OrderBalance = await ledger.order_balance(order.client)
-        page = await ledger.order_page(order.client, order.page)
-        promised = sum(one.order.cost for one in self.of(order.client))
-        return Standing(balance, page, promised)
-
-    # --- going on with it ---------------------------------------------------------------------
-
-    async def _take_in(
-        self, link: Link[OrderMessage], live: Live, message: BlobHeader | BlobChunk
-    ) -> None:
-        live.since = trio.current_time()  # it is on its way
-        try:
-            is_whole = await self._working.take_in(live, message)
-        except MalformedMessage as error:
-            self.node.counters["bad_blobs"] += 1
-            await link.send(Turned(live.id, "wrong_input", str(error)[:512]))
-            return
-        if is_whole and live.needs_worker:
-            assert self._nursery is not None
-            self._nursery.start_soon(self._working.report, live)
-            self._nursery.start_soon(self._working.work, live)
-
-    async def _shown(
-        self, link: Link[OrderMessage], live: Live | None, message: ShowQuorum
-    ) -> None:
-        if live is None or live.held.digest is None:
-            held = await self._known(OrderId(message.order_id))
-            if held is not None and held.state in (OrderState.PAID, OrderState.LEFT_OUT):
-                await link.send(Secured(held.id, max(1, held.signed)))  # the chain has it
-            else:
-                await link.send(Turned(message.order_id, "nothing_signed", "not computed here"))
-            return
-        held = live.held
-        if message.output_digest != held.digest or len(message.results) != len(held.results):
-            await link.send(Turned(held.id, "other_digest", "this seat signed another output"))
-            return
-        try:
-            more = await self._checked(held, message)
-        except LedgerUnreachable:
-            await link.send(Turned(held.id, "chain", "the chain does not answer"))
-            return
-        except BadSignature as error:
-            await link.send(Turned(held.id, "bad_signature", str(error)[:512]))
-            return
-        now = self.node.chain_time
-        # What is being shown to the chain is not changed.
-        if more and not held.batch and with_results(held, more, now).state is OrderState.SECURED:
-            await self.keep(live, lambda known: with_results(known, more, now))
-            self.crash("order.secured")
-            self.settling.wake()
-        if live.held.state is OrderState.SECURED or live.held.state.is_over:
-            await link.send(Secured(held.id, max(1, live.held.signed)))
-        else:
-            least = held.order.quorum
-            await link.send(Turned(held.id, "no_quorum", f"{least} seats have to agree"))
-
-    async def _checked(self, held: Held, message: ShowQuorum) -> dict[int, bytes]:
-        """Signatures that are new here; raises `BadSignature` if one is not its seat's."""
-        more: dict[int, bytes] = {}
-        for seat, signature in enumerate(message.results):
-            if signature is None or held.results[seat] is not None:
-                continue
-            node = held.order.nodes[seat]
-            record = await self._record(node)
-            if record is None or record.standing not in PAYABLE:
-                continue  # the chain would not count it
-            digest = result_digest(self.domain, OrderId(held.id), node, message.output_digest)
-            verify(digest, signature, record.operator)
-            more[seat] = signature
-        return more
-
-    async def _record(self, node: NodeId) -> NodeRecord | None:
-        at, record = self._records.get(node, (float("-inf"), None))
-        if trio.current_time() - at < RECORD_SECONDS:
-            return record
-        if len(self._records) >= MAX_RECORDS:
-            self._records.clear()
-        record = await self.node.ports.ledger.node(node)
-        self._records[node] = (trio.current_time(), record)
-        return record
-
-    async def _fetch(self, link: Link[OrderMessage], live: Live | None, id_: OrderId) -> None:
-        held = live.held if live is not None else await self._known(id_)
-        may = (OrderState.SECURED, OrderState.PAID, OrderState.LEFT_OUT, OrderState.UNPAID)
-        if held is None or held.state not in may or held.digest is None:
-            await link.send(
-                Turned(id_, "not_secured", "show the signatures of a quorum first")
-            )  # fmt: skip
-            return
-        small = await self.book.output(self.chain, id_)
-        await send_output(link, self.node.ports.blobs, held, small)
-        self.node.counters["orders.delivered"] += 1
-
-
-def _named(message: OrderMessage) -> OrderId | None:
-    name = getattr(message, "order_id", None) or getattr(message, "task_id", None)
-    return OrderId(name) if name is not None else None
 
 
 def is_offered(node: Node) -> bool:

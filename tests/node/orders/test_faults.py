@@ -113,7 +113,7 @@ async def test_an_output_that_one_seat_withholds_comes_from_another(
             await trio.lowlevel.checkpoint()
 
         for one in chosen[:2]:
-            one.live.orders._fetch = keep_it  # type: ignore[union-attr, method-assign]
+            one.live.orders.links.fetch = keep_it  # type: ignore[union-attr, method-assign]
         async with payer(world, tmp_path / "client") as client:
             outcome = await (await submit(client)).wait()
             assert outcome.ok
