@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 import trio
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from deai import actions as act
 from deai.chain.ledger import Cursor, EventBatch, Head, Transaction
@@ -25,6 +25,7 @@ from deai.money import Amount
 from rewards.rules import RULES
 from tests.client.support.world import PARAMETERS, signer
 from tests.support.disk_clock import use_clock
+from tests.support.examples import examples
 
 ONE, TWO = (AccountId(f"0x{n:040x}") for n in (1, 2))
 HOLDER, OTHER = signer("holder").account, signer("other").account
@@ -492,7 +493,7 @@ async def test_a_right_root_with_a_wrong_total_or_statement_is_wrong(here: Here)
         await here.hear("cancelled", number)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=8), st.data())
 def test_a_book_that_was_kept_says_what_one_from_the_beginning_says(
     moves: list[tuple[int, int]], data: st.DataObject

@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 import pytest
 from eth_account.messages import encode_typed_data
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from deai import channels as c
 from deai.channels import (
@@ -38,6 +38,7 @@ from deai.hashing import keccak
 from deai.ids import AccountId, ChannelId, NodeId, hexed, near_node_id, node_id
 from deai.money import MAX_AMOUNT, Amount
 from deai.signing import Domain, Ed25519Signer
+from tests.support.examples import examples
 from tests.support.samples import accounts, amounts, digests, nodes, signer
 
 DOMAIN = Domain(c.CHANNELS_NAME, 713714, AccountId("0x" + "ce" * 20))
@@ -239,7 +240,7 @@ def test_the_whole_supply_fits_one_channel() -> None:
 
 
 @given(accounts, nodes, accounts, epochs, amounts, digests)
-@settings(max_examples=25)
+@examples(25)
 def test_ids_and_digests_are_what_a_wallet_computes(
     client: AccountId, node: NodeId, session: AccountId, epoch: int, amount: Amount, root: bytes
 ) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 from eth_account.messages import encode_typed_data
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from deai import orders as o
 from deai.codec import Codec
@@ -29,6 +29,7 @@ from deai.signing import Domain, verify
 from deai.standing import Standing
 from deai.tasks import Policy
 from rewards import fees
+from tests.support.examples import examples
 from tests.support.samples import amounts, signer
 
 DOMAIN = Domain(o.ORDERS_NAME, 713714, AccountId("0x" + "0e" * 20))
@@ -91,7 +92,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=300)
+@examples(300)
 def test_every_unit_was_settled_was_taken_or_is_there(walk: list[tuple[str, int]]) -> None:
     record, now = OrderBalance(), NOW
     put = settled = taken = 0

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from msgspec.structs import replace
 
 from deai import tasks
@@ -17,6 +17,7 @@ from deai.ids import TaskId, hexed, node_id
 from deai.money import Amount
 from deai.receipts import Receipt, SeatProof, read_receipt, verify_receipt, write_receipt
 from deai.tasks import FaultCode, Policy, Seat
+from tests.support.examples import examples
 from tests.support.samples import ESCROW, signer, spec, task
 
 OUTPUT = b"what came out"
@@ -137,7 +138,7 @@ ODD = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.sampled_from(places(DOCUMENT)[1:]), ODD)
 def test_a_damaged_receipt_is_refused_or_fails_and_nothing_else(
     place: tuple[Any, ...], odd: Any

@@ -8,7 +8,7 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak as other_keccak
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from deai import tasks
 from deai.errors import BadSignature, LimitExceeded, MalformedMessage
@@ -25,6 +25,7 @@ from deai.hashing import (
 from deai.ids import hexed
 from deai.signing import LocalSigner, recover, split, verify
 from deai.tasks import Policy, Task
+from tests.support.examples import examples
 from tests.support.samples import ESCROW, all_tasks, digests, signer
 
 TASK_TYPE = [
@@ -40,7 +41,7 @@ def test_keccak_is_the_one_of_ethereum(data: bytes) -> None:
 
 
 @given(all_tasks)
-@settings(max_examples=25)
+@examples(25)
 def test_a_task_id_is_what_a_wallet_computes(task: Task) -> None:
     values = [getattr(task, name) for name in Task.__struct_fields__]
     message = {name: value for (name, _), value in zip(TASK_TYPE, values, strict=True)}
@@ -56,7 +57,7 @@ def test_a_task_id_is_what_a_wallet_computes(task: Task) -> None:
 
 
 @given(digests, st.integers(1, 2**200))
-@settings(max_examples=30)
+@examples(30)
 def test_a_signature_names_its_signer(digest: bytes, number: int) -> None:
     key = signer(number)
     signature = key.sign(digest)
@@ -77,7 +78,7 @@ def test_a_wallets_recovery_accepts_our_signature() -> None:
 
 
 @given(digests, st.integers(0, 511))
-@settings(max_examples=40)
+@examples(40)
 def test_a_flipped_bit_is_another_signer_or_none(digest: bytes, bit: int) -> None:
     key = signer(11)
     signature = bytearray(key.sign(digest))
@@ -125,7 +126,7 @@ def test_the_tree_has_the_shape_of_rfc_6962() -> None:
 
 
 @given(st.integers(0, 4 * CHUNK_BYTES), st.integers(0, 255))
-@settings(max_examples=20)
+@examples(20)
 def test_a_digest_follows_from_chunks_alone(length: int, byte: int) -> None:
     blob = bytes([byte]) * length
 

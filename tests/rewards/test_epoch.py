@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgpack
 import msgspec
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from deai.claims import REWARDS_NAME, ClaimTree, Line, Reason, Share, Statement, claim_root
 from deai.codec import Codec, encode_canonical
@@ -33,6 +33,7 @@ from deai.money import Amount
 from deai.signing import Domain
 from deai.tasks import Policy, Seat, Task
 from rewards.epoch import REFUND_PERCENT, Book, statement
+from tests.support.examples import examples
 
 CONTRACT = AccountId("0x" + "44" * 20)
 DOMAIN = Domain(REWARDS_NAME, 713714, CONTRACT)
@@ -278,7 +279,7 @@ Moves = st.lists(
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(Moves)
 def test_every_unit_that_came_in_has_one_owner(moves: list[tuple[int, str, int, int]]) -> None:
     history, time, nonce, came = History(), 0, 0, 0

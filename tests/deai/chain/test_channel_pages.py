@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from deai.chain.channel_pages import PAGE_RANGES, Opening, first_openings, read_ranges
 from deai.chain.ledger import ChannelMark
@@ -12,6 +12,7 @@ from deai.channels import Channel
 from deai.events import ChannelOpened, LedgerRecord, Position, TokensMoved
 from deai.ids import AccountId, ChannelId, NodeId
 from deai.money import Amount
+from tests.support.examples import examples
 
 CLIENT, OTHER = AccountId("0x" + "c1" * 20), AccountId("0x" + "c2" * 20)
 NODE = NodeId("0x" + "0e" * 32)
@@ -26,7 +27,7 @@ def opened(place: tuple[int, int], client: AccountId = CLIENT, epoch: int = 1) -
 
 
 @given(st.lists(places, unique=True, max_size=60).map(sorted), st.integers(1, 9))
-@settings(max_examples=60)
+@examples(60)
 async def test_all_pages_together_are_the_list(places: list[tuple[int, int]], limit: int) -> None:
     records = [opened(place) for place in places]
     asked: list[tuple[int, int]] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
 from py_near import transactions as near
 from py_near_primitives import DeleteAccountAction
 
@@ -129,7 +129,7 @@ def test_money_and_storage_always_add_up(
             assert (chain.head, dict(chain.state.entries()), chain.books.burnt) == left
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(15)
 @given(
     many=st.lists(st.tuples(st.sampled_from([ALICE, BOB]), amounts), min_size=1, max_size=10),
     seeds=st.tuples(st.integers(0, 2**32), st.integers(0, 2**32)),

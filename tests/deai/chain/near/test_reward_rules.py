@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 import pytest
-from hypothesis import event, given, settings, strategies as st
+from hypothesis import event, given, strategies as st
 
 from deai import actions as act
 from deai.chain.memory import MemoryChain
@@ -18,6 +18,7 @@ from deai.hashing import ZERO
 from deai.ids import AccountId, hexed
 from deai.money import Amount
 from tests.deai.chain.conftest import memory_world
+from tests.support.examples import examples
 
 Said: TypeAlias = tuple[str, dict[str, object]] | None
 Leaves: TypeAlias = tuple[Share, ...]
@@ -112,7 +113,7 @@ def an_action(chain: MemoryChain, verb: str, which: int, leaves: Leaves) -> act.
             return act.ClaimRewards(msgspec.structs.replace(claim, cumulative_amount=more))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(Steps)
 def test_a_rehearsal_refuses_what_the_contract_refuses_and_nothing_else(
     steps: list[tuple[str, int, bool]],
