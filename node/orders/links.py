@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from node.orders.service import Orders
 
 MAX_LINKS_OF_ORDER: Final = 4
+MAY_LEAVE: Final = frozenset({OrderState.SECURED, OrderState.PAID, OrderState.UNPAID})
+"""Where the output may be handed over: a quorum of signatures was kept."""
 MAX_SHOWN: Final = 4096
 """Orders that were placed on one link."""
 RECORD_SECONDS: Final = 60.0
@@ -152,10 +154,10 @@ class Links:
     ) -> None:
         if live is None or live.held.digest is None:
             held = await self._known(OrderId(message.order_id))
-            if held is not None and held.state in (OrderState.PAID, OrderState.LEFT_OUT):
-                await link.send(Secured(held.id, max(1, held.signed)))  # the chain has it
+            if held is not None and held.state in MAY_LEAVE:
+                await link.send(Secured(held.id, max(1, held.signed)))  # as it was before its end
             else:
-                await link.send(Turned(message.order_id, "nothing_signed", "not computed here"))
+                await link.send(Turned(message.order_id, "nothing_signed", "not computed, or over"))
             return
         held = live.held
         if message.output_digest != held.digest or len(message.results) != len(held.results):
@@ -210,8 +212,7 @@ class Links:
 
     async def fetch(self, link: Link[OrderMessage], live: Live | None, id_: OrderId) -> None:
         held = live.held if live is not None else await self._known(id_)
-        may = (OrderState.SECURED, OrderState.PAID, OrderState.LEFT_OUT, OrderState.UNPAID)
-        if held is None or held.state not in may or held.digest is None:
+        if held is None or held.state not in MAY_LEAVE or held.digest is None:
             await link.send(
                 Turned(id_, "not_secured", "show the signatures of a quorum first")
             )  # fmt: skip

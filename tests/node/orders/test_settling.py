@@ -123,6 +123,29 @@ async def test_a_nonce_signed_to_two_committees_is_settled_once_and_ends_the_tru
         assert await one.ask(second, one.sign([second])) == "cheated"
 
 
+async def test_a_seat_that_is_left_out_counts_it_against_the_client_and_keeps_its_output(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, buyer(world) as one:
+        chosen = await nodes(world, config=config(settle_count=1))
+        await one.fund(50)
+        place = one.sign(chosen)
+        first, second, _ = await one.signatures(chosen, place)
+        async with one.link(chosen[0]) as talk:
+            assert await talk.place(place) == "taken"
+            shown = await talk.show(first.output_digest, [None, second.signature, None])
+            assert shown == "secured"
+        await until(lambda: settlements(world))
+        await until(lambda: not chosen[2].live.orders.live)  # type: ignore[union-attr]
+        book = await held(chosen[2], first.order_id)
+        assert book.state is OrderState.LEFT_OUT
+        assert book.was_in_vain
+        async with one.link(chosen[2]) as talk:
+            assert await talk.place(place) == "taken"
+            assert await talk.fetch() == "not_secured"
+        assert "order_left_out" in chosen[2].live.reasons
+
+
 async def test_a_node_that_leaves_settles_first(tmp_path: Path, autojump_clock: Clock) -> None:
     async with open_world(tmp_path) as world:
         chosen = await nodes(world, config=config(settle_minutes=600))
