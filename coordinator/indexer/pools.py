@@ -61,6 +61,8 @@ def fold_pool(rows: Rows, event: PoolEvent, at: Position) -> PoolEntry:
         )
     if before is None:
         raise IllegalTransition(f"{event.node} has no pool")
+    if before.state is not (_state_of(event) or before.state):
+        raise IllegalTransition(f"the pool of {event.node} is {before.state.label}")
     match event:
         case Delegated() | IncomeShared() | PoolSlashed():
             after = _worth(before, event)
@@ -80,6 +82,21 @@ def fold_pool(rows: Rows, event: PoolEvent, at: Position) -> PoolEntry:
     if least < 0 or after.manager_shares > after.shares:
         raise IllegalTransition(f"{event.node} is left with less than nothing")
     return after
+
+
+def _state_of(event: PoolEvent) -> PoolState | None:
+    """In which state alone an event can happen; None for one that can in several."""
+    match event:
+        case BatchStarted(batch=0) | BatchMatured(batch=0):
+            return PoolState.CLOSING
+        case UndelegationPaid(batch=0):
+            return PoolState.CLOSED
+        case Delegated() | UndelegationRequested() | BatchStarted() | CommissionAnnounced():
+            return PoolState.OPEN
+        case PoolClosed():
+            return PoolState.OPEN
+        case _:
+            return None
 
 
 def _worth(before: PoolEntry, event: Delegated | IncomeShared | PoolSlashed) -> PoolEntry:

@@ -521,7 +521,9 @@ def test_an_event_of_a_pool_that_cannot_follow_changes_nothing_and_is_counted() 
         BatchMatured(node, 1, Amount(5)),
         BatchStarted(node, 1, Count(101 * UNIT), stake, 9),
         PoolSlashed(node, Amount(101 * UNIT), Amount(0), Count(0)),
-        UndelegationPaid(node, who, 0, Amount(101 * UNIT)),
+        UndelegationPaid(node, who, 0, Amount(1)),
+        BatchStarted(node, 0, Count(100 * UNIT), stake, 9),
+        BatchMatured(node, 0, stake),
         Delegated(node_id(who, 0), who, stake, Count(1)),
     ]
     position = Position(1, 0, "0x", 1_800_000_000, "0x")

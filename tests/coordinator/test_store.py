@@ -396,9 +396,7 @@ def test_killed_in_the_middle_of_indexing_it_goes_on_to_the_same_digest(
         from pathlib import Path
         from coordinator.store.store import Store
         from tests.coordinator.support import SEI
-        from tests.coordinator.test_reducer import memory_world
-from tests.coordinator.world import Chain
-from tests.support.pool_walk import Walk
+        from tests.coordinator.world import Chain
         chain = Chain(20)
         chain.run(6000)
         store = Store(Path(sys.argv[1]))
