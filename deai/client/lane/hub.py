@@ -53,6 +53,8 @@ class Hub:
         self._lock = trio.Lock()
         self._failure: DeaiError | None = None
         self._is_calm = True
+        self._stuck: set[Kind] = set()
+        """Kinds that waited when nobody could take anything; a task of another may be taken."""
         self._may_add = 0
         """Base units that may still be added to deposits."""
         self._change = trio.Event()
@@ -106,7 +108,7 @@ class Hub:
             task.fail(kind.lost)
             return
         kind.put(task)
-        if self._is_calm:
+        if self._is_calm or (self._stuck and kind not in self._stuck):
             self._kick_one()
 
     async def ready(self, nodes: Iterable[NodeId]) -> None:
@@ -318,6 +320,7 @@ class Hub:
                 best = session
         if best is not None:
             best.kick()
+        self._stuck = {kind for kind in self._kinds if kind.waiting} if best is None else set()
 
     def _could_take(self, session: Session) -> bool:
         talk = session.talk

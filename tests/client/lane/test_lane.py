@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from deai.actions import CloseChannel, RequestClose
 from deai.client.lane.book import BookReader
@@ -26,6 +27,7 @@ from deai.money import UNIT
 from tests.client.lane.node import Cheat
 from tests.client.lane.world import PRICE, QUICK, LaneWorld, lane_world
 from tests.client.support.world import signer
+from tests.support.polling import until
 
 pytestmark = pytest.mark.world
 
@@ -55,6 +57,27 @@ async def test_a_lone_call_and_its_voucher_wait_for_no_others(tmp_path: Path) ->
         with trio.fail_after(4):
             for _ in range(8):
                 assert await lane.call(b"alone") == b"ALONE"
+
+
+async def test_a_node_that_is_stuck_does_not_hold_up_another_lane(tmp_path: Path) -> None:
+    patience = replace(QUICK, silent=60)
+    async with (
+        lane_world(tmp_path, Cheat("silent", places=2), Cheat()) as world,
+        world.client(patience=patience) as client,
+    ):
+        stuck, good = (node.base.node for node in world.nodes)
+        async with (
+            client.lane("shout", max_fee=UNIT, nodes=[stuck]) as one,
+            client.lane("shout", max_fee=UNIT, nodes=[good]) as other,
+        ):
+            for number in range(5):
+                one.start(b"%d" % number, lambda _: None)
+            await until(lambda: world.nodes[0].heard.get("Work"))
+            with trio.fail_after(10):
+                for _ in range(3):
+                    await wait_all_tasks_blocked(0.1)  # nobody is awake who would look for work
+                    assert await other.call(b"a") == b"A"
+            client._hub.sessions[stuck].abandon()
 
 
 async def test_many_callers_share_messages(tmp_path: Path) -> None:
