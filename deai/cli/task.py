@@ -283,6 +283,7 @@ def events(settings: Settings, task_id: str) -> None:
     from deai.cli import render_task
     from deai.client import looking
 
+    task_order.has_no(settings, task_id, "events")
     items = run_trio(_looking, settings, task_id, looking.events)
     emit(
         settings,
@@ -399,6 +400,7 @@ def cancel(settings: Settings, task_id: str) -> None:
         done = await looking.cancel(journal, ledger, identity)
         return {"task_id": identity, "state": "cancelled", "transaction": done.hash}
 
+    task_order.has_no(settings, task_id, "cancellation")
     document = run_trio(partial(_looking, signing=True), settings, task_id, take_back)
     emit(
         settings,

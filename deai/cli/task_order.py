@@ -32,6 +32,18 @@ def show(settings: Settings, text: str) -> dict[str, Any]:
     return run_trio(_show, settings, text)
 
 
+def has_no(settings: Settings, text: str, what: str) -> None:
+    """Raise `UsageError` where a command about escrowed tasks is given an order."""
+    from deai.errors import UsageError
+
+    if found(settings, text):
+        raise UsageError(
+            f"an order has no {what}: it leaves one event on chain, and nothing calls it off",
+            hint=f"deai task show {text}",
+            code="is_an_order",
+        )
+
+
 def result(settings: Settings, text: str) -> TaskOutcome:
     """The outcome of an order that has ended; raises `Declined` for one that goes on."""
     return run_trio(_result, settings, text)

@@ -132,6 +132,8 @@ def test_an_order_is_listed_shown_fetched_and_proven(
     assert int(shown["escrowed"]) == sum(int(shown[part]) for part in parts)
     assert len(shown["payments"]) == 3
     assert shell("task", "show", identity).status == 0
+    for verb in ("events", "cancel"):
+        assert shell.json("task", verb, identity).error["code"] == "is_an_order"
     target = tmp_path / "again"
     assert shell.json("task", "result", identity, "--output", str(target)).status == 0
     assert target.read_bytes() == b"HELLO"

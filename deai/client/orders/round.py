@@ -15,6 +15,8 @@ from deai.signing import Domain, verify
 
 AFTER_SIGNING: Final = frozenset({"chain", "disk_full", "no_quorum", "bad_signature"})
 """Refusals that say nothing about the seat's own result."""
+AWAY: Final = frozenset({"unreachable", "slow"})
+"""Not the seat's word: it was not heard."""
 
 
 class SeatPhase(StrEnum):
@@ -130,8 +132,9 @@ class Round:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether no digest can reach the quorum any more."""
-        open_ = sum(one.phase in (SeatPhase.ASKED, SeatPhase.TAKEN) for one in self.seats)
+        """Whether no digest can reach the quorum any more; who is away may come back."""
+        waiting = (SeatPhase.ASKED, SeatPhase.TAKEN)
+        open_ = sum(one.phase in waiting or one.code in AWAY for one in self.seats)
         best = max((len(seats) for seats in self.groups.values()), default=0)
         return best + open_ < self.order.quorum
 

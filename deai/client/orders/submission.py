@@ -7,6 +7,7 @@ order: whatever happens to the client, one order is settled for it, or none.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -84,6 +85,8 @@ class OrderSubmission:
         self._excluded: set[NodeId] = set()
         self._refused: dict[NodeId, SeatView] = {}
         self._digest = keccak(_TAG, prepared.digest)
+        self._usual = math.inf
+        """Seconds in which seats should have signed, where the request names no deadline."""
 
     async def run(self) -> TaskOutcome:
         """Carry the request through, or go on where an earlier life stood.
@@ -157,6 +160,7 @@ class OrderSubmission:
         purse = await money.look(tools.ledger, self._book, tools.account)
         money.check(purse, plan.fee * prepared.seats, tools.account)
         self._marks["matched"] = trio.current_time()
+        self._usual = float(plan.deadline)
         salt = tools.random(32)
         spec = msgspec.structs.replace(
             prepared.spec(tools.ledger.info, salt),
@@ -236,8 +240,7 @@ class OrderSubmission:
         self._say("matched", f"{seats} seats took order {entry.placed.order_id}")
         if entry.phase == "taken":
             patience = float(max(0, left - SETTLE))
-            wanted = self._prepared.request.deadline
-            limit = min(patience, wanted) if wanted else patience
+            limit = min(patience, self._prepared.request.deadline or self._usual)
             digest = await carrying.until_agreed(trio.current_time() + limit)
             if digest is None:
                 return await self._fail(entry, carrying, _why_not(carrying))

@@ -100,6 +100,48 @@ async def test_a_client_that_is_killed_at_any_moment_goes_on_with_the_same_order
             assert all(one.bench.runs == 1 for one in chosen)
 
 
+async def test_a_client_that_comes_back_before_its_nodes_waits_for_them(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        chosen = await nodes(world)
+        await fund(world)
+
+        def crash(here: str) -> None:
+            if here == "order_taken":
+                raise Died
+
+        with pytest.raises(Died):
+            async with payer(world, tmp_path / "client", crash=crash) as client:
+                await (await submit(client)).wait()
+        for one in chosen:
+            await one.kill()
+        async with payer(world, tmp_path / "client") as client:
+            handle = await submit(client)
+            await trio.sleep(20)
+            for one in chosen:
+                await one.start()
+            with trio.fail_after(300):
+                assert (await handle.wait()).ok
+
+
+async def test_seats_that_never_answer_end_the_waiting(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        chosen = await nodes(world, bench=SmallBench(seconds=30))
+        await fund(world)
+        async with payer(world, tmp_path / "client") as client:
+            handle = await submit(client)
+            await handle.posted()
+            for one in chosen[:2]:
+                await one.kill()
+            with trio.fail_after(300):
+                outcome = await handle.wait()
+            assert outcome.state == "failed"
+            assert "no quorum" in outcome.document["detail"]
+
+
 async def test_an_output_that_one_seat_withholds_comes_from_another(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
