@@ -140,8 +140,14 @@ class Working:
             # Of one seat our own signature is the quorum: nobody has to show us anything.
             return with_results(with_result(held, digest, signature), {}, node.chain_time)
 
-        if not await orders.keep(live, step, output=small):
-            return  # the order ended meanwhile
+        is_kept = False
+        try:
+            is_kept = await orders.keep(live, step, output=small)
+        finally:
+            if not is_kept:  # the order ended meanwhile, or the disk is full
+                await node.ports.blobs.delete(live.held.blob("output"))
+        if not is_kept:
+            return
         orders.crash("order.signed")
         node.counters["computed"] += 1
         await self.tell_result(live)
