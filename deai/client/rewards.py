@@ -73,8 +73,9 @@ class History:
 class Bookkeeper:
     """A book that is kept batch by batch, from deployment on.
 
-    `statements` has the epochs of `wanted` and the last ones that are over; `told` what was
-    proposed for each epoch last. Batches that replace blocks are the caller's to refuse.
+    `statements` has the epochs of `wanted` and the last ones that are over, unless much is still
+    to be read; `told` what was proposed for each epoch last. Batches that replace blocks are the
+    caller's to refuse.
     """
 
     def __init__(
@@ -83,8 +84,6 @@ class Bookkeeper:
         self.seconds: Final = seconds
         self.statements: Final[dict[int, Statement]] = {}
         self.told: Final[dict[int, Told]] = {}
-        self.last = -1
-        """The last epoch that is over and read to its end."""
         self.noted = 0
         """How often a root was proposed or taken back."""
         self._wanted = frozenset(wanted)
@@ -94,6 +93,11 @@ class Bookkeeper:
         self._now = 0
         self._mark: Head | None = None
         """The end of the chain at an earlier batch."""
+
+    @property
+    def last(self) -> int:
+        """The last epoch that is over and read to its end; -1 before there is one."""
+        return self._now - 1
 
     def take(self, batch: EventBatch) -> None:
         """Write down a batch; raises `MalformedMessage` for events that are no chain's."""
@@ -113,9 +117,7 @@ class Bookkeeper:
 
     def close(self, last: int) -> None:
         """No record of `last` or an epoch before it is still to come."""
-        if last > self.last:
-            self._begin(last + 1, last)
-            self.last = last
+        self._begin(last + 1, last)
 
     def _begin(self, epoch: int, last: int) -> None:
         """Epochs before this one are complete; `last` is the last that is over by now."""

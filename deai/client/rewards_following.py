@@ -176,7 +176,9 @@ class Proposer:
         """Propose what has to be; see `follow_book` for what is raised."""
         if (epoch := keeper.last) <= self._done or self._is_held(keeper, head):
             return False
-        found, record = keeper.statements[epoch], await self._ledger.rewards()
+        if (found := keeper.statements.get(epoch)) is None:
+            return False  # later ones are over by now, and about to be read
+        record = await self._ledger.rewards()
         event, waiting = self._before(found, record, keeper.told.get(epoch)), record.waiting
         if event:
             self._say(keeper, event, found, record)

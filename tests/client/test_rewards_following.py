@@ -16,6 +16,7 @@ from deai.chain.ledger import Cursor, EventBatch, Head, Transaction
 from deai.chain.memory import GENESIS_TIME, MemoryChain, MemoryLedger
 from deai.chain.refusals import refusal
 from deai.claims import Reason, RewardsRecord, Share, Statement
+from deai.cli.render_rewards import NOTICES
 from deai.client.rewards import Bookkeeper, read_history
 from deai.client.rewards_following import RETRY_S, Checker, Notice, Proposer, follow_book
 from deai.errors import LedgerRejected, LedgerUnreachable
@@ -179,8 +180,10 @@ async def here() -> AsyncIterator[Here]:
         clock=lambda: GENESIS_TIME + trio.current_time() - start,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
-        yield Here(chain, nursery)
+        made = Here(chain, nursery)
+        yield made
         nursery.cancel_scope.cancel()
+    assert set(made.events()) <= set(NOTICES), "each has words on a screen"
 
 
 async def test_each_epoch_is_proposed_once_it_is_over(here: Here) -> None:
@@ -255,6 +258,7 @@ async def test_who_never_reads_to_the_end_of_a_busy_chain_proposes_too(here: Her
     ledger.is_behind = True
     here.propose(ledger)
     await here.hear("ready")
+    assert here.events()[0] == "reading"
     epoch = here.over()
     told = await here.hear("proposed")
     assert (told.epoch, told.root) == (epoch, (await here.computed(epoch)).root)
@@ -491,6 +495,31 @@ async def test_a_right_root_with_a_wrong_total_or_statement_is_wrong(here: Here)
     ):
         await here.send(lie)
         await here.hear("cancelled", number)
+
+
+async def test_an_epoch_that_was_passed_over_while_reading_is_left_to_later_ones(
+    here: Here,
+) -> None:
+    keeper, ledger = Bookkeeper(RULES, here.chain.info.rewards, SECONDS), here.ledger()
+    proposer, blocks = Proposer(ledger, here.told.append), []
+    for _ in range(9):
+        await here.fund(1)
+        blocks.append(here.chain.head().number)
+        here.over()
+    at, end = here.chain.info.deployed_at - 1, here.chain.head().number
+    # The chain was once no longer than what is read by now, and has grown by epochs since.
+    for until, seen in ((blocks[1], blocks[2]), (blocks[5], end), (end, end)):
+        block, told = here.chain.block(until), here.chain.block(seen)
+        assert block is not None
+        assert told is not None
+        cursor = Cursor(until, block.hash)
+        keeper.take(EventBatch(records=here.chain.between(at, until), cursor=cursor, head=told))
+        at = until
+        assert keeper.is_current == (until > blocks[1])
+        if keeper.is_current:
+            await proposer.visit(keeper, told)
+    assert [one.epoch for one in here.told] == [here.epoch - 1] == [keeper.last]
+    assert here.events() == ["proposed"]
 
 
 @examples(50)
