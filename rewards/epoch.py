@@ -13,6 +13,9 @@ Only money that is in the contract is given out, and all of it is told apart by 
   others do it, still loses the rest. Who was harmed first is paid first; what the pot cannot pay
   waits for it to grow.
 
+On NEAR nothing has come in but what the contract says itself (`RewardsFunded`): a plain transfer
+to it, of which it never hears, is nobody's for good.
+
 Nothing of the pot goes to those who work or ask for work: whatever a protocol gives them grows
 with how often somebody pays himself. What contracts pay or refund by themselves, the bounty of a
 proof among it, is not paid again here. What stays of a slash after the bounty is burned.
