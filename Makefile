@@ -11,7 +11,8 @@ UV_VERSION := 0.13.8
 unexport PYTHONDONTWRITEBYTECODE
 # Tests of one file share what they start, so a file stays with one worker.
 # Many wait for blocks and beats: one worker more than there are cores keeps these busy.
-PYTEST_WORKERS = -n $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))') --dist loadfile
+CORES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
+PYTEST_WORKERS = -n $(shell expr $(CORES) + 1) --dist loadfile
 # Every file there has a network of its own, which mostly waits.
 E2E_WORKERS := -n 4 --dist loadfile
 
@@ -46,7 +47,7 @@ types: $(STAMP)
 
 # Importing is half of it, so no more workers than cores.
 light: $(STAMP)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --light
+	$(BIN)/python -m pytest -q -n $(CORES) --dist loadfile --light
 
 fix: $(STAMP)
 	$(BIN)/ruff format .

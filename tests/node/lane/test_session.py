@@ -28,6 +28,8 @@ from tests.node.lane.support import (
 from tests.node.support.names import until
 from tests.node.support.world import CONFIG, open_world
 
+pytestmark = pytest.mark.world
+
 
 async def test_tasks_are_computed_paid_and_acknowledged(tmp_path: Path) -> None:
     async with channel_open(tmp_path) as client:
