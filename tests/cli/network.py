@@ -127,6 +127,7 @@ class Neighbourhood:
                     catalogue=world.catalogue,
                     home=self.home,
                     sources=(peers,),
+                    signer=self.payer,
                 )
             )
             yield client

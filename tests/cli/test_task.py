@@ -250,7 +250,7 @@ def test_standard_input_is_read_where_a_dash_stands(
         (["embedding"], 2, "no_input"),
         (["portfolio-risk"], 2, "no_input"),
         (["matmul-proof", "--chain", "moon"], 2, "unknown_chain"),
-        (["matmul-proof", "--lane", "order"], 2, "usage"),
+        (["matmul-proof", "--lane", "order"], 5, "insufficient_funds"),
         (["matmul-proof", "--lane", "channel"], 3, "no_channel"),
         ([], 2, "usage"),
     ],

@@ -7,7 +7,7 @@ from typing import Final
 
 from deai.chain.ledger import Ledger
 from deai.client.orders.book import OrderBook
-from deai.errors import Declined, InsufficientFunds
+from deai.errors import InsufficientFunds
 from deai.ids import AccountId
 from deai.money import format_tokens, typed_amount
 from deai.orders import PAGE_ORDERS, OrderBalance
@@ -66,21 +66,13 @@ async def look(ledger: Ledger, book: OrderBook, account: AccountId) -> Purse:
 
 
 def check(purse: Purse, cost: int, account: AccountId) -> None:
-    """Raise `Declined` (nothing was ever set aside) or `InsufficientFunds`."""
-    if not purse.pages or not purse.balance.is_open:
-        raise Declined(
-            "this account has set nothing aside for orders",
-            hint=f"{FUND} {typed_amount(cost)}: it is taken back with `deai orders thaw`",
-            code="no_order_balance",
-        )
-    if purse.free < cost:
-        raise InsufficientFunds(
-            "Insufficient",
-            {
-                "account": account,
-                "needed": format_tokens(cost),
-                "has": format_tokens(purse.free),
-            },
-            hint=f"{FUND} {typed_amount(cost - purse.free)}, or lower --max-fee; what open orders "
-            "may cost and what thaws is not counted",
-        )
+    """Raise `InsufficientFunds` where less than an order costs is free for it."""
+    if purse.free >= cost:
+        return
+    missing = typed_amount(cost - purse.free)
+    raise InsufficientFunds(
+        "Insufficient",
+        {"account": account, "needed": format_tokens(cost), "has": format_tokens(purse.free)},
+        hint=f"{FUND} {missing} sets so much aside for orders, or lower --max-fee; what open "
+        "orders may cost and what thaws is not counted",
+    )

@@ -270,7 +270,7 @@ async def test_what_cannot_be_an_order_is_refused_before_anything_is_signed(
     async with open_world(tmp_path) as world:
         await nodes(world)
         async with payer(world, tmp_path / "client") as client:
-            assert await refused(client) == "no_order_balance"
+            assert await refused(client) == "insufficient_funds"
             await fund(world, 0.01)
             assert await refused(client) == "insufficient_funds"
             assert await refused(client, tip=1) == "usage"
