@@ -358,6 +358,9 @@ def result(settings: Settings, task_id: str, output: Path | None, coordinator: s
       deai task result 0xf13cd5d4 --output vectors.npy
     """
     task_output.check_output_path(output)
+    if (of_lane := task_diary.result(settings, task_id)) is not None:
+        _finish(settings, of_lane, output)
+        return
     if task_order.found(settings, task_id):
         _finish(settings, task_order.result(settings, task_id), output)
         return

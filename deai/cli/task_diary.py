@@ -6,12 +6,15 @@ import re
 import secrets
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deai.cli.base import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from deai.client import TaskOutcome
 
 _NAME: Final = re.compile(r"lane-([0-9a-f]{16})-(\d{1,9})-(\d{1,16})")
 _POLICY: Final = "none/1"
@@ -56,6 +59,30 @@ def show(settings: Settings, text: str) -> dict[str, Any] | None:
             return {**found.document, "state": state, "detail": "its process ended without a word"}
         return found.document
     return _traced(diary, settings, text)
+
+
+def result(settings: Settings, text: str) -> TaskOutcome | None:
+    """The outcome of a task of the lane whose output is kept; None for what is none of it.
+
+    Raises `UsageError` for a run, and for a task of one: their outputs are where the run wrote
+    them.
+    """
+    from deai.client.handle import TaskOutcome
+    from deai.errors import UsageError
+
+    if (document := show(settings, text)) is None:
+        return None
+    if "attempts" not in document:
+        where = document.get("output") or "the output of its run"
+        raise UsageError(
+            f"the results of {document['task_id']} are in {where}",
+            hint="`deai task show` tells what is known of it",
+            code="bad_task_id",
+        )
+    data = None
+    with suppress(OSError):
+        data = Path(document["result"]["path"]).read_bytes()
+    return TaskOutcome(document, data)
 
 
 def render(console: Console, document: dict[str, Any]) -> None:

@@ -403,6 +403,7 @@ def test_tasks_and_runs_of_the_lane_are_among_the_others(
     files = ("--input", str(source), "--output", str(output))
     assert shell.json("task", "map", "echo", *files, "--max-fee", "1CT").status == 1
     one = shell.json("task", "submit", "echo", "--input", str(source), "--max-fee", "1CT").document
+    source_of_one = source.read_bytes()
     source.write_text("".join(f"{n}\n" for n in range(30)))
     files = ("--input", str(source), "--output", str(tmp_path / "more.jsonl"))
     assert shell.json("task", "map", "echo", *files, "--max-fee", "1CT").status != 0
@@ -424,6 +425,11 @@ def test_tasks_and_runs_of_the_lane_are_among_the_others(
     assert shell.json("task", "show", one["task_id"]).document == one
     assert "Paid" in shell("task", "show", listed[0]["task_id"]).out
     assert shell("task", "show", one["task_id"]).status == 0
+    again = tmp_path / "again.txt"
+    found = shell.json("task", "result", one["task_id"], "--output", str(again))
+    assert (found.status, again.read_bytes()) == (0, source_of_one.upper())
+    run_has_many = shell.json("task", "result", listed[2]["task_id"])
+    assert (run_has_many.status, str(output) in run_has_many.error["message"]) == (2, True)
     # A task of a run has no row; the book knows that it was paid, and what proves it.
     name = one["task_id"].rpartition("-")[0]
     traced = shell.json("task", "show", f"{name}-1").document
