@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Final
 
@@ -125,10 +125,10 @@ class Book:
         self._crash = crash
         self._lock = _locked(home)
         try:
-            writing = open_file(home / FILE)
+            writing = _open(home / FILE)
             writing.executescript(_SCHEMA)
             self._db = writing
-            self._reader = open_file(home / FILE)
+            self._reader = _open(home / FILE)
             self._reader.execute("PRAGMA wal_autocheckpoint=0")
         except sqlite3.Error as error:
             self._lock.close()
@@ -235,7 +235,7 @@ class BookReader:
         self._db: sqlite3.Connection | None = None
         if self._path.exists():
             try:
-                self._db = open_file(self._path)
+                self._db = _open(self._path)
                 self._db.executescript(_SCHEMA)
                 self._db.execute("PRAGMA query_only=ON")
             except sqlite3.Error as error:
@@ -346,8 +346,22 @@ def _split(leaves: bytes) -> list[bytes]:
     return [leaves[at : at + _DIGEST] for at in range(0, len(leaves), _DIGEST)]
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    """A connection to a book; raises `sqlite3.Error`."""
+@contextmanager
+def opened(home: Path, schema: str) -> Iterator[sqlite3.Connection]:
+    """The file of a home's book with more tables (`CREATE … IF NOT EXISTS`), for a moment.
+
+    Raises `JournalError`.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with closing(_open(home / FILE)) as db:
+            db.executescript(_SCHEMA + schema)
+            yield db
+    except (sqlite3.Error, ValueError) as error:
+        raise damaged(home / FILE, error) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     try:
         db.execute("PRAGMA journal_mode=WAL")

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from deai.client.lane.book import FILE, BookReader, damaged, open_file
+from deai.client.lane.book import FILE, BookReader, opened
 from deai.ids import ChannelId
 
 KEPT: Final = 1000
@@ -58,7 +55,7 @@ class Diary:
 
     def write(self, noted: Noted) -> None:
         """Keep a row, or change it; raises `JournalError`."""
-        with self._opened() as db:
+        with opened(self._home, _SCHEMA) as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute(
                 "INSERT INTO diary VALUES (?, ?, ?)"
@@ -89,7 +86,7 @@ class Diary:
         """
         if not self._path.exists():
             return None
-        with self._opened() as db:
+        with opened(self._home, _SCHEMA) as db:
             ids = db.execute(
                 "SELECT DISTINCT channel FROM vouchers WHERE substr(channel, 1, ?) = ? LIMIT 2",
                 (len(channel), channel),
@@ -120,16 +117,6 @@ class Diary:
     def _read(self, rest: str, values: tuple[object, ...]) -> list[Noted]:
         if not self._path.exists():
             return []
-        with self._opened() as db:
+        with opened(self._home, _SCHEMA) as db:
             rows = db.execute(f"SELECT name, at, document FROM diary {rest}", values)  # noqa: S608
             return [Noted(name, at, json.loads(text)) for name, at, text in rows]
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            with closing(open_file(self._path)) as db:
-                db.executescript(_SCHEMA)
-                yield db
-        except (sqlite3.Error, ValueError) as error:
-            raise damaged(self._path, error) from error
