@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from node.orders.service import Orders
 
 MAX_LINKS_OF_ORDER: Final = 4
+ABANDONED: Final = 1.0
+"""Seconds for which a slot counts as held, at least, by a client that gives its order up."""
 MAY_LEAVE: Final = frozenset({OrderState.SECURED, OrderState.PAID, OrderState.UNPAID})
 """Where the output may be handed over: a quorum of signatures was kept."""
 MAX_SHOWN: Final = 4096
@@ -90,6 +92,9 @@ class Links:
                     await self._take_in(link, live, message)
             case Abandon():
                 if live is not None and live.is_idle and live.input is None:
+                    # A slot was held for nothing, if only for a moment.
+                    held = trio.current_time() - live.since
+                    self._node.daemon.holds.charge(link.peer_id, max(ABANDONED, held))
                     await self._orders.end(live, OrderEvent.FAILURE)
             case ShowQuorum():
                 await self._shown(link, live, message)
@@ -139,7 +144,6 @@ class Links:
     async def _take_in(
         self, link: Link[OrderMessage], live: Live, message: BlobHeader | BlobChunk
     ) -> None:
-        live.since = trio.current_time()  # it is on its way
         try:
             is_whole = await self._orders.working.take_in(live, message)
         except MalformedMessage as error:

@@ -42,7 +42,9 @@ from node.store.errors import StoreFull
 logger = structlog.get_logger(__name__)
 
 INPUT: Final = 30.0
-"""Seconds for a client to bring the input, or to go on bringing it."""
+"""Seconds for a client to bring the input, and longer the larger it is."""
+SLOWEST: Final = 128 * 1024
+"""Bytes a second that an input may take at least, however it comes."""
 RETRY: Final = 2.0
 MINDED: Final = 0.5
 PRUNE_EVERY: Final = 300.0
@@ -311,12 +313,17 @@ class Orders:
         if now > held.order.valid_until:
             reason = live.refused if held.state is OrderState.SECURED else ""
             await self.end(live, OrderEvent.EXPIRY, reason=reason)
-        elif live.is_idle and trio.current_time() - live.since > INPUT:
+        elif live.is_idle and trio.current_time() - live.since > _patience(held):
             node.daemon.holds.charge(held.client_peer, trio.current_time() - live.since)
             node.reason("input_late", f"no input came in {INPUT:.0f} s")
             await self.tell(live, Turned(live.id, "input_late", f"no input in {INPUT:.0f} s"))
             await node.ports.blobs.delete(held.blob("input"))
             await self.end(live, OrderEvent.FAILURE, reason="input_late")
+
+
+def _patience(held: Held) -> float:
+    """Seconds for the whole input: what arrives again and again is no progress."""
+    return INPUT + held.spec.input_bytes / SLOWEST
 
 
 def is_offered(node: Node) -> bool:

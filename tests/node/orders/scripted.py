@@ -12,7 +12,7 @@ import trio
 
 from deai.actions import FundOrders
 from deai.codec import encode_value
-from deai.hashing import blob_digest, leaf
+from deai.hashing import blob_digest, chunks, leaf
 from deai.ids import OrderId, TaskId
 from deai.messages import BlobChunk, BlobHeader
 from deai.money import UNIT, Amount
@@ -135,8 +135,11 @@ class Talk:
 
     async def send_input(self, data: bytes) -> None:
         task = TaskId(self.order)
-        await self.link.send(BlobHeader(task, "input", 0, len(data), (leaf(data),)))
-        await self.link.send(BlobChunk(task, "input", 0, 0, data))
+        parts = chunks(data)
+        leaves = tuple(leaf(part) for part in parts)
+        await self.link.send(BlobHeader(task, "input", 0, len(data), leaves))
+        for index, part in enumerate(parts):
+            await self.link.send(BlobChunk(task, "input", 0, index, part))
 
     async def compute(self, place: Place, data: bytes = b"hello") -> SignedResult:
         assert await self.place(place) == "taken"

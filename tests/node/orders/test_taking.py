@@ -9,9 +9,11 @@ import pytest
 import trio.testing
 
 from deai.actions import RequestThaw
-from deai.ids import SEI
+from deai.hashing import chunks, leaf
+from deai.ids import SEI, TaskId
+from deai.messages import BlobChunk, BlobHeader
 from deai.money import UNIT, Amount
-from deai.order_messages import Turned
+from deai.order_messages import Abandon, Turned
 from deai.orders import sign_order, sign_result
 from deai.tasks import Policy
 from tests.node.orders.scripted import FEE, Buyer, buyer
@@ -209,6 +211,43 @@ async def test_a_slot_whose_input_does_not_come_is_given_to_others(
         assert await one.ask(node, one.sign([node])) == "capacity"
         await trio.sleep(40)
         assert await one.ask(node, one.sign([node])) == "taken"
+
+
+async def test_an_input_that_comes_again_and_again_holds_no_slot_for_ever(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, buyer(world) as one:
+        (node,) = await nodes(world, 1)
+        await one.fund(50)
+        data = b"a" * 100_000
+        parts = chunks(data)
+        async with one.link(node) as talk:
+            assert await talk.place(one.sign([node], data)) == "taken"
+            task = TaskId(talk.order)
+            leaves = tuple(leaf(part) for part in parts)
+            with trio.move_on_after(60):
+                while node.live.orders.live:  # type: ignore[union-attr]
+                    await talk.link.send(BlobHeader(task, "input", 0, len(data), leaves))
+                    await talk.link.send(BlobChunk(task, "input", 0, 0, parts[0]))
+                    await trio.sleep(2)
+            assert not node.live.orders.live  # type: ignore[union-attr]
+            assert (await talk.hear(Turned)).code == "input_late"
+            assert await talk.compute(one.sign([node], data), data)  # in two pieces, at once
+
+
+async def test_who_gives_orders_up_again_and_again_has_to_wait(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, buyer(world) as one:
+        (node,) = await nodes(world, 1)
+        await one.fund(50)
+        said: list[str] = []
+        async with one.link(node) as talk:
+            while "capacity" not in said:
+                said.append(await talk.place(one.sign([node], nonce=1)))
+                await talk.link.send(Abandon(talk.order))
+                assert len(said) < 1000
+        assert len(said) > 100
 
 
 async def test_a_bad_task_is_signed_by_nobody_and_looked_at_a_few_times(
