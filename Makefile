@@ -12,9 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests of one file share what they start, so a file stays with one worker.
 # Many wait for blocks and beats: one worker more than there are cores keeps these busy.
 CORES = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
-PYTEST_WORKERS = -n $(shell expr $(CORES) + 1) --dist loadfile
+BY_FILE := --dist loadfile --no-loadscope-reorder
+PYTEST_WORKERS = -n $(shell expr $(CORES) + 1) $(BY_FILE)
 # Every file there has a network of its own, which mostly waits.
-E2E_WORKERS := -n 4 --dist loadfile
+E2E_WORKERS := -n 4 $(BY_FILE)
 
 .PHONY: demo test e2e check types light fix bench clean lock spec docs contracts contracts-near setup
 
@@ -47,7 +48,7 @@ types: $(STAMP)
 
 # Importing is half of it, so no more workers than cores.
 light: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(CORES) --dist loadfile --light
+	$(BIN)/python -m pytest -q -n $(CORES) $(BY_FILE) --light
 
 fix: $(STAMP)
 	$(BIN)/ruff format .

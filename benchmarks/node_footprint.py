@@ -36,9 +36,9 @@ from p2p.identity import Identity
 from p2p.net import open_net
 
 TASKS: Final = 1_000
-QUICK_TASKS: Final = 40
+QUICK_TASKS: Final = 20
 RECONNECTS: Final = 200
-QUICK_RECONNECTS: Final = 20
+QUICK_RECONNECTS: Final = 6
 IN_FLIGHT: Final = 4
 """Tasks at once: no more than a devnet's node accepts."""
 TASK_S: Final = 120.0

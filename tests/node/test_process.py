@@ -190,7 +190,7 @@ def submitted(book: Path, devnet: dict[str, Any]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command(
             "task", "submit", "portfolio-risk", "--input", str(book), "--policy", "none/1",
-            "--param", "paths=6000000", "--max-fee", "1CT", "--json",
+            "--param", "paths=4000000", "--max-fee", "1CT", "--json",
             "--config", devnet["client"]["config"],
         ),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),

@@ -51,7 +51,7 @@ def cells(models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[s
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false", **settings},
             capture_output=True,
             check=True,
-            timeout=240,
+            timeout=800,
             cwd=Path(__file__).parents[2],
         )
         found.append({**json.loads(output.stdout), "embeddings": target.read_bytes()})
