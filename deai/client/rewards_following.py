@@ -73,7 +73,9 @@ class _Following:
 
     async def run(self) -> None:
         seconds = (await self._ledger.parameters()).epoch_seconds
-        while not await self._keep(Bookkeeper(self._accounting, self._domain, seconds)):
+        # Epochs of long ago maybe, and whoever checks them need not read everything once more.
+        wanted = [one.epoch for one in _roots(await self._ledger.rewards())]
+        while not await self._keep(Bookkeeper(self._accounting, self._domain, seconds, wanted)):
             pass
 
     async def _keep(self, keeper: Bookkeeper) -> bool:

@@ -481,6 +481,20 @@ async def test_an_epoch_of_long_ago_is_checked_too(here: Here) -> None:
     assert checker.checked == 1
 
 
+async def test_roots_from_before_the_start_are_checked_in_the_first_reading(here: Here) -> None:
+    for _ in range(2):
+        await here.fund(10)
+        epoch = here.over()
+        found = await here.computed(epoch)
+        here.pass_(5 * SECONDS)
+        await here.send(act.ProposeRewards(epoch, found.root, found.total, found.digest))
+        if (await here.record()).epoch == 0:
+            here.pass_(DELAY)
+    ledger, checker = here.check(cancels=False)
+    await here.hear("right", 2)
+    assert (checker.checked, ledger.followed) == (2, [None])
+
+
 async def test_a_right_root_with_a_wrong_total_or_statement_is_wrong(here: Here) -> None:
     await here.fund(10)
     epoch = here.over()
