@@ -9,7 +9,7 @@ import pytest
 import trio.testing
 
 from deai.actions import RequestThaw
-from deai.hashing import chunks, leaf
+from deai.hashing import blob_digest, chunks, leaf
 from deai.ids import SEI, TaskId
 from deai.messages import BlobChunk, BlobHeader
 from deai.money import UNIT, Amount
@@ -232,7 +232,8 @@ async def test_an_input_that_comes_again_and_again_holds_no_slot_for_ever(
                     await trio.sleep(2)
             assert not node.live.orders.live  # type: ignore[union-attr]
             assert (await talk.hear(Turned)).code == "input_late"
-            assert await talk.compute(one.sign([node], data), data)  # in two pieces, at once
+            signed = await talk.compute(one.sign([node], data), data)  # in two pieces, at once
+            assert signed.output_digest == blob_digest(data.upper())
 
 
 async def test_who_gives_orders_up_again_and_again_has_to_wait(
