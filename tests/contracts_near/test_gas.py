@@ -123,6 +123,7 @@ def test_the_contracts_own_receipt_stays_below_its_ceiling(
     [
         ("submit_task (reused lane)", 3), ("submit_result", 6), ("finalise, 3 seats", 6),
         ("finalise, 3 seats, 3 approvals", 6), ("ft_transfer", 3), ("channels redeem", 6),
+        ("channels redeem (longest names)", 6),
     ],
 )  # fmt: skip
 def test_these_stay_below_their_ceiling_as_whole_transactions_too(

@@ -7,7 +7,7 @@
 //!
 //! `record` what is kept of a channel · `channels` open, top up, ends · `redeem` vouchers · `payout` tokens that
 //! leave · `token` tokens that come · `storage` who pays for records · `store` where they are · `owner`, `upgrade` governance · `views` ·
-//! `forms`, `types` arguments · `signed`, `hash` what is signed · `events`, `errors`, `gas`, `storage_keys`.
+//! `forms`, `types`, `decoders` arguments · `signed`, `hash` what is signed · `events`, `errors`, `gas`, `storage_keys`.
 //!
 //! `types`, `hash`, `owner` and `upgrade` are the files of `compute`, which knows the contract as `Compute`. They
 //! are no crate of their own because compute's wasm contains the places of their lines: moving them would change
@@ -16,6 +16,7 @@ use near_sdk::store::Lazy;
 use near_sdk::{env, near, AccountId, PanicOnDefault};
 
 mod channels;
+mod decoders;
 mod errors;
 mod events;
 mod forms;

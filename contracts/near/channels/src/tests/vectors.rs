@@ -79,29 +79,93 @@ fn a_voucher_for_sei_is_none_here() {
     }
 }
 
+/// What a field reads as by its own decoder and by the one of its type, which must be the same.
+fn same<T, U>(
+    own: serde_json::Result<T>,
+    other: serde_json::Result<T>,
+    of: impl Fn(T) -> U,
+    text: &str,
+) -> bool
+where
+    U: PartialEq + std::fmt::Debug,
+{
+    let words = |it: serde_json::Result<T>| it.map(&of).map_err(|error| error.to_string());
+    let (own, other) = (words(own), words(other));
+    assert_eq!(own, other, "{text}");
+    own.is_ok()
+}
+
+fn signature_is_read(text: &str) -> bool {
+    let voucher = serde_json::json!(
+        { "cumulative_amount": "1", "receipts_root": Word::ZERO, "signature": text });
+    let own = serde_json::from_value::<Voucher>(voucher).map(|it| it.signature);
+    same(own, serde_json::from_value::<Signature>(text.into()), |it| it.0, text)
+}
+
+fn key_is_read(text: &str) -> bool {
+    let channel = serde_json::json!({ "client": CLIENT, "node": node(0), "session_key": text });
+    let own = serde_json::from_value::<Channel>(channel).map(|it| it.session_key);
+    same(own, serde_json::from_value::<OperatorKey>(text.into()), |it| it.0, text)
+}
+
+const STRANGE: [&str; 16] =
+    ["=", "-", "_", " ", "\n", ".", "\u{e9}", "A", "w", "x", "/", "+", "0", "1", "z", ""];
+
 #[test]
 fn the_signature_of_a_voucher_is_read_as_every_other_signature() {
-    let read = |text: &str| {
-        let voucher = serde_json::json!(
-            { "cumulative_amount": "1", "receipts_root": Word::ZERO, "signature": text });
-        let (own, other) = (
-            serde_json::from_value::<Voucher>(voucher).map(|it| it.signature),
-            serde_json::from_value::<Signature>(text.into()),
-        );
-        assert_eq!(own.as_ref().ok(), other.as_ref().ok(), "{text}");
-        assert_eq!(own.err().map(|error| error.to_string()), other.err().map(|error| error.to_string()));
-    };
+    let mut read = 0;
     for i in 0..64 {
         let sound = Signature(session(i).sign(&[i as u8]).to_bytes()).to_string();
-        read(&sound);
-        for bad in ["=", "-", "_", " ", "\n", ".", "\u{e9}", "A", "w", "x", "/", "+", "0", ""] {
+        assert!(signature_is_read(&sound));
+        for bad in STRANGE {
             // Every digit once; the last ones, which hold bits too many or none, always.
             for at in [i, 63 + i % 25, 84, 85, 86, 87] {
-                read(&format!("{}{bad}{}", &sound[..at], &sound[at + 1..]));
-                read(&format!("{}{bad}{}", &sound[..at], &sound[at..]));
+                read += u32::from(signature_is_read(&format!("{}{bad}{}", &sound[..at], &sound[at + 1..])));
+                assert!(
+                    !signature_is_read(&format!("{}{bad}{bad}{}", &sound[..at], &sound[at..]))
+                        || bad.is_empty()
+                );
             }
         }
     }
+    assert!(read > 500);
+}
+
+#[test]
+fn the_key_of_a_channel_is_read_as_every_other_key() {
+    let mut read = 0;
+    let mut keys: Vec<[u8; 32]> = (0..16).map(|i| key(i).0).collect();
+    for zeros in [0, 1, 2, 3, 4, 5, 17, 30, 31, 32] {
+        let mut bytes = [0xFF; 32];
+        bytes[..zeros].fill(0);
+        keys.push(bytes);
+        bytes[zeros..].fill(0);
+        if zeros < 32 {
+            bytes[zeros] = 1;
+        }
+        keys.push(bytes);
+    }
+    for (i, bytes) in keys.into_iter().enumerate() {
+        let sound = OperatorKey(bytes).to_string();
+        assert!(key_is_read(&sound));
+        assert!(!key_is_read(&sound["ed25519:".len()..]));
+        for bad in STRANGE {
+            for at in [0, 7, 8, 8 + i % 24, 8 + i % 32, sound.len() - 1] {
+                read += u32::from(key_is_read(&format!("{}{bad}{}", &sound[..at], &sound[at + 1..])));
+                key_is_read(&format!("{}{bad}{}", &sound[..at], &sound[at..]));
+            }
+        }
+    }
+    // The greatest number of 32 bytes, and one more; as many digits as there may be, and one more.
+    let greatest = OperatorKey([0xFF; 32]).to_string();
+    assert!(greatest.ends_with('G') && !key_is_read(&format!("{}H", &greatest[..greatest.len() - 1])));
+    for digits in 40..=46 {
+        for digit in ["1", "2", "z"] {
+            key_is_read(&format!("ed25519:{}", digit.repeat(digits)));
+        }
+    }
+    assert!(key_is_read(&format!("ed25519:{}", "1".repeat(32))));
+    assert!(read > 100, "{read}");
 }
 
 #[test]
