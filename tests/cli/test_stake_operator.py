@@ -12,6 +12,8 @@ from deai.standing import Standing
 from tests.cli.conftest import Shell
 from tests.cli.lending import LEAST, Person, Place, memory_place
 
+pytestmark = pytest.mark.world
+
 
 @pytest.fixture
 def place(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Place:

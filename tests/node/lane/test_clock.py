@@ -18,7 +18,7 @@ from node.lane.book import DAY, LaneBook
 from node.lane.policy import why_redeem
 from tests.node.lane.support import PRICE, at_work, lanes_of
 from tests.node.lane.test_book import channel_of, promise, rows, written
-from tests.node.lane.test_redeeming import LANE, at, entry
+from tests.node.lane.test_policy import LANE, at, entry
 from tests.node.support.names import until
 from tests.node.support.world import CONFIG
 
