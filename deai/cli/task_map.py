@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from deai.cli import lane_plan, task_diary, task_input
-from deai.cli.base import INTERRUPTED, ExitWith, Settings, emit, run_trio, typed, typed_node
+from deai.cli.base import (
+    INTERRUPTED,
+    ExitWith,
+    Settings,
+    emit,
+    run_trio,
+    typed,
+    typed_node,
+    until_told,
+)
 from deai.cli.map_job import Job, UnderWay
 from deai.cli.map_lines import FORMATS, Lines, read_line
 from deai.cli.map_results import Results
@@ -72,7 +81,7 @@ def map_(settings: Settings, workload: str, **options: Any) -> None:  # noqa: AN
             plan = run_trio(_plan, settings, job)
             emit(settings, plan, lambda console: lane_plan.render(console, plan))
             return
-        document = run_trio(_run, settings, job)
+        document = run_trio(_until_told, settings, job)
         job.noted("completed", "every line has its result")
     except KeyboardInterrupt:
         job.noted("cancelled", "it was stopped; what was received is paid")
@@ -169,6 +178,23 @@ async def _plan(settings: Settings, job: Job) -> dict[str, Any]:
             partial(lane_plan.document, plan, job.workload, inputs, done=job.tasks),
             abandon_on_cancel=True,
         )
+
+
+async def _until_told(settings: Settings, job: Job) -> dict[str, Any]:
+    """As `_run`; raise `KeyboardInterrupt` once what was received is paid.
+
+    Left to Python, Ctrl-C would strike in whatever runs, also between a result and its voucher.
+    """
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            await nursery.start(until_told, scope)
+            document = await _run(settings, job)
+        nursery.cancel_scope.cancel()
+    if scope.cancelled_caught:
+        raise KeyboardInterrupt
+    return document
 
 
 async def _run(settings: Settings, job: Job) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ import trio
 
 from deai import actions as act
 from deai.actions import OpenChannel
+from deai.cli.map_job import UnderWay
 from deai.client.client import Client
 from deai.client.directory import PeerList
 from deai.client.lane.book import Book
@@ -276,6 +278,32 @@ def test_what_a_killed_command_had_received_is_not_asked_for_again(
     assert len(network.computed) == 600 - len(received)
     assert [row["output"] for row in rows(output)] == [f"LINE {n}" for n in range(600)]
     assert not ahead.exists()
+
+
+def test_ctrl_c_pays_for_what_was_received_wherever_it_strikes(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lanes(shell, monkeypatch, deposit=9 * UNIT)
+    source, output = tmp_path / "lines.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"line {n}\n" for n in range(600)))
+    files = ("--input", str(source), "--output", str(output))
+    heard, really = 0, UnderWay._ended
+
+    def ended(self: UnderWay, line: Any, task: Any) -> None:
+        nonlocal heard
+        really(self, line, task)
+        heard += 1
+        if heard == 100:  # here the voucher is still to be written
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(UnderWay, "_ended", ended)
+    done = shell.json("task", "map", "echo", *files, "--max-fee", "1CT")
+    assert (done.status, done.error["code"]) == (130, "interrupted")
+    run = shell.json("task", "list").document["items"][0]["task_id"]
+    noted = shell.json("task", "show", run).document
+    assert 100 <= len(rows(output)) < 600
+    assert noted["state"] == "cancelled"
+    assert (noted["tasks"], int(noted["paid"])) == (len(rows(output)), len(rows(output)) * PRICE)
 
 
 def test_results_of_another_input_are_not_gone_on_with(
