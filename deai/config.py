@@ -70,7 +70,7 @@ _SECTIONS: Final = {"node", "coordinator", "workloads", "devnet"}
 def default_home(environment: Mapping[str, str]) -> Path:
     """`DEAI_HOME`, else `~/.deai`."""
     given = environment.get("DEAI_HOME")
-    return Path(given).expanduser() if given else Path("~/.deai").expanduser()
+    return Path(given or "~/.deai").expanduser().absolute()
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:

@@ -255,7 +255,7 @@ def load_settings(options: Options) -> Settings:
         Path(environment["DEAI_CONFIG"]) if "DEAI_CONFIG" in environment else None
     )
     if options.home is not None:
-        home = options.home.expanduser()
+        home = options.home.expanduser().absolute()
     elif named is not None and "DEAI_HOME" not in environment:
         home = named.expanduser().resolve().parent
     else:

@@ -19,6 +19,7 @@ import click
 import pytest
 
 from deai.cli.base import Group
+from deai.cli.main import main
 from deai.cli.program import OWN, deai
 from deai.client.adapters import load_catalogue
 from tests.cli.conftest import Shell
@@ -74,6 +75,24 @@ def test_a_list_of_commands_cuts_no_sentence() -> None:
         if isinstance(group, Group):
             text = group.get_help(click.Context(group, info_name=name, terminal_width=80))
             assert "..." not in text.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_a_home_may_be_named_relative_to_where_one_stands(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if named == "variable":
+        monkeypatch.setenv("DEAI_HOME", "house")
+        monkeypatch.setattr(sys, "argv", ["deai", "keys", "new", "--kind", "client"])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 0
+    else:
+        inside = Shell(Path("house"), monkeypatch, shell.capsys)
+        assert inside("keys", "new", "--kind", "client").status == 0
+    made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json"))
+    assert made == ["house/keys/client.json"]
 
 
 def test_a_key_is_made_once_shown_without_its_secret_and_readable_by_its_owner_only(
