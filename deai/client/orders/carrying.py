@@ -44,7 +44,9 @@ GRACE: Final = 2.0
 SHOWING: Final = 5.0
 """Seconds for seats to say that they hold the signatures, once the output is here."""
 STALL: Final = 10.0
-"""Seconds without a piece of the output after which the next seat is asked."""
+"""Seconds that a seat has for the output, before the next one is asked,"""
+SLOWEST: Final = 64 * 1024
+"""and one more for so many bytes of it that are here: a trickle is not waited for."""
 
 
 @dataclass(eq=False)
@@ -59,11 +61,18 @@ class _Talk:
     shown: int = 0
     is_fetching: bool = False
     receiver: BlobReceiver | None = None
-    heard_at: float = field(default_factory=trio.current_time)
+    asked_at: float = field(default_factory=trio.current_time)
+    """When it became the seat that the output is fetched from."""
 
     def begin(self, link: Link[OrderMessage]) -> None:
         self.link, self.has_input, self.shown = link, False, 0
-        self.is_fetching, self.receiver = False, None
+        self.is_fetching = False
+
+    @property
+    def patience(self) -> float:
+        """Until when it is waited for as things are; local time."""
+        here = self.receiver.received if self.receiver is not None else 0
+        return self.asked_at + STALL + here / SLOWEST
 
 
 class Carrying:
@@ -146,23 +155,29 @@ class Carrying:
         return self.round.winner
 
     async def until_output(self, digest: bytes, deadline: float) -> bytes | None:
-        """Show the signatures to who gave them, and fetch the output; None if nobody gives it."""
+        """Show the signatures to who gave them, and fetch the output; None if nobody gives it.
+
+        `deadline`, local time, is for somebody to begin: then each has as long as it goes on.
+        """
         self._digest = digest
         self._poke()
-        with trio.move_on_at(deadline):
-            while self._output is None:
-                view = self.round.source(digest)
-                if view is None and all(
-                    one.was_useless for one in self.round.groups.get(digest, ())
-                ):
-                    return None
-                talk = self._talks[view.index] if view is not None else None
-                if talk is not self._source:
-                    self._source = talk
-                    if talk is not None:
-                        talk.heard_at = trio.current_time()
-                    self._poke()
+        while self._output is None:
+            view = self.round.source(digest)
+            talk = self._talks[view.index] if view is not None else None
+            if talk is not self._source:
+                self._source = talk
+                if talk is not None:
+                    talk.asked_at = trio.current_time()
+                self._poke()
+            if talk is not None:
                 await self._piece(talk)
+            elif all(one.was_useless for one in self.round.groups.get(digest, ())):
+                return None
+            else:
+                with trio.move_on_at(deadline) as scope:
+                    await self._changed.wait()
+                if scope.cancelled_caught:
+                    return None
         return self._output
 
     async def until_shown(self, digest: bytes) -> None:
@@ -171,12 +186,9 @@ class Carrying:
             while not all(one.secured for one in self.round.groups[digest]):
                 await self._changed.wait()
 
-    async def _piece(self, source: _Talk | None) -> None:
-        """Until something changes, or the seat that is asked has stalled."""
-        if source is None:
-            await self._changed.wait()
-            return
-        with trio.move_on_at(source.heard_at + STALL):
+    async def _piece(self, source: _Talk) -> None:
+        """Until something changes, or the seat that is asked is too slow."""
+        with trio.move_on_at(source.patience):
             await self._changed.wait()
             return
         source.view.was_useless = True
@@ -257,7 +269,7 @@ class Carrying:
             await link.send(ShowQuorum(id_, self._digest, results))
             return True
         if self._source is talk and view.secured and not talk.is_fetching:
-            talk.is_fetching, talk.heard_at = True, trio.current_time()
+            talk.is_fetching = True
             await link.send(Fetch(id_))
             return True
         return False
@@ -298,12 +310,12 @@ class Carrying:
         if digest_of_leaves(header.length, header.leaves) != self._digest:
             talk.view.was_useless = True
             return
-        talk.receiver, talk.heard_at = BlobReceiver(header, self._digest), trio.current_time()
+        if talk.receiver is None:  # else the link was lost, and what came before it counts
+            talk.receiver = BlobReceiver(header, self._digest)
 
     def _took(self, talk: _Talk, chunk: BlobChunk) -> None:
         if talk.receiver is None:
             return
-        talk.heard_at = trio.current_time()
         try:
             is_whole = talk.receiver.add(chunk)
         except MalformedMessage:

@@ -14,7 +14,9 @@ from deai.orders import PAGE_ORDERS, OrderBalance
 
 FEW: Final = 64
 """Nonces left on the newest page at which the next one is bought along."""
-MAX_PAGES_READ: Final = 8
+MAX_PAGES: Final = 4096
+PAGES_USED: Final = 8
+"""The newest ones, from which nonces are taken."""
 FUND: Final = "deai orders fund"
 
 
@@ -56,11 +58,13 @@ async def look(ledger: Ledger, book: OrderBook, account: AccountId) -> Purse:
     page = await book.highest_page(ledger.info.name, account)
     first = max(0, page - 1)
     pages: dict[int, int] = {}
-    for number in range(first, first + MAX_PAGES_READ):
+    # One after the other: a home that signed nothing yet does not know how many were bought.
+    for number in range(first, first + MAX_PAGES):
         word = await ledger.order_page(account, number)
         if not word & 1:
             break
         pages[number] = word
+        pages.pop(number - PAGES_USED, None)
     promised = await book.promised(ledger.info.name, account, pages, head.time)
     return Purse(balance, pages, promised, head.time, head.number)
 

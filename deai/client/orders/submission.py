@@ -51,8 +51,10 @@ SLACK: Final = 10
 """Seconds between a node's view of the chain's clock and ours."""
 SETTLE: Final = 30
 """Seconds that nodes want to be left for settling, once the signatures are shown."""
+KEPT: Final = 24 * 3600
+"""Seconds after its end for which nodes keep the output of an order, at least."""
 FETCHING: Final = 120.0
-"""Seconds for the output to come from one of the seats that signed it."""
+"""Seconds for one of the seats that signed the output to begin to hand it over."""
 TAKEN_POLICIES: Final = frozenset({Policy.NONE, Policy.EXACT})
 _TAG: Final = b"deai order request/1\x00"
 
@@ -123,9 +125,10 @@ class OrderSubmission:
         return await self._anew()
 
     async def _is_too_late(self, entry: OrderEntry) -> bool:
-        """Whether nothing can come of an order any more; what was agreed can still be fetched."""
+        """Whether nothing can come of an order any more; what was agreed is kept for a while."""
         head = await self._tools.ledger.head()
-        return entry.phase != "agreed" and head.time > entry.placed.order.valid_until - SETTLE // 2
+        ends = entry.placed.order.valid_until
+        return head.time > (ends + KEPT if entry.phase == "agreed" else ends - SETTLE // 2)
 
     async def _anew(self) -> TaskOutcome:
         """One committee after the other, each with an order of its own, until one takes it."""

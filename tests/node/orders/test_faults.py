@@ -11,8 +11,11 @@ import trio.lowlevel
 import trio.testing
 
 from deai.client.client import Client
+from deai.client.orders import submission
 from deai.client.orders.book import CRASH_POINTS as CLIENT_POINTS
 from deai.errors import DeaiError
+from deai.hashing import CHUNK_BYTES
+from deai.messages import BlobChunk, BlobHeader
 from deai.order_receipts import read_order_receipt, verify_order_receipt
 from deai.signing import LocalSigner
 from node.orders.records import OrderState
@@ -350,3 +353,80 @@ async def test_a_key_names_one_task_whichever_way_it_is_paid(
             )  # fmt: skip
             assert (await escrowed.wait()).ok
             assert await refused(client, idempotency_key="b") == "idempotency_conflict"
+
+
+async def test_a_seat_from_which_the_output_only_trickles_is_not_waited_for(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        chosen = await nodes(world)
+        await fund(world)
+        asked: list[str] = []
+
+        def slowly(one: Provider) -> Any:
+            live = one.live.orders
+            assert live is not None
+            honest = live.links.fetch
+
+            async def fetch(link: Any, order: Any, name: Any) -> None:
+                asked.append(one.name)
+                if len(asked) > 2:
+                    await honest(link, order, name)
+                    return
+                blob, store = (await held(one, name)).blob("output"), one.live.ports.blobs
+                length, leaves = await store.leaves(blob)
+                await link.send(BlobHeader(name, "output", 0, length, leaves))
+                for index in range(len(leaves)):
+                    await trio.sleep(5)
+                    chunk = await store.read_chunk(blob, index)
+                    await link.send(BlobChunk(name, "output", 0, index, chunk))
+
+            return fetch
+
+        for one in chosen:
+            one.live.orders.links.fetch = slowly(one)  # type: ignore[union-attr, method-assign]
+        async with payer(world, tmp_path / "client") as client:
+            data = b"a" * (40 * CHUNK_BYTES)
+            outcome = await (await submit(client, data)).wait()
+            assert outcome.ok
+            assert outcome.data == data.upper()
+        assert len(set(asked)) == 3
+
+
+async def test_a_request_whose_seats_keep_the_output_is_not_theirs_for_ever(
+    tmp_path: Path, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "VALID", 200)
+    monkeypatch.setattr(submission, "KEPT", 60)
+    async with open_world(tmp_path) as world:
+        chosen = await nodes(world)
+        await fund(world)
+
+        async def keep_it(*_: Any) -> None:
+            await trio.lowlevel.checkpoint()
+
+        honest = [one.live.orders.links.fetch for one in chosen]  # type: ignore[union-attr]
+        for one in chosen:
+            one.live.orders.links.fetch = keep_it  # type: ignore[union-attr, method-assign]
+        async with payer(world, tmp_path / "client") as client:
+            assert await refused(client) == "no_output"
+            for one, fetch in zip(chosen, honest, strict=True):
+                one.live.orders.links.fetch = fetch  # type: ignore[union-attr, method-assign]
+            (first,) = await client.orders.book.recent(2)
+            await trio.sleep(300)
+            outcome = await (await submit(client)).wait()
+            assert outcome.ok
+            assert outcome.task_id != str(first.placed.order_id)
+            assert (await client.show(first.placed.order_id))["order"]["settlement"] == "settled"
+
+
+async def test_a_home_that_signed_nothing_yet_finds_the_newest_nonces_that_were_bought(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world:
+        for page in range(11):
+            await fund(world, 1, page=page)
+        async with payer(world, tmp_path / "client") as client:
+            purse = await client.orders.purse()
+            assert list(purse.pages) == list(range(3, 11))
+            assert purse.next_page == 10
