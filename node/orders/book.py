@@ -160,9 +160,10 @@ class OrderBook:
         """What a client cost us since that second of the chain."""
 
         def work() -> Record:
+            # Not those that were paid: of them there may be any number.
             found = _select(
-                self._db, "chain=? AND client=? AND ended_at>=? AND ended_at>0",
-                chain, client, since,
+                self._db, "chain=? AND client=? AND ended_at>=? AND ended_at>0 AND state<>?",
+                chain, client, since, OrderState.PAID,
             )  # fmt: skip
             lost = sum(int(one.order.fee) for one in found if one.was_in_vain)
             return Record(lost, any(one.state is OrderState.OUTRUN for one in found))

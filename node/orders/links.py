@@ -178,7 +178,9 @@ class Links:
         now = self._node.chain_time
         # What is being shown to the chain is not changed.
         if more and not held.batch and with_results(held, more, now).state is OrderState.SECURED:
-            await self._orders.keep(live, lambda known: with_results(known, more, now))
+            await self._orders.keep(
+                live, lambda known: known if known.batch else with_results(known, more, now)
+            )
             self._orders.crash("order.secured")
             self._orders.settling.wake()
         if live.held.state is OrderState.SECURED or live.held.state.is_over:

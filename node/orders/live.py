@@ -30,6 +30,8 @@ class Live:
     small_input: bytes | None = None
     has_input: bool = False
     started_at: float | None = None
+    computing: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Cancelled with the order's end: nobody pays for what goes on."""
     done: float = 0.0
     refused: str = ""
     """Why the chain skipped it last."""

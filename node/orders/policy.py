@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from deai.ids import AccountId
@@ -11,7 +11,7 @@ from node.config import OrderTerms
 from node.orders.records import Held, OrderState
 
 BATCH: Final = 50
-"""Orders in a transaction: 51,868 gas each for fifty clients."""
+"""Orders in a transaction: 51,868 gas each for fifty clients of three seats."""
 STAGGER: Final = 30
 """Seconds by which each seat waits for the one before it: only one of them pays for the gas."""
 MOMENT: Final = 5
@@ -25,22 +25,44 @@ class Circumstances:
     now: int
     gas_price: int
     is_draining: bool
-    leaving: Collection[AccountId] = ()
-    """Clients that asked for their money back."""
+    leaving: Mapping[AccountId, int] = field(default_factory=dict)
+    """Clients that asked for their money back, and since when that is known."""
     short: Collection[AccountId] = ()
     """Clients whose balance barely covers what we hold: others may be paid before us."""
 
 
-def _urgent(held: Held, terms: OrderTerms, seen: Circumstances) -> str:
+def _exposed(waiting: Iterable[Held], terms: OrderTerms) -> Collection[AccountId]:
+    """Clients of whose committees we hold as much as is risked for one.
+
+    A quorum counts for what it is when it is settled: seats that the client chose may have other
+    keys by then, or none.
+    """
+    sums: dict[AccountId, int] = {}
+    for one in waiting:
+        if one.order.quorum > 1:
+            sums[one.order.client] = sums.get(one.order.client, 0) + int(one.order.fee)
+    return {client for client, held in sums.items() if held >= terms.most_at_risk}
+
+
+def _urgent(
+    held: Held, terms: OrderTerms, seen: Circumstances, exposed: Collection[AccountId]
+) -> str:
     """Why an order is settled whatever else waits; empty if nothing presses."""
+    client = held.order.client
     later = min(MOMENT * held.rank, terms.settle_margin // 2)
     if held.order.valid_until - seen.now <= terms.settle_margin - later:
         return "expiring"
-    if held.order.client in seen.leaving:
+    if seen.is_draining:
+        return "draining"
+    # A client may ask for one unit and leave it there: its seats are not made to race for it.
+    waited = seen.now - max(held.secured_at, seen.leaving.get(client, 0))
+    if waited < MOMENT * held.rank:
+        return ""
+    if client in seen.leaving:
         return "thawing"
-    if held.order.client in seen.short:
+    if client in seen.short:
         return "short"
-    return "draining" if seen.is_draining else ""
+    return "exposed" if client in exposed else ""
 
 
 def due(
@@ -55,8 +77,10 @@ def due(
         for one in orders
         if one.state is OrderState.SECURED and seen.now <= one.order.valid_until
     ]
-    waiting.sort(key=lambda one: (not _urgent(one, terms, seen), one.order.valid_until))
-    pressing = next((why for one in waiting if (why := _urgent(one, terms, seen))), "")
+    exposed = _exposed(waiting, terms)
+    reasons = {one.id: _urgent(one, terms, seen, exposed) for one in waiting}
+    waiting.sort(key=lambda one: (not reasons[one.id], one.order.valid_until))
+    pressing = next((why for one in waiting if (why := reasons[one.id])), "")
     if pressing:
         return waiting[:BATCH], pressing
     if terms.max_gas_price and seen.gas_price > terms.max_gas_price:

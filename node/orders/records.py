@@ -65,6 +65,8 @@ TRANSITIONS: Final[Mapping[OrderState, Mapping[OrderEvent, OrderState]]] = {
 _IN_VAIN: Final = frozenset({_S.LOST, _S.LEFT_OUT, _S.OUTRUN})
 OVERDRAWN: Final = "Insufficient"
 """The contract's word for a client that signed more than it had set aside."""
+_OURS: Final = frozenset({"", "TooLate"})
+"""How an order ends unsettled that the chain never refused, or for our being late."""
 
 
 def advance(state: OrderState, event: OrderEvent) -> OrderState:
@@ -123,10 +125,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     def was_in_vain(self) -> bool:
         """Whether we worked for nothing, and the client answers for it.
 
-        Who was shown what, and how much it signed, was its choice; not what we settled too late.
+        Who sits beside us, who was shown what, and how much it signed, was its choice: keys that
+        were rotated away since are of seats that it chose. Not what we settled too late.
         """
         if self.state is OrderState.UNPAID:
-            return self.reason == OVERDRAWN
+            return self.reason not in _OURS
         return self.state in _IN_VAIN
 
     def settlement(self) -> Settlement:

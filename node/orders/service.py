@@ -12,27 +12,20 @@ import structlog
 import trio
 
 from deai.chain.ledger import ORDERS_CONTRACT, Cursor
-from deai.errors import (
-    LedgerUnreachable,
-    NodeFault,
-    PeerUnreachable,
+from deai.errors import LedgerUnreachable, NodeFault, PeerUnreachable
+from deai.events import (
+    LedgerRecord,
+    OrderSettled,
+    OrderSkipped,
+    ThawRequested,
+    ThawWithdrawn,
 )
-from deai.events import LedgerRecord, OrderSettled, OrderSkipped, ThawRequested
 from deai.ids import AccountId, OrderId
-from deai.order_messages import (
-    OrderMessage,
-    Turned,
-    order_dialect,
-)
+from deai.order_messages import OrderMessage, Turned, order_dialect
 from node.orders.book import OrderBook
 from node.orders.links import Links
 from node.orders.live import Live
-from node.orders.records import (
-    Held,
-    OrderEvent,
-    OrderState,
-    ended,
-)
+from node.orders.records import TRANSITIONS, Held, OrderEvent, OrderState, ended
 from node.orders.settling import Settling
 from node.orders.taking import DAY
 from node.orders.working import Working
@@ -75,8 +68,8 @@ class Orders:
         self.chain = node.info.name
         self.domain = node.info.orders
         self.live: dict[OrderId, Live] = {}
-        self.leaving: set[AccountId] = set()
-        """Clients that asked for their money back."""
+        self.leaving: dict[AccountId, int] = {}
+        """Clients with orders here that asked for their money back, and since when we know."""
         self.working = Working(self)
         self.settling = Settling(self)
         self.links = Links(self)
@@ -116,12 +109,17 @@ class Orders:
 
     def faulted(self, client: AccountId) -> None:
         """A task of this client was bad."""
-        if len(self._faults) < MAX_FAULTY:
-            self._faults[client] += 1
+        if client not in self._faults and len(self._faults) >= MAX_FAULTY:
+            self._faults = Counter(dict(self._faults.most_common(MAX_FAULTY // 2)))
+        self._faults[client] += 1
 
     def has_too_many_faults(self, client: AccountId) -> bool:
         """Whether nothing is computed for it any more, today."""
         return self._faults[client] >= FREE_FAULTS
+
+    def leaves(self, client: AccountId) -> None:
+        """A client of ours asked for its money back."""
+        self.leaving.setdefault(client, self.node.chain_time)
 
     def begin(self, live: Live) -> None:
         """The input is here: compute."""
@@ -134,7 +132,7 @@ class Orders:
         self._news += [
             one
             for one in records
-            if isinstance(one.event, OrderSettled | OrderSkipped | ThawRequested)
+            if isinstance(one.event, OrderSettled | OrderSkipped | ThawRequested | ThawWithdrawn)
         ]
 
     async def tell(self, live: Live, message: OrderMessage) -> None:
@@ -142,6 +140,13 @@ class Orders:
         for link in list(live.links.values()):
             with suppress(PeerUnreachable):
                 await link.send(message)
+
+    async def discard(self, *names: str) -> None:
+        """Remove blobs that nothing needs; what the disk keeps is found again at its price."""
+        try:
+            await self.node.ports.blobs.delete(*names)
+        except (StoreFull, NodeFault) as error:
+            self.node.daemon.disk_failed(error)
 
     async def keep(
         self, live: Live, step: Callable[[Held], Held], *, output: bytes | None = None
@@ -171,10 +176,14 @@ class Orders:
     async def end(
         self, live: Live, event: OrderEvent, *, payment: int = 0, reason: str = ""
     ) -> None:  # fmt: skip
-        """An order is over; where the disk fails it is over again after the next start."""
+        """An order is over, unless it is so far meanwhile that this cannot happen to it any more.
+
+        Where the disk fails it is over again after the next start.
+        """
         node = self.node
         async with live.turn:
-            if self.live.get(live.id) is not live:
+            # It may have been computed and signed since somebody gave it up.
+            if self.live.get(live.id) is not live or event not in TRANSITIONS[live.held.state]:
                 return
             held = ended(live.held, event, node.chain_time, payment=payment, reason=reason)
             del self.live[live.id]
@@ -186,7 +195,9 @@ class Orders:
                     await self.book.put(self.chain, held)
             except (StoreFull, NodeFault) as error:
                 node.daemon.disk_failed(error)
+        live.computing.cancel()
         self.crash("order.ended")
+        await self.discard(held.blob("input"))
         is_paid = held.state is OrderState.PAID
         node.counters["ended.paid" if is_paid else f"ended.order_{held.state}"] += 1
         node.counters["orders.settled"] += is_paid
@@ -242,7 +253,7 @@ class Orders:
             return
         for client in {one.held.order.client for one in self.live.values()}:
             if (await ledger.order_balance(client)).thaws_at:
-                self.leaving.add(client)
+                self.leaves(client)
         async with ledger.follow(Cursor(int(known or until), "")) as batches:
             async for batch in batches:
                 self.noticed(batch.records)
@@ -273,8 +284,9 @@ class Orders:
         while True:
             kept = max(DAY, int(node.config.retention_hours * 3600))
             try:
-                gone = await self.book.prune(self.chain, node.chain_time - kept)
-                await node.ports.blobs.delete(*(one.blob("output") for one in gone))
+                while gone := await self.book.prune(self.chain, node.chain_time - kept):
+                    await node.ports.blobs.delete(*(one.blob("output") for one in gone))
+                    await trio.sleep(RETRY)
             except (StoreFull, NodeFault) as error:
                 node.daemon.disk_failed(error)
             await trio.sleep(PRUNE_EVERY)
@@ -290,10 +302,12 @@ class Orders:
                     self.live[event.order_id].refused = event.reason
                 elif isinstance(event, ThawRequested):
                     if event.amount and self.of(event.client):
-                        self.leaving.add(event.client)
+                        self.leaves(event.client)
                         self.settling.wake()
                     else:
-                        self.leaving.discard(event.client)
+                        self.leaving.pop(event.client, None)
+                elif isinstance(event, ThawWithdrawn):
+                    self.leaving.pop(event.client, None)
 
     async def _settled(self, event: OrderSettled) -> None:
         order = event.order
@@ -316,9 +330,11 @@ class Orders:
         elif live.is_idle and trio.current_time() - live.since > _patience(held):
             node.daemon.holds.charge(held.client_peer, trio.current_time() - live.since)
             node.reason("input_late", f"no input came in {INPUT:.0f} s")
-            await self.tell(live, Turned(live.id, "input_late", f"no input in {INPUT:.0f} s"))
-            await node.ports.blobs.delete(held.blob("input"))
             await self.end(live, OrderEvent.FAILURE, reason="input_late")
+            # Not here: who reads nothing would hold up what is minded for everybody else.
+            assert self._nursery is not None
+            late = Turned(live.id, "input_late", f"no input in {INPUT:.0f} s")
+            self._nursery.start_soon(self.tell, live, late)
 
 
 def _patience(held: Held) -> float:

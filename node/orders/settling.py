@@ -20,7 +20,7 @@ from deai.ids import AccountId
 from node.daemon import Mode
 from node.orders.live import Live
 from node.orders.policy import BATCH, Circumstances, due
-from node.orders.records import OrderState
+from node.orders.records import OVERDRAWN, OrderState
 from node.store.errors import StoreFull
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ PAUSES: Final = (5.0, 30.0, 300.0)
 """After one failure, two, and more."""
 MAX_LOOKED_AT: Final = 64
 """Clients whose balance is read in one look."""
+NOTHING: Final = "NothingSettled"
+"""The contract's word for a batch of which it settles none."""
 ALREADY: Final = "AlreadySettled"
 _PROBLEM: Final = "settle_failed"
 
@@ -52,6 +54,7 @@ class Settling:
         self._short: set[AccountId] = set()
         self._looked_at = float("-inf")
         self._batches = 0
+        self._most = BATCH
 
     def wake(self) -> None:
         """Something may be due now."""
@@ -97,22 +100,31 @@ class Settling:
         if chosen:
             logger.info("orders are due", action="settle", orders=len(chosen), why=why)
             found = [live for one in chosen if (live := orders.live.get(one.id)) is not None]
-            await self._begin(found)
+            await self._begin(found[: self._most])
 
     async def _begin(self, lives: Sequence[Live]) -> None:
         """Leave out what somebody settled meanwhile, and write down what goes together."""
         orders = self._orders
         pages: dict[tuple[AccountId, int], int] = {}
+        left: dict[AccountId, int] = {}
         chosen: list[Live] = []
+        ledger = self._node.ports.ledger
         try:
             for live in lives:
                 order = live.held.order
-                name = order.client, order.page
+                client, name = order.client, (order.client, order.page)
                 if name not in pages:
-                    pages[name] = await self._node.ports.ledger.order_page(*name)
+                    pages[name] = await ledger.order_page(*name)
+                if client not in left:
+                    left[client] = int((await ledger.order_balance(client)).balance)
                 if pages[name] & order.bit:
                     self._aside(live)  # its event says for whom
+                elif order.cost > left[client]:
+                    # It would be skipped, at our expense, in every transaction until its end.
+                    live.refused = OVERDRAWN
+                    self._aside(live)
                 else:
+                    left[client] -= order.cost
                     chosen.append(live)
         except Unreachable as error:
             self._failed(error)
@@ -138,7 +150,7 @@ class Settling:
             else:
                 self._failed(error)
             return
-        self._failures = 0
+        self._failures, self._most = 0, min(BATCH, 2 * self._most)
         node.solved(_PROBLEM)
         node.gas_price = done.gas_price or node.gas_price
         node.counters["submitted.settle_orders"] += 1
@@ -151,14 +163,24 @@ class Settling:
         await self._put_aside([one for one in shown if orders.live.get(one.id) is one])
 
     async def _refused(self, shown: Sequence[Live], error: LedgerRejected) -> None:
-        """Nothing of it settled: with the reason of the first."""
+        """Nothing of it settled. Of several the others are shown again at once.
+
+        The contract gives its reason for the first of them only. Another error is about the
+        transaction as a whole, which may be larger than the chain takes: many seats, or many
+        owners that never earned before. Half of it may do then.
+        """
+        is_first = error.name == NOTHING
         reason = str(error.arguments.get("reason") or error.name)
-        shown[0].refused = reason
         if reason != ALREADY:
             message = f"orders are not settled: {reason}"
             self._node.problem(_PROBLEM, message, error.hint)
             logger.warning("orders not settled", action="settle", reason=reason)
-        await self._put_aside(shown)
+        if is_first or len(shown) == 1:
+            shown[0].refused = reason
+            self._aside(shown[0])
+        else:
+            self._most = max(1, len(shown) // 2)
+        await self._orders.mark(shown, 0)
 
     async def _put_aside(self, lives: Sequence[Live]) -> None:
         """They are shown again later, perhaps together with others."""
@@ -177,8 +199,9 @@ class Settling:
 
     async def _look_at_balances(self) -> None:
         """Whose balance barely covers what we hold: what others hold nobody knows."""
+        orders = self._orders
         held: dict[AccountId, int] = {}
-        for live in self._orders.live.values():
+        for live in orders.live.values():
             if live.held.state is OrderState.SECURED:
                 order = live.held.order
                 held[order.client] = held.get(order.client, 0) + order.cost
@@ -189,6 +212,9 @@ class Settling:
                 if balance.balance < 2 * cost:
                     short.add(client)
         self._short = short
+        gone = orders.leaving.keys() - {one.held.order.client for one in orders.live.values()}
+        for client in gone:
+            del orders.leaving[client]
 
     async def _collect(self) -> None:
         """Send the owner what was earned, once it is worth a transaction."""

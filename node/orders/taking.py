@@ -57,6 +57,8 @@ class Taking:
                     if refusal is not None:
                         return refusal
                     live = self._register(id_, place, peer)
+                    if standing.balance.thaws_at:
+                        self._orders.leaves(client)
         except (LedgerUnreachable, trio.TooSlowError):
             return Refusal("chain", "the chain does not answer, so nothing can be checked")
         finally:
@@ -123,7 +125,8 @@ class Taking:
 
     async def _standing(self, place: Place) -> Standing:
         order, ledger = place.order, self._node.ports.ledger
+        # First: what ends meanwhile is promised no more, but this balance may still hold it.
+        promised = sum(one.order.cost for one in self._orders.of(order.client))
         balance: OrderBalance = await ledger.order_balance(order.client)
         page = await ledger.order_page(order.client, order.page)
-        promised = sum(one.order.cost for one in self._orders.of(order.client))
         return Standing(balance, page, promised)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from node.orders.service import Orders
 
 PROGRESS_EVERY: Final = 2.0
+_COSTLY: Final = frozenset(
+    {"underpaid", "timeout", "memory_limit", "worker_died", "worker_babbled"}
+)
+"""Faults that a task may be made for: nobody pays for the work until then."""
 
 
 class Working:
@@ -63,10 +67,13 @@ class Working:
     async def work(self, live: Live) -> None:
         """Compute, sign, keep, tell. What fails is told, and the seat is free again."""
         orders, node = self._orders, self._node
+        output: Output | None = None
         try:
-            output = await self._run(live)
-            orders.crash("order.computed")
-            await self._sign(live, output)
+            with live.computing:
+                output = await self._run(live)
+            if output is not None:  # else the order ended meanwhile
+                orders.crash("order.computed")
+                await self._sign(live, output)
         except WorkloadFault as error:
             orders.faulted(live.held.order.client)
             node.reason("workload_fault", f"{live.held.spec.workload}: {error}", "the task was bad")
@@ -77,12 +84,14 @@ class Working:
         except (NodeFault, LimitExceeded) as error:
             is_price = error.reason_code == "underpaid"
             code = "price" if is_price else "node_fault"
+            if error.reason_code in _COSTLY:
+                orders.faulted(live.held.order.client)
             setting = f"node.prices.{live.held.spec.workload}.unit_fee"
             node.reason(code, str(error), setting if is_price else error.hint or "deai node doctor")
             await self._fail(live, code, str(error))
         finally:
             live.started_at, live.small_input = None, None
-        await node.ports.blobs.delete(live.held.blob("input"))
+        await orders.discard(live.held.blob("input"))
 
     async def report(self, live: Live) -> None:
         """Say how far it is, until it is computed."""
@@ -145,7 +154,7 @@ class Working:
             is_kept = await orders.keep(live, step, output=small)
         finally:
             if not is_kept:  # the order ended meanwhile, or the disk is full
-                await node.ports.blobs.delete(live.held.blob("output"))
+                await orders.discard(live.held.blob("output"))
         if not is_kept:
             return
         orders.crash("order.signed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -17,8 +17,8 @@ from node.orders.records import Held, OrderState
 from tests.node.orders.scripted import FEE
 from tests.node.support.names import key
 
-TERMS = OrderTerms(settle_count=3, settle_amount="1CT", settle_minutes=10, settle_margin=60,
-                   max_gas_price=50)  # fmt: skip
+TERMS = OrderTerms(exposure="2CT", settle_count=3, settle_amount="1CT", settle_minutes=10,
+                   settle_margin=60, max_gas_price=50)  # fmt: skip
 CLIENT = key("a").account
 NODES = tuple(NodeId("0x" + f"{i:02x}" * 20 + "00" * 12) for i in range(1, 4))
 
@@ -41,10 +41,10 @@ def order(
 
 def at(
     now: int, *, gas_price: int = 10, is_draining: bool = False,
-    leaving: Sequence[AccountId] = (), short: Sequence[AccountId] = (),
+    leaving: Mapping[AccountId, int] | None = None, short: Sequence[AccountId] = (),
 ) -> Circumstances:  # fmt: skip
     return Circumstances(
-        now=now, gas_price=gas_price, is_draining=is_draining, leaving=leaving, short=short
+        now=now, gas_price=gas_price, is_draining=is_draining, leaving=leaving or {}, short=short
     )
 
 
@@ -65,8 +65,22 @@ POLICY: dict[str, tuple[list[Held], Circumstances, int, str]] = {
     "and does it itself then": ([order(seat=2, secured_at=4900)], at(4950), 1, "expiring"),
     "a later seat waits longer": ([order(seat=1)], at(629), 0, ""),
     "but not for ever": ([order(seat=1)], at(630), 1, "age"),
-    "the client leaves": ([order()], at(100, leaving=[CLIENT]), 1, "thawing"),
-    "somebody else leaves": ([order()], at(100, leaving=[key("b").account]), 0, ""),
+    "the client leaves": ([order()], at(100, leaving={CLIENT: 99}), 1, "thawing"),
+    "and a later seat lets the first one do it": (
+        [order(seat=2)], at(109, leaving={CLIENT: 100}), 0, ""
+    ),
+    "a moment": ([order(seat=2)], at(110, leaving={CLIENT: 100}), 1, "thawing"),
+    "also when it left before": (
+        [order(seat=2, secured_at=100)], at(109, leaving={CLIENT: 5}), 0, ""
+    ),
+    "somebody else leaves": ([order()], at(100, leaving={key("b").account: 99}), 0, ""),
+    "as much of one client's committees as is risked": (
+        [order(n, fee=Amount(UNIT)) for n in (1, 2)], at(100, gas_price=51), 2, "exposed"
+    ),
+    "less of each of two": (
+        [order(1, fee=Amount(UNIT)), order(2, fee=Amount(UNIT), client=key("b").account)],
+        at(100, gas_price=51), 0, "",
+    ),
     "the client has little left": ([order()], at(100, short=[CLIENT]), 1, "short"),
     "the node leaves": ([order()], at(100, gas_price=51, is_draining=True), 1, "draining"),
 }  # fmt: skip
@@ -83,7 +97,7 @@ def test_orders_are_settled_when_they_are_worth_it(
 def test_no_more_go_together_than_a_transaction_holds_and_the_pressing_ones_go_first() -> None:
     many = [order(n, until=5000 + n) for n in range(1, 80)]
     hurried = order(99, client=key("b").account, until=9000)
-    chosen, why = due([*many, hurried], TERMS, at(100, leaving=[key("b").account]))
+    chosen, why = due([*many, hurried], TERMS, at(100, leaving={key("b").account: 9}))
     assert why == "thawing"
     assert len(chosen) == policy.BATCH
     assert chosen[0] is hurried

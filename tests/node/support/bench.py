@@ -44,6 +44,7 @@ class SmallBench:
         self.seconds = seconds
         self.noise = noise
         self.fail: str = ""
+        self.fail_code: str = ""
         self.runs = 0
         self.batch_seconds = 0.001
         self.slots = trio.CapacityLimiter(1)
@@ -119,7 +120,7 @@ class SmallBench:
             on_progress(step / 10)
             await trio.sleep(self.seconds / 10)
         if self.fail:
-            raise NodeFault(self.fail)
+            raise NodeFault(self.fail, code=self.fail_code)
         return Output(
             data=self.compute(computation.workload, computation.parameters, computation.input),
             evidence=b"",
