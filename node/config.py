@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -15,6 +16,9 @@ from deai.money import Amount, parse_amount
 SANDBOX_LEVELS: Final = ("none", "partial", "full")
 
 _LISTEN: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]+)/tcp/([0-9]{1,5})")
+
+_units: Final = lru_cache(maxsize=64)(parse_amount)
+"""For settings that are looked at once a channel and round."""
 
 Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
@@ -90,17 +94,17 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def amount(self) -> Amount:
         """`redeem_amount` in base units."""
-        return parse_amount(self.redeem_amount)
+        return _units(self.redeem_amount)
 
     @property
     def least(self) -> Amount:
         """`redeem_least` in base units."""
-        return parse_amount(self.redeem_least)
+        return _units(self.redeem_least)
 
     @property
     def least_deposit(self) -> Amount:
         """`min_deposit` in base units."""
-        return parse_amount(self.min_deposit)
+        return _units(self.min_deposit)
 
 
 class OrderTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -287,11 +287,11 @@ class Lanes:
             return known
         if known is not None:
             self._drop(known)
-        self._make_room()
         try:
             entry = self.book.entry(self._node.info.name, id_, hello.channel, hello.epoch)
         except LimitExceeded as error:
             raise _Refused(str(error), code="busy") from error
+        self._make_room()  # only now: whom the book refuses displaces nobody
         payee = Payee(
             hello.channel,
             self.domain,

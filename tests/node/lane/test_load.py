@@ -17,6 +17,7 @@ from deai.lane.messages import Agreed, Halt, Pay, Welcome
 from deai.lane.payee import Standing, Taken
 from deai.money import Amount
 from node.lane.book import MAX_CHANNELS, LaneBook
+from node.lane.lanes import HELD
 from tests.node.lane.support import (
     PRICE,
     LaneBench,
@@ -92,11 +93,13 @@ async def test_ten_thousand_channels_are_known_and_hundreds_of_them_live(tmp_pat
                 for client in clients:
                     nursery.start_soon(client.work_off, b"c")
             assert [client.outputs for client in clients] == [{0: b"A", 1: b"B", 2: b"C"}] * LIVE
-            # There is room for nobody else.
+            # There is room for nobody else, and whom the book refuses displaces nobody.
+            await trio.sleep(HELD + 1)
             async with lane_client(world, node, "one more") as late:
                 refused = await late.connect()
                 assert isinstance(refused, Halt)
                 assert refused.code == "busy"
+            assert sum(one.session is not None for one in lanes.accounts.values()) == LIVE
             await lanes.book.writer.flushed()
         await node.kill()
         await node.start()
