@@ -25,10 +25,9 @@ class Circumstances:
     now: int
     gas_price: int
     is_draining: bool
-    leaving: Mapping[AccountId, int] = field(default_factory=dict)
-    """Clients that asked for their money back, and since when that is known."""
-    short: Collection[AccountId] = ()
-    """Clients whose balance barely covers what we hold: others may be paid before us."""
+    short: Mapping[AccountId, int] = field(default_factory=dict)
+    """Clients whose balance barely covers what we hold, and since when that is known: others may
+    be paid before us."""
 
 
 def _exposed(waiting: Iterable[Held], terms: OrderTerms) -> Collection[AccountId]:
@@ -54,12 +53,9 @@ def _urgent(
         return "expiring"
     if seen.is_draining:
         return "draining"
-    # A client may ask for one unit and leave it there: its seats are not made to race for it.
-    waited = seen.now - max(held.secured_at, seen.leaving.get(client, 0))
-    if waited < MOMENT * held.rank:
+    # All seats learn of it together: they are not made to race.
+    if seen.now - max(held.secured_at, seen.short.get(client, 0)) < MOMENT * held.rank:
         return ""
-    if client in seen.leaving:
-        return "thawing"
     if client in seen.short:
         return "short"
     return "exposed" if client in exposed else ""

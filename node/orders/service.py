@@ -13,13 +13,7 @@ import trio
 
 from deai.chain.ledger import ORDERS_CONTRACT, Cursor
 from deai.errors import LedgerUnreachable, NodeFault, PeerUnreachable
-from deai.events import (
-    LedgerRecord,
-    OrderSettled,
-    OrderSkipped,
-    ThawRequested,
-    ThawWithdrawn,
-)
+from deai.events import LedgerRecord, OrderSettled, OrderSkipped, ThawRequested
 from deai.ids import AccountId, OrderId
 from deai.order_messages import OrderMessage, Turned, order_dialect
 from node.orders.book import OrderBook
@@ -68,8 +62,6 @@ class Orders:
         self.chain = node.info.name
         self.domain = node.info.orders
         self.live: dict[OrderId, Live] = {}
-        self.leaving: dict[AccountId, int] = {}
-        """Clients with orders here that asked for their money back, and since when we know."""
         self.working = Working(self)
         self.settling = Settling(self)
         self.links = Links(self)
@@ -117,10 +109,6 @@ class Orders:
         """Whether nothing is computed for it any more, today."""
         return self._faults[client] >= FREE_FAULTS
 
-    def leaves(self, client: AccountId) -> None:
-        """A client of ours asked for its money back."""
-        self.leaving.setdefault(client, self.node.chain_time)
-
     def begin(self, live: Live) -> None:
         """The input is here: compute."""
         assert self._nursery is not None
@@ -132,7 +120,7 @@ class Orders:
         self._news += [
             one
             for one in records
-            if isinstance(one.event, OrderSettled | OrderSkipped | ThawRequested | ThawWithdrawn)
+            if isinstance(one.event, OrderSettled | OrderSkipped | ThawRequested)
         ]
 
     async def tell(self, live: Live, message: OrderMessage) -> None:
@@ -251,9 +239,6 @@ class Orders:
             await self.book.remember(self.chain, "seen", str(until))
         if not self.live:
             return
-        for client in {one.held.order.client for one in self.live.values()}:
-            if (await ledger.order_balance(client)).thaws_at:
-                self.leaves(client)
         async with ledger.follow(Cursor(int(known or until), "")) as batches:
             async for batch in batches:
                 self.noticed(batch.records)
@@ -300,14 +285,8 @@ class Orders:
                     await self._settled(event)
                 elif isinstance(event, OrderSkipped) and event.order_id in self.live:
                     self.live[event.order_id].refused = event.reason
-                elif isinstance(event, ThawRequested):
-                    if event.amount and self.of(event.client):
-                        self.leaves(event.client)
-                        self.settling.wake()
-                    else:
-                        self.leaving.pop(event.client, None)
-                elif isinstance(event, ThawWithdrawn):
-                    self.leaving.pop(event.client, None)
+                elif isinstance(event, ThawRequested) and self.of(event.client):
+                    self.settling.look_soon()
 
     async def _settled(self, event: OrderSettled) -> None:
         order = event.order

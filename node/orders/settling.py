@@ -51,13 +51,18 @@ class Settling:
         self._node = orders.node
         self._wake = trio.Event()
         self._failures = 0
-        self._short: set[AccountId] = set()
+        self._short: dict[AccountId, int] = {}
         self._looked_at = float("-inf")
         self._batches = 0
         self._most = BATCH
 
     def wake(self) -> None:
         """Something may be due now."""
+        self._wake.set()
+
+    def look_soon(self) -> None:
+        """A client that we hold something of has asked for its money."""
+        self._looked_at = float("-inf")
         self._wake.set()
 
     async def run(self) -> None:
@@ -93,7 +98,6 @@ class Settling:
             now=node.chain_time,
             gas_price=node.gas_price,
             is_draining=node.mode is Mode.DRAINING,
-            leaving=orders.leaving,
             short=self._short,
         )
         chosen, why = due((o.held for o in waiting.values()), node.config.orders, seen)
@@ -198,23 +202,20 @@ class Settling:
         logger.warning("orders not settled", action="settle", reason=str(error))
 
     async def _look_at_balances(self) -> None:
-        """Whose balance barely covers what we hold: what others hold nobody knows."""
-        orders = self._orders
+        """Whose balance, less what thaws, barely covers what we hold: others hold of it, too."""
         held: dict[AccountId, int] = {}
-        for live in orders.live.values():
-            if live.held.state is OrderState.SECURED:
+        for live in self._orders.live.values():
+            # What it did not cover when we would have settled is no reason to hurry any more.
+            if live.held.state is OrderState.SECURED and live.refused != OVERDRAWN:
                 order = live.held.order
                 held[order.client] = held.get(order.client, 0) + order.cost
-        short: set[AccountId] = set()
-        for client, cost in list(held.items())[:MAX_LOOKED_AT]:
+        node, short = self._node, dict[AccountId, int]()
+        for client in sorted(held, key=held.__getitem__, reverse=True)[:MAX_LOOKED_AT]:
             with suppress(Unreachable):
-                balance = await self._node.ports.ledger.order_balance(client)
-                if balance.balance < 2 * cost:
-                    short.add(client)
+                balance = await node.ports.ledger.order_balance(client)
+                if balance.free < 2 * held[client]:
+                    short[client] = self._short.get(client, node.chain_time)
         self._short = short
-        gone = orders.leaving.keys() - {one.held.order.client for one in orders.live.values()}
-        for client in gone:
-            del orders.leaving[client]
 
     async def _collect(self) -> None:
         """Send the owner what was earned, once it is worth a transaction."""

@@ -57,8 +57,6 @@ class Taking:
                     if refusal is not None:
                         return refusal
                     live = self._register(id_, place, peer)
-                    if standing.balance.thaws_at:
-                        self._orders.leaves(client)
         except (LedgerUnreachable, trio.TooSlowError):
             return Refusal("chain", "the chain does not answer, so nothing can be checked")
         finally:

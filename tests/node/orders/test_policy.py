@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
 
@@ -41,11 +41,9 @@ def order(
 
 def at(
     now: int, *, gas_price: int = 10, is_draining: bool = False,
-    leaving: Mapping[AccountId, int] | None = None, short: Sequence[AccountId] = (),
+    short: Mapping[AccountId, int] | None = None,
 ) -> Circumstances:  # fmt: skip
-    return Circumstances(
-        now=now, gas_price=gas_price, is_draining=is_draining, leaving=leaving or {}, short=short
-    )
+    return Circumstances(now=now, gas_price=gas_price, is_draining=is_draining, short=short or {})
 
 
 POLICY: dict[str, tuple[list[Held], Circumstances, int, str]] = {
@@ -65,15 +63,6 @@ POLICY: dict[str, tuple[list[Held], Circumstances, int, str]] = {
     "and does it itself then": ([order(seat=2, secured_at=4900)], at(4950), 1, "expiring"),
     "a later seat waits longer": ([order(seat=1)], at(629), 0, ""),
     "but not for ever": ([order(seat=1)], at(630), 1, "age"),
-    "the client leaves": ([order()], at(100, leaving={CLIENT: 99}), 1, "thawing"),
-    "and a later seat lets the first one do it": (
-        [order(seat=2)], at(109, leaving={CLIENT: 100}), 0, ""
-    ),
-    "a moment": ([order(seat=2)], at(110, leaving={CLIENT: 100}), 1, "thawing"),
-    "also when it left before": (
-        [order(seat=2, secured_at=100)], at(109, leaving={CLIENT: 5}), 0, ""
-    ),
-    "somebody else leaves": ([order()], at(100, leaving={key("b").account: 99}), 0, ""),
     "as much of one client's committees as is risked": (
         [order(n, fee=Amount(UNIT)) for n in (1, 2)], at(100, gas_price=51), 2, "exposed"
     ),
@@ -81,7 +70,15 @@ POLICY: dict[str, tuple[list[Held], Circumstances, int, str]] = {
         [order(1, fee=Amount(UNIT)), order(2, fee=Amount(UNIT), client=key("b").account)],
         at(100, gas_price=51), 0, "",
     ),
-    "the client has little left": ([order()], at(100, short=[CLIENT]), 1, "short"),
+    "the client has little left": ([order()], at(100, short={CLIENT: 99}), 1, "short"),
+    "and a later seat lets the first one do it": (
+        [order(seat=2)], at(109, short={CLIENT: 100}), 0, ""
+    ),
+    "for a moment": ([order(seat=2)], at(110, short={CLIENT: 100}), 1, "short"),
+    "also when it had little before": (
+        [order(seat=2, secured_at=100)], at(109, short={CLIENT: 5}), 0, ""
+    ),
+    "somebody else has little": ([order()], at(100, short={key("b").account: 99}), 0, ""),
     "the node leaves": ([order()], at(100, gas_price=51, is_draining=True), 1, "draining"),
 }  # fmt: skip
 
@@ -97,7 +94,7 @@ def test_orders_are_settled_when_they_are_worth_it(
 def test_no_more_go_together_than_a_transaction_holds_and_the_pressing_ones_go_first() -> None:
     many = [order(n, until=5000 + n) for n in range(1, 80)]
     hurried = order(99, client=key("b").account, until=9000)
-    chosen, why = due([*many, hurried], TERMS, at(100, leaving={key("b").account: 9}))
-    assert why == "thawing"
+    chosen, why = due([*many, hurried], TERMS, at(100, short={key("b").account: 9}))
+    assert why == "short"
     assert len(chosen) == policy.BATCH
     assert chosen[0] is hurried

@@ -93,6 +93,20 @@ async def test_what_a_leaving_client_signed_is_settled_before_its_money_leaves(
         assert str(settlements(world)[0].order_id) == name
 
 
+async def test_a_client_that_thaws_a_little_and_leaves_it_there_hurries_nobody(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, buyer(world) as one:
+        chosen = await nodes(world, config=config(settle_minutes=600))
+        await one.fund(50)
+        await secured(one, chosen)
+        await world.chain.ledger(one.signer).submit(RequestThaw(Amount(1)))
+        await trio.sleep(100)
+        await secured(one, chosen)
+        await trio.sleep(100)
+        assert not settlements(world)
+
+
 async def test_a_thaw_that_was_asked_for_while_the_node_was_down_is_noticed(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
