@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -38,6 +39,8 @@ ABANDONED: Final = 1.0
 """Seconds for which a slot counts as held, at least, by a client that gives its order up."""
 MAY_LEAVE: Final = frozenset({OrderState.SECURED, OrderState.PAID, OrderState.UNPAID})
 """Where the output may be handed over: a quorum of signatures was kept."""
+MAX_FETCHED: Final = 16
+"""How often one output is sent: bytes out cost a node more than asking costs anybody."""
 MAX_SHOWN: Final = 4096
 """Orders that were placed on one link."""
 RECORD_SECONDS: Final = 60.0
@@ -52,6 +55,7 @@ class Links:
         self._orders = orders
         self._node = orders.node
         self._taking = Taking(orders)
+        self._fetched: Counter[OrderId] = Counter()
         self._records: dict[NodeId, tuple[float, NodeRecord | None]] = {}
 
     async def serve(self, link: Link[OrderMessage]) -> None:
@@ -223,6 +227,12 @@ class Links:
                 Turned(id_, "not_secured", "show the signatures of a quorum first")
             )  # fmt: skip
             return
+        if self._fetched[id_] >= MAX_FETCHED:
+            await link.send(Turned(id_, "fetched", f"the output was sent {MAX_FETCHED} times"))
+            return
+        if len(self._fetched) > MAX_SHOWN:
+            self._fetched.clear()
+        self._fetched[id_] += 1
         small = await self._orders.book.output(self._orders.chain, id_)
         await send_output(link, self._node.ports.blobs, held, small)
         self._node.counters["orders.delivered"] += 1

@@ -35,6 +35,8 @@ SEEN_WITHIN: Final = 20.0
 """Seconds for the events of a transaction of ours to come."""
 PAUSES: Final = (5.0, 30.0, 300.0)
 """After one failure, two, and more."""
+READERS: Final = 8
+"""Questions to the chain at once before orders are shown."""
 MAX_LOOKED_AT: Final = 64
 """Clients whose balance is read in one look."""
 NOTHING: Final = "NothingSettled"
@@ -107,35 +109,54 @@ class Settling:
             await self._begin(found[: self._most])
 
     async def _begin(self, lives: Sequence[Live]) -> None:
-        """Leave out what somebody settled meanwhile, and write down what goes together."""
-        orders = self._orders
-        pages: dict[tuple[AccountId, int], int] = {}
-        left: dict[AccountId, int] = {}
-        chosen: list[Live] = []
-        ledger = self._node.ports.ledger
+        """Leave out what would not be settled, and write down what goes together."""
+        orders, chosen = self._orders, list[Live]()
         try:
-            for live in lives:
-                order = live.held.order
-                client, name = order.client, (order.client, order.page)
-                if name not in pages:
-                    pages[name] = await ledger.order_page(*name)
-                if client not in left:
-                    left[client] = int((await ledger.order_balance(client)).balance)
-                if pages[name] & order.bit:
-                    self._aside(live)  # its event says for whom
-                elif order.cost > left[client]:
-                    # It would be skipped, at our expense, in every transaction until its end.
-                    live.refused = OVERDRAWN
-                    self._aside(live)
-                else:
-                    left[client] -= order.cost
-                    chosen.append(live)
+            pages, left = await self._asked(lives)
         except Unreachable as error:
             self._failed(error)
             return
+        for live in lives:
+            order = live.held.order
+            if pages[order.client, order.page] & order.bit:
+                self._aside(live)  # its event says for whom
+            elif order.cost > left[order.client]:
+                # It would be skipped, at our expense, in every transaction until its end.
+                live.refused = OVERDRAWN
+                self._aside(live)
+            else:
+                left[order.client] -= order.cost
+                chosen.append(live)
         self._batches += 1
         if await orders.mark(chosen, self._batches):
             await self._show(chosen)
+
+    async def _asked(
+        self, lives: Sequence[Live]
+    ) -> tuple[dict[tuple[AccountId, int], int], dict[AccountId, int]]:
+        """The words that hold their bits, and what their clients have; raises `Unreachable`."""
+        ledger, limit = self._node.ports.ledger, trio.CapacityLimiter(READERS)
+        pages, left, failed = dict[tuple[AccountId, int], int](), dict[AccountId, int](), []
+
+        async def read(client: AccountId, page: int | None) -> None:
+            try:
+                async with limit:
+                    if page is None:
+                        left[client] = int((await ledger.order_balance(client)).balance)
+                    else:
+                        pages[client, page] = await ledger.order_page(client, page)
+            except Unreachable as error:
+                failed.append(error)
+
+        wanted = [one.held.order for one in lives]
+        async with trio.open_nursery() as nursery:
+            for client, page in {(one.client, one.page) for one in wanted}:
+                nursery.start_soon(read, client, page)
+            for client in {one.client for one in wanted}:
+                nursery.start_soon(read, client, None)
+        if failed:
+            raise failed[0]
+        return pages, left
 
     async def _show(self, lives: Sequence[Live]) -> None:
         """One transaction for these, the same ones again until the chain has answered."""

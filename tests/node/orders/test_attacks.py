@@ -234,3 +234,15 @@ async def test_orders_that_are_over_are_forgotten_however_many_they_are(
         orders = node.live.orders
         assert orders is not None
         assert [await orders.book.find(SEI, OrderId(name)) for name in names] == [None] * 7
+
+
+async def test_an_output_is_sent_again_and_not_for_ever(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, buyer(world) as one:
+        (node,) = await nodes(world, 1)
+        await one.fund(50)
+        async with one.link(node) as talk:
+            await talk.compute(one.sign([node]))
+            said = [await talk.fetch() for _ in range(17)]
+        assert said == [b"HELLO"] * 16 + ["fetched"]
