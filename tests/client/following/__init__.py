@@ -1,0 +1,1 @@
+"""Proposing and checking roots by themselves."""
