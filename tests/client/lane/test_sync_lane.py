@@ -11,7 +11,7 @@ import deai.client
 from deai.client import SyncClient
 from deai.errors import WorkloadFault
 from deai.money import UNIT
-from tests.cli.test_task_map import Lanes
+from tests.cli.lanes import Lanes
 from tests.client.lane.node import Cheat
 from tests.client.test_sdk import GUIDE, every_block
 
