@@ -37,6 +37,8 @@ from tests.support.ledger_conformance import RIGHT, WRONG, Play, Provider, World
 T = TypeVar("T")
 
 LEAST = int(PARAMETERS.min_stake)
+OWN = 2 * LEAST
+UNBONDING = PARAMETERS.unbonding_seconds
 
 
 @functools.cache
@@ -250,3 +252,30 @@ def chain_place(folder: Path, shell: Shell, chain: ChainProcess) -> Place:
             nursery.cancel_scope.cancel()
 
     return Place(folder, shell, chain.entry, chain.signer, opened)
+
+
+class Managed:
+    """A person whose home has a node that takes delegations."""
+
+    def __init__(self, place: Place, *, commission: str = "10%") -> None:
+        self.place, self.commission = place, commission
+        self.person = place.person("manager", tokens=2 * OWN)
+        self.made = self.init()
+        self.node = NodeId(self.made["node_id"])
+        self.owner = AccountId(self.made["owner"])
+
+    def init(self, *more: str, status: int = 0) -> Any:
+        home = self.person.shell.home
+        return self.person(
+            "node", "init", "--network", str(home / "network.json"), "--pool",
+            "--commission", self.commission, "--stake", str(OWN), *more, status=status,
+        )  # fmt: skip
+
+    def show(self, who: Person | None = None) -> Any:
+        return (who or self.person)("pool", "show", self.node)
+
+    def earn(self) -> int:
+        return self.place.earn(self.node, self.person.operator())
+
+    def slash(self) -> None:
+        self.place.slash(self.node, self.person.operator())
