@@ -20,6 +20,7 @@ LONGEST = (
     "deai/chain/near/test_random_walks",
     "workloads/test_determinism",
     "deai/chain/test_conformance_pools",
+    "deai/chain/test_conformance_pools_ending",
     "workloads/test_cheats",
     "deai/chain/near/test_shuffled",
     "deai/chain/test_random_walks",

@@ -65,6 +65,10 @@ class Pooling:
     async def tokens(self, who: Signer) -> int:
         return (await self.world.reader.balances(who.account)).tokens
 
+    async def worth(self, who: Signer) -> int:
+        """What an account's shares that do not leave are worth."""
+        return (await self.pool()).worth((await self.of(who)).shares)
+
     async def delegate(self, amount: int, by: int = 0) -> Transaction:
         return await self.submit(self.lenders[by], act.Delegate(self.node, Amount(amount)))
 
@@ -140,3 +144,13 @@ async def pooling(
     for by, amount in enumerate(lent):
         await found.delegate(amount, by)
     return found
+
+
+async def unbonding(world: World) -> int:
+    """Seconds."""
+    return (await world.reader.parameters()).unbonding_seconds
+
+
+async def bounty_of(world: World) -> int:
+    """The most of a slash that goes to whoever proved the fault."""
+    return int((await world.reader.parameters()).bounty)
