@@ -16,8 +16,8 @@ from coordinator.indexer.reducer import apply
 from coordinator.store import rows
 from coordinator.store.reader import Reader
 from coordinator.store.store import Store, digest
+from tests.coordinator.index import Index
 from tests.coordinator.support import SEI
-from tests.coordinator.test_reducer import Index
 from tests.coordinator.world import Chain
 
 BLOCKS_PER_BATCH = 2_000

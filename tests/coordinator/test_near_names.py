@@ -13,7 +13,7 @@ from deai.events import LedgerRecord, Position, TokensMoved
 from deai.ids import AccountId
 from deai.money import Amount
 from deai.signing import Ed25519Signer
-from tests.coordinator.test_reducer import Index
+from tests.coordinator.index import Index
 
 LONG = "1c" * 32 + "#12"
 

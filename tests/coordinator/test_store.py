@@ -27,8 +27,8 @@ from coordinator.store.store import Store, digest, refill
 from deai.chain.ledger import Cursor, EventBatch
 from deai.errors import ConfigError
 from deai.ids import TaskId
+from tests.coordinator.index import memory_world
 from tests.coordinator.support import SEI
-from tests.coordinator.test_reducer import memory_world
 from tests.coordinator.world import Chain
 from tests.support.pool_walk import Walk
 

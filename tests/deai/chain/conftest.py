@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from deai.chain.ledger import Ledger
+from deai.chain.ledger import Ledger, Parameters
 from deai.chain.memory import MemoryChain
 from deai.signing import LocalSigner, Signer
 from rewards.rules import RULES
@@ -34,14 +34,14 @@ WITH_CHANNELS = WITH_REWARDS = [
 """The chains whose contracts have payment channels and distribute rewards."""
 
 
-def memory_world() -> tuple[World, MemoryChain]:
+def memory_world(parameters: Parameters = PARAMETERS) -> tuple[World, MemoryChain]:
     numbers = itertools.count(1)
 
     def signer() -> LocalSigner:
         return LocalSigner(next(numbers).to_bytes(32, "big"))
 
     holder = signer()
-    chain = MemoryChain(RULES, holder=holder.account, parameters=PARAMETERS)
+    chain = MemoryChain(RULES, holder=holder.account, parameters=parameters)
 
     async def open_(by: Signer) -> Ledger:
         return chain.ledger(by)
