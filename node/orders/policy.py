@@ -31,15 +31,14 @@ class Circumstances:
 
 
 def _exposed(waiting: Iterable[Held], terms: OrderTerms) -> Collection[AccountId]:
-    """Clients of whose committees we hold as much as is risked for one.
+    """Clients of whom we hold as much as is risked for one.
 
-    A quorum counts for what it is when it is settled: seats that the client chose may have other
-    keys by then, or none.
+    Until it is settled it is no money: others are paid from the same balance, and the seats beside
+    ours, which the client chose, may have other keys by then, or none.
     """
     sums: dict[AccountId, int] = {}
     for one in waiting:
-        if one.order.quorum > 1:
-            sums[one.order.client] = sums.get(one.order.client, 0) + int(one.order.fee)
+        sums[one.order.client] = sums.get(one.order.client, 0) + int(one.order.fee)
     return {client for client, held in sums.items() if held >= terms.most_at_risk}
 
 

@@ -126,11 +126,32 @@ async def test_a_node_settles_once_it_holds_as_much_of_a_client_as_it_risks(
         await until(lambda: len(settlements(world)) == 5, seconds=20)
 
 
+async def test_a_balance_that_many_nodes_work_for_costs_none_more_than_is_risked(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    async with open_world(tmp_path) as world, buyer(world) as one:
+        chosen = await nodes(world, 3, config=config(settle_minutes=600))
+        await one.fund(0.3)
+        ends = world.chain.now + 300
+        for _ in range(20):
+            for provider in chosen:
+                place = one.sign([provider], valid_until=ends)
+                async with one.link(provider) as talk:
+                    if await talk.place(place) == "taken":
+                        await talk.send_input(b"hello")
+                        await talk.hear(SignedResult)
+        for provider in chosen:
+            await until(lambda one=provider: not open_orders(one), seconds=400)  # type: ignore[misc]
+            assert await lost(provider, one) <= 5 * FEE
+        assert len(settlements(world)) == 15
+
+
 async def test_of_many_overdrawn_orders_each_counts_and_none_is_shown_to_the_chain(
     tmp_path: Path, autojump_clock: Clock
 ) -> None:
     async with open_world(tmp_path) as world, buyer(world) as one:
-        poor, other = await nodes(world, 2)
+        chosen = await nodes(world, 3, config=config(exposure="0.21CT"))
+        poor, other, _ = chosen
         await one.fund(0.2)
         for provider in (poor, other):
             for _ in range(10):
@@ -140,7 +161,7 @@ async def test_of_many_overdrawn_orders_each_counts_and_none_is_shown_to_the_cha
         await until(lambda: not open_orders(other))
         assert sorted([await lost(poor, one), await lost(other, one)]) == [0, 10 * FEE]
         loser = poor if await lost(poor, one) else other
-        assert await one.ask(loser, one.sign([loser])) == "exposure"
+        assert await one.ask(loser, one.sign(chosen)) == "exposure"
         assert loser.live.counters["submitted.settle_orders"] == 0
 
 

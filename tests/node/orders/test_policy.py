@@ -63,7 +63,7 @@ POLICY: dict[str, tuple[list[Held], Circumstances, int, str]] = {
     "and does it itself then": ([order(seat=2, secured_at=4900)], at(4950), 1, "expiring"),
     "a later seat waits longer": ([order(seat=1)], at(629), 0, ""),
     "but not for ever": ([order(seat=1)], at(630), 1, "age"),
-    "as much of one client's committees as is risked": (
+    "as much of one client as is risked": (
         [order(n, fee=Amount(UNIT)) for n in (1, 2)], at(100, gas_price=51), 2, "exposed"
     ),
     "less of each of two": (
