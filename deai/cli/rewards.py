@@ -135,10 +135,17 @@ def fund(
       deai rewards fund 10CT --for 0xACCOUNT=4CT --for 0xOTHER=6CT --as audit
     """
     from deai.cli.render_rewards import show_sent
+    from deai.errors import UsageError
     from deai.money import parse_amount
 
     units = typed("AMOUNT", parse_amount, amount)
     named_ = tuple(_share(settings, text) for text in shares)
+    if sum(one.amount for one in named_) > units:
+        raise UsageError(
+            "--for: the accounts are named more than is paid in",
+            hint="what is left of the AMOUNT insures clients, so it is at least their sum",
+            code="bad_share",
+        )
     document = run_trio(_fund, settings, units, named_, reason, intent, options["yes"])
     _print_sent(settings, document, partial(show_sent, document))
 
@@ -290,7 +297,8 @@ async def _claim(settings: Settings, account: AccountId, yes: bool) -> dict[str,
         key = f"ClaimRewards:{account}:{document['owed']}"
         done = await send(settings, ledger, action, key, amount, yes=yes)
         return {
-            **document, "paid": document["owed"], "claimable": "0", "transaction": done,
+            **document, "paid_to_all": str(int(document["paid_to_all"]) + int(amount)),
+            "paid": document["owed"], "claimable": "0", "transaction": done,
         }  # fmt: skip
 
 

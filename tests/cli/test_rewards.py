@@ -99,6 +99,7 @@ def test_money_goes_in_waits_and_comes_out(shell: Shell, here: Neighbourhood, ru
     got = shell.json("rewards", "claim")
     assert got.status == 0
     assert (got.document["paid"], got.document["claimable"]) == (str(3 * UNIT), "0")
+    assert got.document["paid_to_all"] == str(3 * UNIT)
     assert shell.json("account", "show").document["tokens"] == str(3 * UNIT)
     assert shell.json("rewards", "claim").document["transaction"] is None
 
@@ -244,7 +245,9 @@ def test_what_cannot_be_meant_is_refused_by_name(
     assert shell.json("rewards", "verify", "1", "--account", "x").status == 2
     assert ruler.json("rewards", "propose").error["code"] == "nothing_owed"
     assert ruler.json("rewards", "fund", "5", "--for", OTHER).error["code"] == "bad_share"
-    assert ruler.json("rewards", "fund", "5", "--for", f"{OTHER}=6").error["code"]
+    halves = ("--for", f"{OTHER}=3", "--for", f"{PAYER}=3")
+    more = ruler.json("rewards", "fund", "5", *halves)
+    assert (more.status, more.error["code"]) == (2, "bad_share")
     poor = shell.json("rewards", "fund", "5")
     assert (poor.status, poor.document["needs"]["tokens"]) == (5, "5")
     assert shell.json("rewards", "status", "--account", "0x1").status == 2
