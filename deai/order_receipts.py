@@ -12,14 +12,12 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from deai.codec import decode_json, encode_json
 from deai.errors import BadSignature, DeaiError, MalformedMessage
-from deai.hashing import blob_digest
 from deai.ids import AccountId, hexed, parse_digest, raw
 from deai.money import Amount
 from deai.order_messages import OrderKey
 from deai.orders import Nonce, Order, Settlement, is_sound, order_id, result_digest
-from deai.receipts import MAX_RECEIPT_BYTES, Check, Report
+from deai.receipts import Report, read_as
 from deai.signing import Domain, verify
 from deai.tasks import (
     MAX_SEATS,
@@ -66,10 +64,6 @@ class OrderReceipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     seats: Annotated[tuple[SeatWord, ...], msgspec.Meta(min_length=1, max_length=MAX_SEATS)]
 
 
-class _Kind(msgspec.Struct):
-    lane: str = ""
-
-
 def make_order_receipt(
     settlement: Settlement, spec: TaskSpec, operators: Sequence[AccountId], *,
     chain: str, domain: Domain,
@@ -95,24 +89,9 @@ def make_order_receipt(
     )
 
 
-def is_order_receipt(data: bytes) -> bool:
-    """Whether a file says that it is a receipt of an order."""
-    try:
-        return msgspec.json.decode(data, type=_Kind).lane == "order"
-    except (msgspec.DecodeError, RecursionError):
-        return False
-
-
 def read_order_receipt(data: bytes) -> OrderReceipt:
     """Read a receipt; raise `MalformedMessage`."""
-    if len(data) > MAX_RECEIPT_BYTES:
-        raise MalformedMessage(f"a receipt has at most {MAX_RECEIPT_BYTES} bytes")
-    return decode_json(data, OrderReceipt)
-
-
-def write_order_receipt(receipt: OrderReceipt) -> bytes:
-    """The file: indented JSON."""
-    return msgspec.json.format(encode_json(receipt), indent=2) + b"\n"
+    return read_as(data, OrderReceipt)
 
 
 def verify_order_receipt(
@@ -123,10 +102,7 @@ def verify_order_receipt(
     `given` and `output`, where there are any, are compared with the digests.
     """
     report = Report()
-
-    def check(name: str, problem: str, good: str) -> None:
-        report.checks.append(Check(name, not problem, problem or good))
-
+    check = report.check
     check("order", _order_problem(receipt), f"{receipt.order_id} binds chain, contract and fields")
     check("spec", _spec_problem(receipt), "the order names this spec")
     signed = f"signed by {receipt.client}"
@@ -143,8 +119,7 @@ def verify_order_receipt(
         ("output", output, receipt.output_digest),
     ):
         if data is not None:
-            found = hexed(blob_digest(data))
-            check(name, "" if found == digest else f"hashes to {found}", found)
+            report.compare(name, data, digest)
     return report
 
 

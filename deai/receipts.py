@@ -9,8 +9,9 @@ says so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -33,6 +34,8 @@ from deai.tasks import (
     TaskKey,
     TaskSpec,
 )
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 MAX_RECEIPT_BYTES: Final = 1024 * 1024
 VERSION: Final = 1
@@ -105,15 +108,43 @@ class Report:
         """Whether every check passed."""
         return all(check.ok for check in self.checks)
 
+    def check(self, name: str, problem: str, good: str) -> None:
+        """Add what was found: a problem, or what is good."""
+        self.checks.append(Check(name, not problem, problem or good))
+
+    def compare(
+        self, name: str, data: bytes, digest: str, hashed: Callable[[bytes], bytes] = blob_digest
+    ) -> None:
+        """Whether this data is what a digest was made of."""
+        found = hexed(hashed(data))
+        self.check(name, "" if found == digest else f"hashes to {found}", found)
+
+
+class _Kind(msgspec.Struct):
+    lane: str = ""
+
+
+def lane_of(data: bytes) -> str:
+    """Which lane a file says that it is a receipt of: `channel`, `order`, or empty for none."""
+    try:
+        return msgspec.json.decode(data, type=_Kind).lane
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+
 
 def read_receipt(data: bytes) -> Receipt:
-    """Read a receipt; raise `MalformedMessage`."""
+    """Read the receipt of a task in escrow; raise `MalformedMessage`."""
+    return read_as(data, Receipt)
+
+
+def read_as(data: bytes, kind: type[R]) -> R:
+    """Read a receipt of any kind; raise `MalformedMessage`."""
     if len(data) > MAX_RECEIPT_BYTES:
         raise MalformedMessage(f"a receipt has at most {MAX_RECEIPT_BYTES} bytes")
-    return decode_json(data, Receipt)
+    return decode_json(data, kind)
 
 
-def write_receipt(receipt: Receipt) -> bytes:
+def write_receipt(receipt: msgspec.Struct) -> bytes:
     """The file: indented JSON."""
     return msgspec.json.format(encode_json(receipt), indent=2) + b"\n"
 
@@ -125,10 +156,7 @@ def verify_receipt(receipt: Receipt, output: bytes | None = None) -> Report:
     the winning digest.
     """
     report = Report()
-
-    def check(name: str, problem: str, good: str) -> None:
-        report.checks.append(Check(name, not problem, problem or good))
-
+    check = report.check
     check("task id", _task_id(receipt), f"{receipt.task_id} binds chain, contract and every field")
     check("spec", _spec(receipt), "the task's hash is that of the spec")
     check("seats", _seats(receipt), f"{receipt.task.seats} seats, distinct owners")
@@ -137,8 +165,7 @@ def verify_receipt(receipt: Receipt, output: bytes | None = None) -> Report:
     check("winner", _winner(receipt), receipt.result or "nobody won, as the rules say")
     check("sums", _sums(receipt), "paid + refunded + protocol fee = escrowed")
     if output is not None:
-        digest = hexed(blob_digest(output))
-        check("output", "" if digest == receipt.result else f"hashes to {digest}", digest)
+        report.compare("output", output, receipt.result)
     return report
 
 
@@ -188,7 +215,7 @@ def _seat(receipt: Receipt, proof: SeatProof) -> str:
         signed = tasks.accept_digest(
             domain, task_id, seat, attempt, holder.node, proof.accept_valid_until
         )
-        verify(signed, _signature(proof.accept_signature), holder.operator)
+        verify(signed, unhexed(proof.accept_signature), holder.operator)
         if proof.salt:
             opened = tasks.commitment_value(
                 task_id, seat, attempt, holder.node,
@@ -201,18 +228,19 @@ def _seat(receipt: Receipt, proof: SeatProof) -> str:
                 domain, task_id, seat, attempt,
                 parse_digest(proof.output_digest), parse_digest(proof.evidence_digest),
             )  # fmt: skip
-            verify(signed, _signature(proof.result_signature), holder.operator)
+            verify(signed, unhexed(proof.result_signature), holder.operator)
         if proof.approval_signature:
             signed = tasks.approval_digest(
                 domain, task_id, seat, word(_acc(receipt)), proof.approval_mask
             )
-            verify(signed, _signature(proof.approval_signature), holder.operator)
+            verify(signed, unhexed(proof.approval_signature), holder.operator)
     except DeaiError as error:
         return str(error)
     return ""
 
 
-def _signature(text: str) -> bytes:
+def unhexed(text: str) -> bytes:
+    """Bytes as a receipt shows them; raise `BadSignature`."""
     try:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:

@@ -101,7 +101,8 @@ async def _outcome(
     from deai.client.handle import TaskOutcome
     from deai.files import replace_file
     from deai.ids import hexed, owner_of
-    from deai.lane.proof import sha256, write_lane_receipt
+    from deai.lane.proof import sha256
+    from deai.receipts import write_receipt
 
     computed = time.monotonic()
     receipt = await lane.receipt(found)
@@ -116,7 +117,7 @@ async def _outcome(
         replace_file(output, found.output, flush=False)
         if receipt is not None:
             proof.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            replace_file(proof, write_lane_receipt(receipt))
+            replace_file(proof, write_receipt(receipt))
 
     await client.tools.offload(save)
     now, digest, fee = rfc3339(int(time.time())), hexed(sha256(found.output)), str(found.fee)

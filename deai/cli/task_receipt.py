@@ -29,16 +29,14 @@ def verify(settings: Settings, file: Path, output: Path | None, source: str | No
     """
     from deai.cli import render_task
     from deai.errors import MalformedMessage, UsageError
-    from deai.lane.proof import is_lane_receipt
-    from deai.order_receipts import is_order_receipt
-    from deai.receipts import MAX_RECEIPT_BYTES, read_receipt, verify_receipt
+    from deai.receipts import MAX_RECEIPT_BYTES, lane_of, read_receipt, verify_receipt
 
     content = _bytes(file, MAX_RECEIPT_BYTES)
     data = task_input.read_input(str(output)) if output is not None else None
     try:
-        if is_lane_receipt(content) or is_order_receipt(content):
+        check = {"channel": task_lane, "order": task_order}.get(lane_of(content))
+        if check is not None:
             given = task_input.read_input(source) if source is not None else None
-            check = task_lane if is_lane_receipt(content) else task_order
             document = check.verified(content, given, data)
             emit(settings, document, lambda console: render_task.receipt(console, document))
             if not document["ok"]:

@@ -13,8 +13,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from deai.channels import Channel, ChannelKey, Epoch, channel_id
-from deai.codec import decode_json, encode_json
-from deai.errors import BadSignature, DeaiError, MalformedMessage
+from deai.errors import DeaiError, MalformedMessage
 from deai.ids import NEAR, SEI, hexed, parse_digest
 from deai.lane.receipts import (
     MAX_WINDOW,
@@ -28,7 +27,7 @@ from deai.lane.receipts import (
 )
 from deai.merkle import root_of_path
 from deai.money import Amount
-from deai.receipts import MAX_RECEIPT_BYTES, Check, Report
+from deai.receipts import Report, read_as, unhexed
 from deai.signing import Domain
 from deai.tasks import Account, Node, Operator
 
@@ -134,24 +133,9 @@ def make_lane_receipt(
     )
 
 
-def is_lane_receipt(data: bytes) -> bool:
-    """Whether a file says that it is a receipt of the lane."""
-    try:
-        return msgspec.json.decode(data, type=_Kind).lane == "channel"
-    except (msgspec.DecodeError, RecursionError):
-        return False
-
-
 def read_lane_receipt(data: bytes) -> LaneReceipt:
     """Read a receipt; raise `MalformedMessage`."""
-    if len(data) > MAX_RECEIPT_BYTES:
-        raise MalformedMessage(f"a receipt has at most {MAX_RECEIPT_BYTES} bytes")
-    return decode_json(data, LaneReceipt)
-
-
-def write_lane_receipt(receipt: LaneReceipt) -> bytes:
-    """The file: indented JSON."""
-    return msgspec.json.format(encode_json(receipt), indent=2) + b"\n"
+    return read_as(data, LaneReceipt)
 
 
 def verify_lane_receipt(
@@ -162,10 +146,7 @@ def verify_lane_receipt(
     `given` and `output`, where there are any, are compared with the digests.
     """
     report = Report()
-
-    def check(name: str, problem: str, good: str) -> None:
-        report.checks.append(Check(name, not problem, problem or good))
-
+    check = report.check
     terms, window = receipt.terms, receipt.window
     check("channel", _channel(receipt), f"{terms.channel} binds client, node, key and contract")
     check(
@@ -180,13 +161,8 @@ def verify_lane_receipt(
         ("output", output, receipt.output_digest),
     ):
         if data is not None:
-            found = hexed(sha256(data))
-            check(name, "" if found == digest else f"hashes to {found}", found)
+            report.compare(name, data, digest, sha256)
     return report
-
-
-class _Kind(msgspec.Struct):
-    lane: str = ""
 
 
 def _channel(receipt: LaneReceipt) -> str:
@@ -221,7 +197,7 @@ def _signature(receipt: LaneReceipt) -> str:
             receipt.terms.channel, receipt.terms.epoch, window.number, window.first, window.tasks,
             window.cumulative_amount, parse_digest(window.root),
         )  # fmt: skip
-        verify_window(receipt.domain, receipt.operator, signed, _bytes(receipt.signature))
+        verify_window(receipt.domain, receipt.operator, signed, unhexed(receipt.signature))
     except DeaiError as error:
         return str(error)
     return ""
@@ -234,14 +210,7 @@ def _terms(shown: ShownTerms) -> Terms:
         workload=shown.workload,
         version=shown.version,
         model=shown.model,
-        parameters=_bytes(shown.parameters),
+        parameters=unhexed(shown.parameters),
         max_units=shown.max_units,
         price=shown.price,
     )
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text.removeprefix("0x"))
-    except ValueError as error:
-        raise BadSignature("not hex") from error

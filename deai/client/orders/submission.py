@@ -33,8 +33,9 @@ from deai.errors import ConfigError, ExecutionFailed, TaskDeclined, UsageError
 from deai.files import replace_file
 from deai.hashing import keccak
 from deai.ids import NodeId, TaskId
-from deai.order_receipts import make_order_receipt, write_order_receipt
+from deai.order_receipts import make_order_receipt
 from deai.orders import Order, order_id, sign_order
+from deai.receipts import write_receipt
 from deai.tasks import Policy, TaskSpec, spec_hash
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ class OrderSubmission:
         )
 
         def save() -> None:
-            for file, data in ((path, output), (target, write_order_receipt(receipt))):
+            for file, data in ((path, output), (target, write_receipt(receipt))):
                 file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 replace_file(file, data, flush=file is target)
 
