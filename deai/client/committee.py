@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -51,6 +52,12 @@ class Refusal:
     node: NodeId
     code: str
     reason: str
+
+
+def summed(refused: Iterable[tuple[str, str]]) -> str:
+    """Codes and reasons of refusals in one line: each once, with how many said so."""
+    counts = Counter(f"{code}: {reason}" if reason else code for code, reason in refused)
+    return "; ".join(f"{number} × {line}" for line, number in list(counts.items())[:6])
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,13 +136,7 @@ class Journal:
         self._offload = offload or in_a_thread
         self._pace = Pace()
         try:
-            if isinstance(path, Path):
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
+            self._db = open_file(path)
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.executescript(_SCHEMA)
             # Reads, and the one write that needs no flush, take microseconds and never wait for
@@ -290,11 +284,7 @@ class Journal:
             ).fetchone()
             found = _entry(row) if row else None
             if found is not None and found.digest != digest:
-                raise UsageError(
-                    f"the idempotency key {key!r} belongs to another request",
-                    hint="use a new key, or repeat exactly the request that had it",
-                    code="idempotency_conflict",
-                )
+                raise other_request(key)
             return found
         row = self._reader.execute(
             _SELECT + " WHERE digest = ? AND is_open = 1 ORDER BY id LIMIT 1",
@@ -373,13 +363,11 @@ class Journal:
         return tuple(decode_json(row[0], Proposal) for row in rows)
 
     def _by_task(self, prefix: str) -> Entry | None:
-        digits = prefix.lower().removeprefix("0x")
-        if not digits or set(digits) - set("0123456789abcdef"):
+        span = ids_from(prefix)
+        if span is None:
             return None  # no task is called that
-        start = f"0x{digits}"
         rows = self._reader.execute(
-            _SELECT + " WHERE task_id >= ? AND task_id < ? LIMIT 2",
-            (start, start + "~"),
+            _SELECT + " WHERE task_id >= ? AND task_id < ? LIMIT 2", span
         ).fetchall()
         if len(rows) > 1:
             raise ConfigError(f"several tasks begin with {prefix}", code="ambiguous_id")
@@ -406,6 +394,36 @@ class Journal:
         except sqlite3.Error as error:
             raise JournalError(f"the client's journal cannot be written: {error}") from error
         return result
+
+
+def open_file(path: Path | str) -> sqlite3.Connection:
+    """Open or create a file of which every commit is on the disk.
+
+    Raises `sqlite3.Error` and `OSError`.
+    """
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    return db
+
+
+def other_request(key: str) -> UsageError:
+    """An idempotency key was used for something else."""
+    return UsageError(
+        f"the idempotency key {key!r} belongs to another request",
+        hint="use a new key, or repeat exactly the request that had it",
+        code="idempotency_conflict",
+    )
+
+
+def ids_from(prefix: str) -> tuple[str, str] | None:
+    """The least id that begins so, and what is above every such id; None if none does."""
+    digits = prefix.lower().removeprefix("0x")
+    if not digits or set(digits) - set("0123456789abcdef"):
+        return None
+    return f"0x{digits}", f"0x{digits}~"
 
 
 class JournalError(DeaiError):

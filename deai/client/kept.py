@@ -1,8 +1,9 @@
-"""Outcomes of finished tasks as this machine kept them."""
+"""Outcomes of finished tasks and orders as this machine kept them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from deai.client.handle import TaskOutcome
 from deai.client.journal import Entry, Offload, in_a_thread
@@ -12,10 +13,17 @@ async def kept_outcome(entry: Entry | None, offload: Offload = in_a_thread) -> T
     """The document and, if the file is still there, the output of a finished task."""
     if entry is None or entry.is_open or entry.document is None:
         return None
+    return await read_outcome(entry.document, entry.output, offload)
+
+
+async def read_outcome(
+    document: dict[str, Any], output: str, offload: Offload = in_a_thread
+) -> TaskOutcome:
+    """This document and, if the file that was noted is still there, the output."""
     data = None
-    if entry.output:
+    if output:
         try:
-            data = await offload(Path(entry.output).read_bytes)
+            data = await offload(Path(output).read_bytes)
         except OSError:
             data = None
-    return TaskOutcome(entry.document, data)
+    return TaskOutcome(document, data)

@@ -6,7 +6,7 @@ committee's accepts are on disk before the transaction that uses them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,7 +15,7 @@ import trio
 
 from deai.actions import PostAndAssign
 from deai.chain.ledger import Transaction
-from deai.client.committee import PASSING, Asked, Refusal, ask_around, call_off
+from deai.client.committee import PASSING, Asked, Refusal, ask_around, call_off, summed
 from deai.client.journal import Entry, MemberRecord, Proposal
 from deai.client.lanes import already_posted, keep_lane, reserve
 from deai.client.matching import Ranked
@@ -261,22 +261,14 @@ class Submission:
         await self._tools.journal.drop(entry)
 
     def _declined(self) -> TaskDeclined:
-        return _declined(list(self._refused.values()), self._prepared)
+        shown = summed((one.code, one.reason) for one in self._refused.values())
+        return TaskDeclined(
+            f"no committee of {self._prepared.seats} came together: {shown}",
+            hint="try again in a moment, raise --max-fee, or allow more time with --deadline",
+            code="no_committee",
+        )
 
 
 def _member(one: Ranked) -> MemberRecord:
     peer = one.candidate.peer
     return MemberRecord(one.node, peer.peer_id, peer.addresses)
-
-
-def _declined(refused: Sequence[Refusal], prepared: Prepared) -> TaskDeclined:
-    counts: dict[str, int] = {}
-    for one in refused:
-        line = f"{one.code}: {one.reason}" if one.reason else one.code
-        counts[line] = counts.get(line, 0) + 1
-    shown = "; ".join(f"{number} × {line}" for line, number in list(counts.items())[:6])
-    return TaskDeclined(
-        f"no committee of {prepared.seats} came together: {shown}",
-        hint="try again in a moment, raise --max-fee, or allow more time with --deadline",
-        code="no_committee",
-    )

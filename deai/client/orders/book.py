@@ -14,9 +14,16 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from deai.client.journal import JournalError, Offload, in_a_thread
+from deai.client.journal import (
+    JournalError,
+    Offload,
+    ids_from,
+    in_a_thread,
+    open_file,
+    other_request,
+)
 from deai.codec import decode_json, encode_json
-from deai.errors import ConfigError, LimitExceeded, UsageError
+from deai.errors import ConfigError, LimitExceeded
 from deai.ids import AccountId, ChainName, NodeId, OrderId
 from deai.orders import PAGE_ORDERS, Order, Settlement
 from deai.tasks import MAX_SEATS, TaskSpec
@@ -35,7 +42,6 @@ CRASH_POINTS: Final = (
 
 FILE: Final = "orders.db"
 OPEN: Final = ("placed", "taken", "agreed")
-_PATIENCE: Final = 10
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS orders (
     id INTEGER PRIMARY KEY, chain TEXT NOT NULL, account TEXT NOT NULL, nonce INTEGER NOT NULL,
@@ -113,13 +119,7 @@ class OrderBook:
         self._lock = threading.Lock()
         self._offload = offload or in_a_thread
         try:
-            if isinstance(path, Path):
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
+            self._db = open_file(path)
             self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"cannot open the client's orders {path}: {error}") from error
@@ -142,11 +142,7 @@ class OrderBook:
                     "chain=? AND account=? AND key=? AND phase<>'dropped'", chain, account, key
                 )
                 if found is not None and found.digest != digest:
-                    raise UsageError(
-                        f"the idempotency key {key!r} belongs to another request",
-                        hint="use a new key, or repeat exactly the request that had it",
-                        code="idempotency_conflict",
-                    )
+                    raise other_request(key)
                 return found
             return self._one(
                 "chain=? AND account=? AND digest=? AND phase IN ('placed', 'taken', 'agreed')"
@@ -261,14 +257,12 @@ class OrderBook:
 
     async def by_id(self, prefix: str) -> OrderEntry | None:
         """An order by id or a unique prefix; raise `ConfigError` if ambiguous."""
-        digits = prefix.lower().removeprefix("0x")
-        if not digits or set(digits) - set("0123456789abcdef"):
+        span = ids_from(prefix)
+        if span is None:
             return None
 
         def work() -> OrderEntry | None:
-            rows = self._rows(
-                "order_id>=? AND order_id<? LIMIT 2", f"0x{digits}", f"0x{digits}~"
-            )  # fmt: skip
+            rows = self._rows("order_id>=? AND order_id<? LIMIT 2", *span)
             if len(rows) > 1:
                 raise ConfigError(f"several orders begin with {prefix}", code="ambiguous_id")
             return rows[0] if rows else None

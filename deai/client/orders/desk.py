@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from deai.client.handle import TaskHandle, TaskOutcome
 from deai.client.journal import Offload, in_a_thread
+from deai.client.kept import read_outcome
 from deai.client.orders import looking, money
 from deai.client.orders.book import FILE, OrderBook, OrderEntry
-from deai.client.orders.submission import OrderSubmission, check_request, kept
+from deai.client.orders.submission import OrderSubmission, check_request
 from deai.client.requests import Prepared
 from deai.client.updates import Feed
 from deai.errors import Declined
@@ -79,4 +80,4 @@ async def outcome_of(entry: OrderEntry, offload: Offload = in_a_thread) -> TaskO
             hint="the same `deai task submit` command takes it to its end",
             code="order_open",
         )
-    return await kept(entry, offload)
+    return await read_outcome(entry.document, entry.output, offload)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
 
 from deai.chain.background import Background
-from deai.client.committee import PASSING
+from deai.client.committee import PASSING, summed
 from deai.client.documents import seconds_to_ms
 from deai.client.handle import TaskHandle, TaskOutcome
-from deai.client.journal import Offload
+from deai.client.kept import read_outcome
 from deai.client.matching import Ranked
 from deai.client.offering import Plan, Scene, look_around, plan_for
 from deai.client.orders import money
@@ -109,7 +108,8 @@ class OrderSubmission:
             tools.ledger.info.name, tools.account, self._digest, request.idempotency_key
         )
         if entry is not None and not entry.is_open:
-            return await kept(entry, tools.offload)
+            assert entry.document is not None
+            return await read_outcome(entry.document, entry.output, tools.offload)
         if entry is not None and await self._is_too_late(entry):
             if entry.phase == "placed":  # no input was sent: nothing can come of it
                 await self._book.step(entry, "dropped", entry.placed)
@@ -326,11 +326,7 @@ class OrderSubmission:
                     self._tools.directory.forget(one.node)
 
     def _declined(self) -> TaskDeclined:
-        counts: dict[str, int] = {}
-        for one in self._refused.values():
-            line = f"{one.code}: {one.reason}" if one.reason else one.code
-            counts[line] = counts.get(line, 0) + 1
-        shown = "; ".join(f"{number} × {line}" for line, number in list(counts.items())[:6])
+        shown = summed((one.code, one.reason) for one in self._refused.values())
         return TaskDeclined(
             f"no committee of {self._prepared.seats} took the order: {shown}",
             hint="try again in a moment, raise --max-fee, or take --lane escrow",
@@ -352,18 +348,6 @@ class OrderSubmission:
             "settle_ms": seconds_to_ms(agreed, marks.get("ended")),
             "total_ms": seconds_to_ms(started, marks.get("ended") or trio.current_time()),
         }
-
-
-async def kept(entry: OrderEntry, offload: Offload) -> TaskOutcome:
-    """The outcome of an order that ended, as this machine kept it."""
-    assert entry.document is not None
-    data: bytes | None = None
-    if entry.output:
-        try:
-            data = await offload(Path(entry.output).read_bytes)
-        except OSError:
-            data = None
-    return TaskOutcome(entry.document, data)
 
 
 def _seat(one: Ranked) -> SeatRecord:
