@@ -1,4 +1,4 @@
-"""A shell: the real command line in this process, with a home of its own."""
+"""A shell: the real command line in this process, with a home of its own; and whom it reaches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from deai.cli.main import main
+from deai.money import UNIT
+from tests.cli.network import Neighbourhood
+from tests.deai.chain.near.harness import NearChain, near_chain
 
 
 @dataclass
@@ -66,6 +69,21 @@ def shell(
     for name in ("DEAI_HOME", "DEAI_CONFIG", "DEAI_CHAIN"):
         monkeypatch.delenv(name, raising=False)
     return Shell(tmp_path / "home", monkeypatch, capsys)
+
+
+@pytest.fixture
+def rich(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Neighbourhood:
+    """A payer with 100 tokens in its wallet."""
+    made = Neighbourhood(shell.home)
+    made.install(monkeypatch)
+    made.give(100 * UNIT)
+    return made
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[NearChain]:
+    with near_chain(tmp_path / "chain", accounts=10) as made:
+        yield made.embedded("a command signs with the key of an account, which only ours tells")
 
 
 @contextmanager

@@ -80,6 +80,16 @@ class Neighbourhood:
         self.asked: list[object] = []
         """Names of the chains that commands looked at."""
 
+    def give(self, amount: int) -> None:
+        """Tokens for the payer's wallet."""
+
+        async def fund() -> None:
+            bank = self.chain.ledger(signer("holder"))
+            action = act.TransferTokens(self.payer.account, Amount(amount))
+            await bank.submit(action, key=f"{amount}")
+
+        trio.run(fund)
+
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let commands connect here."""
         monkeypatch.setattr(access, "connect", self.connect)

@@ -5,27 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 
-from deai import actions as act
-from deai.money import UNIT, Amount
+from deai.money import UNIT
 from tests.cli.conftest import Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import signer
 
 PAYER = signer("payer").account
-
-
-@pytest.fixture
-def rich(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Neighbourhood:
-    """A payer with 100 tokens in its wallet."""
-    made = Neighbourhood(shell.home)
-    made.install(monkeypatch)
-    bank = made.chain.ledger(signer("holder"))
-
-    async def fund() -> None:
-        await bank.submit(act.TransferTokens(PAYER, Amount(100 * UNIT)))
-
-    trio.run(fund)
-    return made
 
 
 def sums(document: dict[str, str]) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +22,12 @@ from tests.cli.conftest import Done, Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import PARAMETERS, signer
 from tests.deai.chain.chains import PARAMETERS as ON_CHAIN
-from tests.deai.chain.near.harness import NearChain, near_chain, secret_of, settings
+from tests.deai.chain.near.harness import NearChain, secret_of, settings
 
 pytestmark = pytest.mark.world
 
 PAYER, OWNER = signer("payer").account, signer("owner")
 NODE = node_id(OWNER.account, 0)
-
-
-@pytest.fixture
-def rich(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Neighbourhood:
-    """A payer with 100 tokens in its wallet."""
-    made = Neighbourhood(shell.home)
-    made.install(monkeypatch)
-    give(made, 100 * UNIT)
-    return made
-
-
-def give(on: Neighbourhood, amount: int) -> None:
-    async def fund() -> None:
-        bank = on.chain.ledger(signer("holder"))
-        await bank.submit(act.TransferTokens(PAYER, Amount(amount)), key=f"{amount}")
-
-    trio.run(fund)
 
 
 def wallet(shell: Shell) -> int:
@@ -143,7 +125,7 @@ def test_what_is_missing_is_told_and_the_same_command_goes_on(
     assert asked.status == 5
     assert asked.document["needs"] == {"address": PAYER, "gas": "0", "tokens": str(UNIT)}
     assert (asked.document["state"], asked.document["transaction"]) == ("none", None)
-    give(rich, UNIT)
+    rich.give(UNIT)
     done = shell.json("channel", "open", NODE, "101CT")
     assert (done.status, done.document["state"]) == (0, "open")
     assert done.document["session_key"] == asked.document["session_key"]
@@ -226,12 +208,6 @@ def test_pages_for_people(shell: Shell, rich: Neighbourhood) -> None:
     listed = shell("channel", "list").out
     assert "10.000000" in listed
     assert "open" in listed
-
-
-@pytest.fixture
-def near(tmp_path: Path) -> Iterator[NearChain]:
-    with near_chain(tmp_path / "chain", accounts=10) as made:
-        yield made.embedded("a command signs with the key of an account, which only ours tells")
 
 
 @pytest.mark.chain

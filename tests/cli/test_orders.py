@@ -12,11 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from deai import actions as act
 from deai.chain.ledger import Ledger
 from deai.chain.memory import MemoryChain
 from deai.client import access
-from deai.money import UNIT, Amount
+from deai.money import UNIT
 from tests.cli.conftest import Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import signer
@@ -25,20 +24,6 @@ from tests.node.support.names import until
 from tests.node.support.world import open_world
 
 PAYER = signer("payer").account
-
-
-@pytest.fixture
-def rich(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Neighbourhood:
-    """A payer with 100 tokens in its wallet."""
-    made = Neighbourhood(shell.home)
-    made.install(monkeypatch)
-    bank = made.chain.ledger(signer("holder"))
-
-    async def give() -> None:
-        await bank.submit(act.TransferTokens(PAYER, Amount(100 * UNIT)))
-
-    trio.run(give)
-    return made
 
 
 def test_money_is_set_aside_thaws_and_comes_back(shell: Shell, rich: Neighbourhood) -> None:
@@ -71,6 +56,15 @@ def test_money_is_set_aside_thaws_and_comes_back(shell: Shell, rich: Neighbourho
 def test_a_thaw_needs_exactly_one_wish(shell: Shell, rich: Neighbourhood) -> None:
     assert shell("orders", "thaw").status == 2
     assert shell("orders", "thaw", "1CT", "--all").status == 2
+
+
+def test_what_cannot_thaw_or_leave_is_said_in_words(shell: Shell, rich: Neighbourhood) -> None:
+    assert shell.json("orders", "fund", "0").error["code"] == "bad_amount"
+    assert shell.json("orders", "withdraw").error["code"] == "nothing_thaws"
+    shell.json("orders", "fund", "10CT")
+    more = shell.json("orders", "thaw", "11CT")
+    assert (more.status, more.error["code"]) == (2, "too_much")
+    assert "10.000000 CT" in more.error["message"]
 
 
 def test_more_than_the_wallet_holds_is_asked_for(shell: Shell, rich: Neighbourhood) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from tests.cli.conftest import Done, Shell
 from tests.cli.network import Neighbourhood
 from tests.client.support.world import PARAMETERS, signer
 from tests.deai.chain.chains import PARAMETERS as ON_CHAIN
-from tests.deai.chain.near.harness import NearChain, near_chain, secret_of, settings
+from tests.deai.chain.near.harness import NearChain, secret_of, settings
 
 pytestmark = pytest.mark.world
 
@@ -275,12 +274,6 @@ def test_screens_say_in_words_what_the_documents_say(
     assert "Can be claimed" in screen
     assert "5.000000 CT" in screen
     assert "Transaction" in shell("rewards", "claim", "--yes").out
-
-
-@pytest.fixture
-def near(tmp_path: Path) -> Iterator[NearChain]:
-    with near_chain(tmp_path / "chain", accounts=10) as made:
-        yield made.embedded("a command signs with the key of an account, which only ours tells")
 
 
 @pytest.mark.chain
