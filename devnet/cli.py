@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import trio
+from click.core import ParameterSource
 
 from deai.cli.base import Settings, command, emit, group, run_trio, typed
 from deai.errors import NotSetUp, UsageError
@@ -141,6 +142,13 @@ def up(
         if fresh
         else layout.load().plan
     )
+    named = click.get_current_context().get_parameter_source("kind")
+    if named is ParameterSource.COMMANDLINE and plan.chain != kind:
+        raise UsageError(
+            f"--chain: {layout.root} holds a devnet that began with --chain {plan.chain}",
+            hint="name another --dir, or remove that one: deai devnet down --wipe",
+            code="other_devnet",
+        )
     if not fresh and (misbehaving or len(plan.nodes) != nodes != 3):
         settings.err.print("resuming: nodes and behaviours are those of the first start")
     tell = _teller(settings)

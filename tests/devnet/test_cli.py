@@ -86,3 +86,10 @@ def test_the_demo_does_not_begin_in_a_devnet_that_is_there(tmp_path: Path) -> No
     assert isinstance(error, UsageError)
     assert "holds a devnet" in str(error)
     assert isinstance(refused("--nodes", "3", command=cli.demo), UsageError)
+
+
+def test_a_devnet_is_not_resumed_on_another_chain_than_the_one_asked_for(tmp_path: Path) -> None:
+    Layout(tmp_path).save(State(plan=make_plan("embedded", 1, "s", {})))
+    error = refused("up", "--chain", "near", "--dir", str(tmp_path))
+    assert (error.reason_code, error.exit_status) == ("other_devnet", 2)
+    assert "embedded" in str(error)
