@@ -59,6 +59,14 @@ def parse_amount(text: str) -> Amount:
     )
 
 
+def parse_positive(text: str) -> Amount:
+    """As `parse_amount`, of what has to be more than nothing."""
+    units = parse_amount(text)
+    if not units:
+        raise UsageError("nothing is no amount here", hint="as 0.12CT", code="bad_amount")
+    return units
+
+
 def decimals_of(*amounts: int) -> int:
     """How many decimals show all of the sums exactly: six at least.
 

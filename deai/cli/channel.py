@@ -62,9 +62,9 @@ def open_(settings: Settings, node_id: str, amount: str, **options: bool) -> Non
     Example:
       deai channel open 0xNODE 10CT
     """
-    from deai.money import parse_amount
+    from deai.money import parse_positive
 
-    units = typed("AMOUNT", parse_amount, amount)
+    units = typed("AMOUNT", parse_positive, amount)
     _print(settings, run_trio(_open_channel, settings, _node(settings, node_id), units, options))
 
 
@@ -87,9 +87,9 @@ def top_up(
     Example:
       deai channel top-up 0xNODE 5CT
     """
-    from deai.money import parse_amount
+    from deai.money import parse_positive
 
-    units = typed("AMOUNT", parse_amount, amount)
+    units = typed("AMOUNT", parse_positive, amount)
     node = _node(settings, node_id)
     _print(settings, run_trio(_top_up, settings, node, units, intent, options))
 

@@ -57,9 +57,9 @@ def fund(settings: Settings, amount: str, intent: str, **options: bool) -> None:
     Example:
       deai orders fund 10CT
     """
-    from deai.money import parse_amount
+    from deai.money import parse_positive
 
-    units = typed("AMOUNT", parse_amount, amount)
+    units = typed("AMOUNT", parse_positive, amount)
     _print(settings, run_trio(_fund, settings, units, intent, options["yes"]))
 
 
@@ -130,11 +130,18 @@ async def _thaw(
     settings: Settings, asked: Amount | None, intent: str, yes: bool
 ) -> dict[str, Any]:  # fmt: skip
     from deai.actions import RequestThaw
-    from deai.money import Amount
+    from deai.errors import UsageError
+    from deai.money import Amount, format_tokens
 
     async with _open(settings) as (ledger, own, book):
         balance = await ledger.order_balance(own)
         units = Amount(balance.balance) if asked is None else asked
+        if units > balance.balance and not intent:
+            raise UsageError(
+                f"{format_tokens(int(balance.balance))} are set aside, and no more can thaw",
+                hint="deai orders thaw --all",
+                code="too_much",
+            )
         if not units and not balance.thaws_at:
             return await _document(ledger, own, book)  # nothing is asked for, as before
         key = await named(ledger, "RequestThaw", own, intent)
@@ -146,9 +153,14 @@ async def _withdraw(
     settings: Settings, payee: AccountId | None, intent: str, yes: bool
 ) -> dict[str, Any]:  # fmt: skip
     from deai.actions import WithdrawThawed
+    from deai.errors import Declined
 
     async with _open(settings) as (ledger, own, book):
         balance = await ledger.order_balance(own)
+        if not balance.thaws_at and not intent:
+            raise Declined(
+                "nothing thaws", hint="ask first: deai orders thaw AMOUNT", code="nothing_thaws"
+            )
         key = await named(ledger, "WithdrawThawed", own, intent)
         leaving = min(balance.thawing, balance.balance)
         action = WithdrawThawed(payee or own)

@@ -136,9 +136,9 @@ def fund(
     """
     from deai.cli.render_rewards import show_sent
     from deai.errors import UsageError
-    from deai.money import parse_amount
+    from deai.money import parse_positive
 
-    units = typed("AMOUNT", parse_amount, amount)
+    units = typed("AMOUNT", parse_positive, amount)
     named_ = tuple(_share(settings, text) for text in shares)
     if sum(one.amount for one in named_) > units:
         raise UsageError(
@@ -430,13 +430,13 @@ def _share(settings: Settings, text: str) -> Share:
     from deai.claims import Share
     from deai.errors import UsageError
     from deai.ids import account_on
-    from deai.money import parse_amount
+    from deai.money import parse_positive
 
     name, sign, amount = text.partition("=")
     if not sign:
         raise UsageError(f"--for: no `ACCOUNT=AMOUNT`: {text[:60]!r}", code="bad_share")
     to = typed("--for", partial(account_on, settings.chain), name)
-    return Share(to, typed("--for", parse_amount, amount))
+    return Share(to, typed("--for", parse_positive, amount))
 
 
 def _print_sent(settings: Settings, document: dict[str, Any], render: Any) -> None:  # noqa: ANN401

@@ -241,7 +241,8 @@ class OrderSubmission:
         self._marks["taken"] = trio.current_time()
         self._handle.is_posted(TaskId(entry.placed.order_id))
         seats = len(entry.placed.seats)
-        self._say("matched", f"{seats} seats took order {entry.placed.order_id}")
+        took = "1 seat" if seats == 1 else f"{seats} seats"
+        self._say("matched", f"{took} took order {entry.placed.order_id}")
         if entry.phase == "taken":
             patience = float(max(0, left - SETTLE))
             limit = min(patience, self._prepared.request.deadline or self._usual)
