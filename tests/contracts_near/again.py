@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from devnet.near.rules import NEAR
 from devnet.near.vm.call import CallContext
 from devnet.near.vm.machine import CallOutcome, Machine
 from tests.contracts_near.gas_plays import Meter
@@ -22,6 +23,7 @@ from tests.contracts_near.recorder import Record
 MACHINE = Machine()
 LONG, WIDE = "x" * 10_240, "é" * 5_000
 SHORT = ("", "☃", "\0")
+MALLORY = "mallory.near"
 STRANGE: tuple[object, ...] = (LONG, WIDE, *SHORT, 5, -1, 2**64, 1.5, None, True, [], {}, [[]] * 50)
 
 
@@ -156,6 +158,41 @@ def plain(arguments: Any) -> Any:
     return arguments
 
 
+def with_strange_values(
+    calls: list[Known],
+) -> Iterator[tuple[Known, tuple[Any, ...], object, bool]]:
+    """Each call with each strange value at each place of its arguments, and whether it is taken."""
+    for call in calls:
+        if call.arguments is None:
+            continue
+        assert call.run().failure is None, call
+        for path in places(call.arguments):
+            old = at(call.arguments, path)
+            for value in STRANGE:
+                if value == old and type(value) is type(old):
+                    continue
+                done = call.run(changed(call.arguments, path, value))
+                yield call, path, value, done.failure is None
+
+
+def with_less_gas(calls: list[Known]) -> Iterator[tuple[Known, int, CallOutcome]]:
+    """Each call with parts of the gas that it burns, and how it ends."""
+    for call in calls:
+        burnt = call.run().burnt
+        for part in (0.1, 0.5, 0.9, 0.99):
+            given = int(burnt * part)
+            yield call, given, call.run(prepaid_gas=given)
+
+
+def takes_only_what_was_sent(callback: Known) -> None:
+    """Check that a callback refuses every other input."""
+    sound = callback.context.args
+    assert callback.run().failure is None
+    for body in (b"", sound[:-1], sound + b"\0", b"{}", *(text.encode() for text in SHORT)):
+        given = replace(callback, context=replace(callback.context, args=body))
+        assert given.run().failure is not None, body
+
+
 @dataclass(frozen=True)
 class Row:
     """What the README says of a method."""
@@ -164,6 +201,31 @@ class Row:
     arguments: list[str]
     deposit: str
     caller: str
+
+
+NO_ROW = Row("", [], "", "")
+
+
+def take_exactly_one_yocto(calls: list[Known], rows: dict[str, Row]) -> int:
+    """Check those that the table says want it; how many there are."""
+    wanting = [one for one in calls if rows.get(one.method, NO_ROW).deposit == "yocto"]
+    for call in wanting:
+        assert call.run(deposit=1).failure is None, call
+        for wrong in (0, 2, NEAR):
+            assert "E_ONE_YOCTO" in str(call.run(deposit=wrong).failure), (call, wrong)
+    return len(wanting)
+
+
+def take_no_deposit(calls: list[Known], rows: dict[str, Row]) -> int:
+    """Check those that the table says take none, and the token's call; how many there are."""
+    bare = [
+        one
+        for one in calls
+        if rows.get(one.method, NO_ROW).deposit == "none" or one.method == "ft_on_transfer"
+    ]
+    for call in bare:
+        assert "doesn't accept deposit" in str(call.run(deposit=1).failure), call
+    return len(bare)
 
 
 def table(page: Path) -> Iterator[Row]:

@@ -17,16 +17,18 @@ from devnet.near.keys import public_key_bytes
 from devnet.near.rules import NEAR
 from tests.contracts_near.again import (
     LONG,
+    MALLORY,
+    NO_ROW,
     SHORT,
-    STRANGE,
     WIDE,
     Known,
-    Row,
     at,
     changed,
     known_calls,
     places,
     table,
+    with_less_gas,
+    with_strange_values,
 )
 from tests.contracts_near.gas_plays import play
 from tests.contracts_near.world import (
@@ -44,7 +46,6 @@ from tests.contracts_near.world import (
 pytestmark = pytest.mark.slow
 
 README = Path(__file__).parents[2] / "contracts" / "near" / "README.md"
-MALLORY = "mallory.near"
 OWN = ("on_withdrawn", "on_stake_withdrawn", "on_burned", "migrate", "ft_resolve_transfer")
 
 
@@ -55,7 +56,6 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Known]:
 
 
 ROWS = {row.method: row for row in table(README)}
-NO_ROW = Row("", [], "", "")
 
 
 def test_every_argument_that_the_readme_names_is_among_those_changed(calls: list[Known]) -> None:
@@ -97,23 +97,9 @@ def is_free_text(call: Known, path: tuple[Any, ...], value: object) -> bool:
 @pytest.mark.slow
 def test_a_strange_value_in_any_argument_is_refused_or_plain_text(calls: list[Known]) -> None:
     tried = 0
-    for call in calls:
-        if call.arguments is None:
-            continue
-        assert call.run().failure is None, call
-        for path in places(call.arguments):
-            old = at(call.arguments, path)
-            for value in STRANGE:
-                if value == old and type(value) is type(old):
-                    continue
-                tried += 1
-                done = call.run(changed(call.arguments, path, value))
-                taken = done.failure is None
-                assert taken == is_free_text(call, path, value), (
-                    call.method,
-                    path,
-                    repr(value)[:20],
-                )
+    for call, path, value, is_taken in with_strange_values(calls):
+        tried += 1
+        assert is_taken == is_free_text(call, path, value), (call.method, path, repr(value)[:20])
     assert tried > 4_000
 
 
@@ -229,16 +215,13 @@ def test_a_pause_stops_deposits_registrations_posts_and_first_assigns_and_no_wit
 def test_with_less_gas_than_a_call_needs_it_fails_and_burns_what_it_was_given(
     calls: list[Known],
 ) -> None:
+    for call, given, done in with_less_gas(calls):
+        assert "Exceeded the prepaid gas" in str(done.failure), (call, given)
+        assert done.burnt <= given
     for call in calls:
-        needed = call.run().used
-        burnt = call.run().burnt
-        for part in (0.1, 0.5, 0.9, 0.99):
-            given = int(burnt * part)
-            done = call.run(prepaid_gas=given)
-            assert "Exceeded the prepaid gas" in str(done.failure), (call, part)
-            assert done.burnt <= given
-        if needed == burnt:  # it promises nothing that must have gas of its own
-            assert call.run(prepaid_gas=burnt + 10**9).failure is None, call
+        whole = call.run()
+        if whole.used == whole.burnt:  # it promises nothing that must have gas of its own
+            assert call.run(prepaid_gas=whole.burnt + 10**9).failure is None, call
 
 
 @pytest.fixture

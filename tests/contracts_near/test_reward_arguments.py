@@ -6,32 +6,32 @@ list against the README's table.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devnet.near.rules import NEAR
 from tests.contracts_near.again import (
-    SHORT,
-    STRANGE,
+    MALLORY,
+    NO_ROW,
     Known,
-    Row,
     at,
     changed,
     known_calls,
     places,
     table,
+    take_exactly_one_yocto,
+    take_no_deposit,
+    takes_only_what_was_sent,
+    with_less_gas,
+    with_strange_values,
 )
 from tests.contracts_near.reward_plays import play
 
 pytestmark = pytest.mark.slow
 
 README = Path(__file__).parents[2] / "contracts" / "near" / "rewards" / "README.md"
-MALLORY = "mallory.near"
 ROWS = {row.method: row for row in table(README)}
-NO_ROW = Row("", [], "", "")
 ALLOWED = (
     ("propose", ("epoch",), 5),  # an epoch long over
     ("ft_on_transfer", ("msg",), ""),  # the pot
@@ -55,18 +55,10 @@ def test_every_argument_that_the_readme_names_is_among_those_changed(calls: list
 
 def test_a_strange_value_in_any_argument_is_refused(calls: list[Known]) -> None:
     tried, taken = 0, set()
-    for call in calls:
-        if call.arguments is None:
-            continue
-        assert call.run().failure is None, call
-        for path in places(call.arguments):
-            old = at(call.arguments, path)
-            for value in STRANGE:
-                if value == old and type(value) is type(old):
-                    continue
-                tried += 1
-                if call.run(changed(call.arguments, path, value)).failure is None:
-                    taken.add((call.method, path, value))
+    for call, path, value, is_taken in with_strange_values(calls):
+        tried += 1
+        if is_taken:
+            taken.add((call.method, path, value))
     assert taken == set(ALLOWED)
     assert tried > 250
 
@@ -96,23 +88,11 @@ def test_a_field_that_nobody_knows_is_refused_in_a_message(
 
 
 def test_only_exactly_one_yocto_shows_a_full_access_key(calls: list[Known]) -> None:
-    seen = 0
-    for call in calls:
-        if ROWS.get(call.method, NO_ROW).deposit == "yocto":
-            seen += 1
-            assert call.run(deposit=1).failure is None, call
-            for wrong in (0, 2, NEAR):
-                assert "E_ONE_YOCTO" in str(call.run(deposit=wrong).failure), (call, wrong)
-    assert seen == 4
+    assert take_exactly_one_yocto(calls, ROWS) == 4
 
 
 def test_a_method_without_deposit_takes_none(calls: list[Known]) -> None:
-    seen = 0
-    for call in calls:
-        if ROWS.get(call.method, NO_ROW).deposit == "none" or call.method == "ft_on_transfer":
-            seen += 1
-            assert "doesn't accept deposit" in str(call.run(deposit=1).failure), call
-    assert seen == 4
+    assert take_no_deposit(calls, ROWS) == 4
 
 
 def test_what_is_somebodys_is_nobody_elses(calls: list[Known]) -> None:
@@ -129,23 +109,15 @@ def test_what_is_somebodys_is_nobody_elses(calls: list[Known]) -> None:
 
 def test_a_callback_is_given_what_the_contract_sent_and_nothing_else(calls: list[Known]) -> None:
     (callback,) = [call for call in calls if call.method == "on_sent"]
-    sound = callback.context.args
-    assert callback.run().failure is None
-    for body in (b"", sound[:-1], sound + b"\0", b"{}", *(text.encode() for text in SHORT)):
-        given = replace(callback, context=replace(callback.context, args=body))
-        assert given.run().failure is not None, body
+    takes_only_what_was_sent(callback)
 
 
 def test_with_less_gas_than_a_call_needs_it_fails_and_burns_what_it_was_given(
     calls: list[Known],
 ) -> None:
-    for call in calls:
-        burnt = call.run().burnt
-        for part in (0.1, 0.5, 0.9, 0.99):
-            given = int(burnt * part)
-            done = call.run(prepaid_gas=given)
-            assert done.failure is not None, (call, part)
-            assert done.burnt == given, (call, part)
+    for call, given, done in with_less_gas(calls):
+        assert done.failure is not None, (call, given)
+        assert done.burnt == given, call
 
 
 def test_the_longest_path_fits_a_call_and_a_longer_one_is_no_proof(calls: list[Known]) -> None:
