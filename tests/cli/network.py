@@ -121,13 +121,16 @@ class Neighbourhood:
                 await bank.submit(act.TransferTokens(self.payer.account, Amount(100 * UNIT)))
                 for script in self.scripts:
                     self.nodes.append(await world.add(script))
+                await self.begin()
                 self.is_registered = True
             else:
-                for old in self.nodes:
+                for at, old in enumerate(self.nodes):
                     net = await nursery.start(world._open, old.net.peer_id)
                     again = ScriptedNode(old.node, old.operator, old.ledger, net, old.script)
                     again.works = old.works
                     await nursery.start(again.run)
+                    self.nodes[at] = again
+            await self.serve(nursery)
             net = await stack.enter_async_context(network.open_net(peer_name("client")))
             peers = PeerList(PeerAddress(n.net.peer_id, n.net.addresses) for n in self.nodes)
             client = await stack.enter_async_context(
@@ -137,8 +140,19 @@ class Neighbourhood:
                     catalogue=world.catalogue,
                     home=self.home,
                     sources=(peers,),
-                    signer=self.payer,
+                    **self.options,
                 )
             )
             yield client
             nursery.cancel_scope.cancel()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """More that the client is opened with."""
+        return {"signer": self.payer}
+
+    async def begin(self) -> None:
+        """Whatever is to be on the chain before the first command."""
+
+    async def serve(self, nursery: trio.Nursery) -> None:
+        """Whatever the nodes of one command run besides."""
