@@ -66,12 +66,10 @@ class ChannelWorld(Ground):
 
     def deploy(self, contract: str, token: str = TOKEN, chain_id: str = CHAIN) -> None:
         code = (ARTIFACTS / "channels.wasm").read_bytes()
-        self.send(contract, contract, near.create_deploy_contract_action(code))
-        new = {
-            "token": token, "chain_id": chain_id, "owner": OWNER, "guardian": GUARDIAN,
-            "parameters": PARAMETERS,
-        }  # fmt: skip
-        assert self.call(contract, "new", new, receiver=contract).value is None
+        self.set_up(
+            contract, code, token=token, chain_id=chain_id, owner=OWNER, guardian=GUARDIAN,
+            parameters=PARAMETERS,
+        )  # fmt: skip
 
     # --- forms ------------------------------------------------------------------------------
 

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from py_near import transactions as near
-
 from deai import claims
 from deai.claims import Claim, ClaimTree, Share
 from deai.ids import AccountId, hexed
@@ -61,12 +59,10 @@ class RewardWorld(Ground):
 
     def deploy(self, contract: str, token: str = TOKEN, chain_id: str = CHAIN) -> None:
         code = (ARTIFACTS / "rewards.wasm").read_bytes()
-        self.send(contract, contract, near.create_deploy_contract_action(code))
-        new = {
-            "token": token, "chain_id": chain_id, "owner": OWNER, "proposer": PROPOSER,
-            "guardian": GUARDIAN, "parameters": PARAMETERS,
-        }  # fmt: skip
-        assert self.call(contract, "new", new, receiver=contract).value is None
+        self.set_up(
+            contract, code, token=token, chain_id=chain_id, owner=OWNER, proposer=PROPOSER,
+            guardian=GUARDIAN, parameters=PARAMETERS,
+        )  # fmt: skip
 
     # --- forms ------------------------------------------------------------------------------
 

@@ -157,12 +157,15 @@ class Ground:
         sent = {"receiver_id": account, "amount": str(amount)}
         self.call(OWNER, "ft_transfer", sent, deposit=1, receiver=TOKEN)
 
+    def set_up(self, contract: str, wasm: bytes, **new: Any) -> None:
+        """Deploy a contract and call its `new`."""
+        self.send(contract, contract, near.create_deploy_contract_action(wasm))
+        assert self.call(contract, "new", new, receiver=contract).value is None
+
     def deploy_token(self, registered: Iterable[str]) -> None:
         """The token, with the whole supply at `OWNER`'s."""
         code = (ARTIFACTS / "token.wasm").read_bytes()
-        self.send(TOKEN, TOKEN, near.create_deploy_contract_action(code))
-        token = {"holder": OWNER, "supply": str(SUPPLY)}
-        assert self.call(TOKEN, "new", token, receiver=TOKEN).value is None
+        self.set_up(TOKEN, code, holder=OWNER, supply=str(SUPPLY))
         for account in registered:
             self.call(
                 OWNER, "storage_deposit", {"account_id": account}, deposit=NEAR // 100,
@@ -201,12 +204,10 @@ class World(Ground):
 
     def _deploy(self, wasm: bytes) -> None:
         self.deploy_token((CLIENT, STRANGER, TREASURY, COMPUTE, *OWNERS))
-        self.send(COMPUTE, COMPUTE, near.create_deploy_contract_action(wasm))
-        new = {
-            "token": TOKEN, "chain_id": CHAIN, "owner": OWNER, "guardian": GUARDIAN,
-            "parameters": PARAMETERS,
-        }  # fmt: skip
-        assert self.call(COMPUTE, "new", new).value is None
+        self.set_up(
+            COMPUTE, wasm, token=TOKEN, chain_id=CHAIN, owner=OWNER, guardian=GUARDIAN,
+            parameters=PARAMETERS,
+        )  # fmt: skip
         for account in (CLIENT, *OWNERS):
             done = self.call(account, "storage_deposit", {}, deposit=DEPOSIT)
             assert done.value["total"] == str(DEPOSIT)
