@@ -34,7 +34,9 @@ def pool_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         text = f"{percent(announced['bps'])} from {announced['from']} on"
         rows.insert(5, ("Announced", text))
     if leaving is not None:
-        rows.append(("Unbonding", f"{tokens(leaving['amount'])}, until {leaving['matures_at']}"))
+        # Of a pool that ends no batch unbonds but the whole, which stays with the shares.
+        amount = tokens(leaving["amount"]) if leaving["amount"] != "0" else "everything"
+        rows.append(("Unbonding", f"{amount}, until {leaving['matures_at']}"))
     return rows
 
 
