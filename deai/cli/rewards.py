@@ -339,7 +339,8 @@ async def _propose(settings: Settings, epoch: int | None, yes: bool) -> dict[str
     from deai.cli.render_rewards import epoch_document
     from deai.client.adapters import load_rewards
     from deai.client.rewards import read_history
-    from deai.errors import UsageError
+    from deai.errors import Declined, UsageError
+    from deai.money import format_tokens
 
     async with open_own(settings) as (ledger, own):
         if epoch is None:
@@ -347,7 +348,8 @@ async def _propose(settings: Settings, epoch: int | None, yes: bool) -> dict[str
             epoch = ended_before((await ledger.head()).time, seconds)
         history = await read_history(ledger, load_rewards(), {epoch})
         found = history.statements[epoch]
-        document = epoch_document(settings.chain, epoch, history, await ledger.rewards())
+        record = await ledger.rewards()
+        document = epoch_document(settings.chain, epoch, history, record)
         if found.root == NO_ROOT:
             raise UsageError(
                 f"nobody was owed anything by the end of epoch {epoch}",
@@ -356,6 +358,13 @@ async def _propose(settings: Settings, epoch: int | None, yes: bool) -> dict[str
             )
         if document["state"] in ("active", "waiting", "superseded"):
             return document
+        if found.total < record.total:
+            raise Declined(
+                f"the root in force is for {format_tokens(int(record.total))} in all, the events "
+                f"give {format_tokens(int(found.total))}: the contract takes no smaller total",
+                hint="`deai rewards fund --for` pays in until accounts are owed as much",
+                code="total_falls",
+            )
         if (needs := await _needs(settings, ledger, own, 0)) is not None:
             return {**document, "needs": needs}
         action = ProposeRewards(epoch, found.root, found.total, found.digest)

@@ -189,7 +189,7 @@ def claim_under(statement: Statement, root: bytes, account: AccountId) -> Claim 
     if statement.root != root:
         raise ProtocolError(
             f"the root in force for epoch {statement.epoch} is not what the chain's events say",
-            hint="nothing can be claimed under it; the next root mends that",
+            hint="nothing can be claimed under it until a right root of as large a total follows",
             code="root_differs",
         )
     return ClaimTree(statement.domain, statement.leaves).claim(account)

@@ -167,6 +167,14 @@ def test_under_a_root_that_is_no_sum_of_events_nothing_is_claimed(
     assert (document["epoch"], document["root"]) == (epoch, hexed(b"\x13" * 32))
     assert (document["owed"], document["claimable"], document["later"]) == (None, "0", "5")
     assert "root in force is NOT" in shell("rewards", "status").out
+    epoch_over(here.chain)
+    small = ruler.json("rewards", "propose")
+    assert (small.status, small.error["code"]) == (1, "total_falls")
+    ruler.json("rewards", "fund", "45", "--for", f"{OTHER}=45")
+    epoch_over(here.chain)
+    assert ruler.json("rewards", "propose").document["state"] == "waiting"
+    here.chain.advance(PARAMETERS.reward_delay)
+    assert shell.json("rewards", "claim").document["paid"] == "5"
 
 
 def stop_after(event: str, monkeypatch: pytest.MonkeyPatch) -> None:
