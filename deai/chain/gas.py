@@ -42,7 +42,7 @@ class GasMoney(NamedTuple):
 
 GAS: Final[Mapping[str, GasMoney]] = {
     SEI: GasMoney(
-        "wei", 18, 2 * 10**16, 2 * 10**16, "operator_gas", "send it some of the chain's own coin"
+        "wei", 18, 2 * 10**16, 10**17, "operator_gas", "send it some of the chain's own coin"
     ),
     NEAR: GasMoney(
         "yoctoNEAR", 24, 10**23, 10**24, "operator_key",

@@ -31,6 +31,8 @@ from devnet.serving import locked, publish_ready
 CONTRACTS: Final = Path(__file__).resolve().parents[2] / "contracts" / "sei"
 INSTALL: Final = "npm install --no-save --prefix contracts/sei"
 DUMP_INTERVAL_S: Final = 30
+KEPT_STATES: Final = 16
+"""With the newest alone, a read of `latest` fails whenever a block comes before it is served."""
 STOP_S: Final = 20
 RPC_TIMEOUT_S: Final = 10
 PR_SET_PDEATHSIG: Final = 1
@@ -77,7 +79,7 @@ def anvil(
         "state": str(state),
         "state-interval": str(DUMP_INTERVAL_S),
     } | {name.replace("_", "-"): value for name, value in flags.items()}
-    command = [str(binary), "--prune-history"]
+    command = [str(binary), f"--prune-history={KEPT_STATES}"]
     for name, value in options.items():
         command += [f"--{name}", value]
     process = subprocess.Popen(
