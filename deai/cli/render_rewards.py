@@ -105,6 +105,7 @@ NOTICES: Final = {
     "right": "● right",
     "wrong": "✕ WRONG",
     "cancelled": "● taken back",
+    "total_falls": "▲ is for less in all than the root in force, so no contract takes it",
     "cancelled_before": "▲ was taken back before, so it is not proposed again",
     "problem": "▲ problem",
     "solved": "● solved",

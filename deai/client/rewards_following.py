@@ -216,6 +216,8 @@ class Proposer:
             return "proposed_before"
         if (record.root, record.total) == (found.root, found.total):
             return "nothing_new"
+        if found.total < record.total:
+            return "total_falls"  # a wrong root is in force; no smaller total is taken
         taken_back = told is not None and told.is_cancelled and told.agrees(found)
         return "cancelled_before" if taken_back else ""
 

@@ -217,3 +217,21 @@ async def test_a_key_that_may_not_propose_ends_it(here: Here) -> None:
     (error,) = here.ended
     assert isinstance(error, LedgerRejected)
     assert error.name == "Forbidden"
+
+
+async def test_under_a_root_for_too_much_it_waits_until_as_much_is_owed(here: Here) -> None:
+    await here.fund(7)
+    await here.send(act.FundRewards(Amount(3), Reason.POT, ()))
+    epoch = here.over()
+    await here.lie(epoch)  # for 10
+    here.pass_(DELAY)
+    ledger, _ = here.propose()
+    await here.hear("ready")
+    here.over()
+    told = await here.hear("total_falls")
+    assert told.total == 7
+    assert not ledger.sent
+    await here.fund(5)
+    here.over()
+    assert (await here.hear("proposed")).total == 12
+    assert "problem" not in here.events()
