@@ -24,6 +24,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import asdict, dataclass, field
@@ -247,6 +248,8 @@ def _live(writing: int, function: Callable[..., Any], *arguments: Any, **named: 
     try:
         trio.run(lambda: function(*arguments, say, **named))
         status = 0
+    except BaseException:  # noqa: BLE001 - the last that this process says
+        traceback.print_exc()
     finally:
         # The driver's own ends of things must not run here.
         sys.stderr.flush()
