@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from deai.money import UNIT
 from tests.cli.conftest import Shell
 from tests.cli.lanes import PRICE, lanes, rows
 from tests.client.lane.node import Cheat
+from tests.support.polling import wait
 
 pytestmark = pytest.mark.world
 
@@ -46,14 +46,6 @@ def piped(monkeypatch: pytest.MonkeyPatch, write: Callable[[int], None]) -> Iter
         yield
     thread.join(10)
     assert not thread.is_alive()
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Poll for at most ten seconds."""
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_every_line_becomes_a_result_in_its_place(
@@ -107,10 +99,10 @@ def test_a_pipe_may_be_silent_while_results_are_written(
 
     def write(pipe: int) -> None:
         os.write(pipe, b"a\nb")
-        until(lambda: output.exists() and len(rows(output)) == 1)
+        wait(lambda: output.exists() and len(rows(output)) == 1)
         heard.append(len(rows(output)))
         os.write(pipe, b"c\n")
-        until(lambda: len(rows(output)) == 2)
+        wait(lambda: len(rows(output)) == 2)
         heard.append(len(rows(output)))
 
     command = ("task", "map", "echo", "--input", "-", "--output", str(output), "--max-fee", "1CT")
@@ -163,7 +155,7 @@ def test_what_a_killed_command_had_received_is_not_asked_for_again(
 
     def kill() -> None:
         """What a kill at this moment would leave behind."""
-        until(lambda: ahead.exists() and ahead.read_bytes().count(b"\n") >= 60)
+        wait(lambda: ahead.exists() and ahead.read_bytes().count(b"\n") >= 60)
         shutil.copy(output, left)
         shutil.copy(ahead, left)
         with (left / ahead.name).open("ab") as file:
